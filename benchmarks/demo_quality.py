@@ -1,0 +1,312 @@
+"""Measure how well a model colors clips whose colors are known, and print the tables.
+
+    python benchmarks/demo_quality.py
+
+Colors every clip under four palettes: `image` (from the clip's own true middle frame), `gmm` (from
+the model's mixture, by seed), `other` (the next clip's `image` palette) and `none`. Beside them
+stand the truth and three films that need no model, made with the `image` palette: `grey`, a copy
+of the input; `tint`, the palette's mean chroma everywhere; `lookup`, at each pixel the chroma of
+the palette color nearest in luma. Films are compared at the model's own size, and all of them
+have the luma of the truth, as the product's output has its source's.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import jax
+from quality_tables import NOTES, Record, clip_table, row_table, target_table
+
+import palette_vc_jax
+from palette_vc_jax.data.clips import frame_paths, grey_of, hold_out, list_clips
+from palette_vc_jax.metrics import color as metrics
+from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.store import file_hashes, load_model
+from palette_vc_jax.palette import gmm
+from palette_vc_jax.palette.image import from_image
+from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.sampling.colorize import (
+    ColorizeSettings,
+    Networks,
+    colorize,
+    default_settings,
+    load_networks,
+)
+from palette_vc_jax.video.color import limit_gamut, rgb_to_chroma, ycc_to_rgb
+from palette_vc_jax.video.resize import model_size, resize
+
+MATRIX = "bt601"  # of JPEG frames
+PALETTES = ("image", "gmm", "other", "none")
+BASELINES = ("truth", "grey", "tint", "lookup")
+OVERRIDES = {  # of the sampler; None is the model's own
+    "steps": int,
+    "guidance_scale": float,
+    "short_side": int,
+    "window": int,
+    "overlap": int,
+    "sigma_min": float,
+    "sigma_max": float,
+    "solver": str,
+    "reference": str,
+}
+
+
+class Clip(NamedTuple):
+    """A film whose colors are known, at the model's size."""
+
+    name: str
+    truth: np.ndarray  # [T, H, W, 3] float32 sRGB in [0, 1]
+    grey: np.ndarray  # [T, H, W], its Y'
+
+
+def load_clip(folder: Path, frames: int, short_side: int, multiple: int) -> Clip:
+    """Read the first frames of a clip at the model's size.
+
+    Raises ValueError for fewer than 5 frames: the CDC compares frames 4 apart.
+    """
+    pictures = []
+    for path in frame_paths(folder)[:frames]:
+        picture = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255.0
+        size = model_size(*picture.shape[:2], short_side, multiple)
+        pictures.append(np.clip(resize(picture, *size), 0.0, 1.0))
+    if len(pictures) < 5:
+        raise ValueError(f"{folder}: {len(pictures)} frames to measure; give at least 5.")
+    truth = np.stack(pictures).astype(np.float32)
+    return Clip(folder.name, truth, grey_of(truth)[..., 0])
+
+
+def middle_palette(film: np.ndarray, source: str) -> Palette:
+    """Take the palette of a film's middle frame."""
+    return from_image(np.rint(film[len(film) // 2] * 255.0).astype(np.uint8), source)
+
+
+def with_chroma(grey: np.ndarray, chroma: np.ndarray) -> np.ndarray:
+    """Put chroma `[T, H, W, 2]` to luma `[T, H, W]`, scaled toward neutral where out of gamut."""
+    rgb = ycc_to_rgb(grey, limit_gamut(grey, chroma, MATRIX), MATRIX)
+    return np.clip(rgb, 0.0, 1.0).astype(np.float32)
+
+
+def baseline(kind: str, clip: Clip, palette: Palette) -> np.ndarray:
+    """Color a clip without a model; `kind` is a name in `BASELINES`."""
+    if kind == "truth":
+        return clip.truth
+    chroma = rgb_to_chroma(palette.colors, MATRIX)  # [P, 2]
+    shape = (*clip.grey.shape, 2)
+    if kind == "grey":
+        return with_chroma(clip.grey, np.zeros(shape, np.float32))
+    if kind == "tint":
+        return with_chroma(clip.grey, np.broadcast_to(chroma.mean(axis=0), shape))
+    lumas = grey_of(palette.colors)[:, 0]
+    nearest = np.abs(clip.grey[..., None] - lumas).argmin(axis=-1)
+    return with_chroma(clip.grey, chroma[nearest])
+
+
+def color_clip(
+    networks: Networks, clip: Clip, palette: Palette | None, settings: ColorizeSettings, seed: int
+) -> np.ndarray:
+    """Color a clip by the model, under the luma of the truth."""
+    shots = [(0, len(clip.grey))]
+    chunks = colorize(networks, iter(clip.grey), shots, palette, settings, seed)
+    return with_chroma(clip.grey, rgb_to_chroma(np.concatenate(list(chunks)), MATRIX))
+
+
+def score(
+    film: np.ndarray, clip: Clip, asked: Palette | None, others: list[Palette]
+) -> dict[str, float]:
+    """Measure a film; without a palette asked for, there is no (d).
+
+    `others` are the palettes that were not asked for.
+    """
+    found = middle_palette(film, clip.name).colors
+    adherence = {}
+    if asked is not None:
+        distances = [metrics.palette_distance(other.colors, found) for other in others]
+        adherence["asked"] = metrics.palette_distance(asked.colors, found)
+        adherence["others"] = float(np.mean(distances))
+    return adherence | {
+        "correlation": metrics.chroma_correlation(film, clip.truth),
+        "colorfulness": metrics.colorfulness(film)
+        / max(metrics.colorfulness(clip.truth), 1e-6),
+        "histogram": metrics.histogram_distance(film, clip.truth),
+        "cdc": metrics.chroma_cdc(film),
+        "error": metrics.chroma_error(film, clip.truth),
+    }
+
+
+def ask(
+    row: str, index: int, seed: int, palettes: list[Palette], mixture: gmm.Mixture | None
+) -> Palette | None:
+    """Give the palette of a row for a clip; baselines have the clip's own."""
+    if row == "none":
+        return None
+    if row == "gmm":
+        return gmm.sample(mixture, seed)
+    return palettes[(index + (row == "other")) % len(palettes)]
+
+
+def measure(
+    options: argparse.Namespace, networks: Networks, settings: ColorizeSettings
+) -> list[Record]:
+    """Color and score all clips, and write the contact sheet of each where asked."""
+    clips, chosen = choose_clips(options, networks.config, settings)
+    palettes = [middle_palette(clip.truth, f"image:{clip.name}") for clip in clips]
+    mixture = gmm.load(options.model / "mixture.json") if "gmm" in options.palettes else None
+    films = [(row, 0) for row in BASELINES]
+    films += [(row, seed) for row in options.palettes for seed in range(options.seeds)]
+    frames = sum(len(clips[index].grey) for index in chosen) * (len(films) - len(BASELINES))
+    records = []
+    with tqdm(total=frames, desc="coloring", unit="frame", disable=None) as bar:
+        for index in chosen:
+            clip, sheet = clips[index], {}
+            times = np.linspace(0, len(clip.grey) - 1, 6).round().astype(int)
+            for row, seed in films:
+                asked = ask(row, index, seed, palettes, mixture)
+                if row in BASELINES:
+                    film = baseline(row, clip, asked)
+                else:
+                    film = color_clip(networks, clip, asked, settings, seed)
+                    bar.update(len(film))
+                others = [palette for palette in palettes if palette is not asked]
+                records.append(Record(clip.name, row, seed, score(film, clip, asked, others)))
+                sheet.setdefault(row, (film[times], asked))
+            if options.pictures:
+                rows = {row: sheet[row] for row in ("truth", "grey", *options.palettes)}
+                save_sheet(options.pictures / f"{clip.name}.png", rows)
+    return records
+
+
+def choose_clips(
+    options: argparse.Namespace, config: ModelConfig, settings: ColorizeSettings
+) -> tuple[list[Clip], list[int]]:
+    """Load all clips, and give the indices of those to color.
+
+    Raises ValueError for fewer than two clips, which `other` needs, and for names not among them.
+    """
+    folders = list_clips(options.clips)
+    if options.hold_out:
+        _, folders = hold_out(folders, options.hold_out)
+    names = [folder.name for folder in folders]
+    if len(names) < 2:
+        raise ValueError(f"{options.clips}: {len(names)} clips to measure; give at least 2.")
+    unknown = sorted(set(options.only) - set(names))
+    if unknown:
+        raise ValueError(f"{options.clips}: no clip {unknown[0]!r}; it has {', '.join(names)}.")
+    clips = [
+        load_clip(folder, options.frames, settings.short_side, config.pixel_multiple)
+        for folder in folders
+    ]
+    return clips, [i for i, name in enumerate(names) if not options.only or name in options.only]
+
+
+def save_sheet(path: Path, rows: dict[str, tuple[np.ndarray, Palette | None]]) -> None:
+    """Write a contact sheet, two pixels a pixel: a row for each film.
+
+    A row has the film's name over its palette at the left, then pictures `[n, H, W, 3]`.
+    """
+    bands = []
+    for name, (pictures, palette) in rows.items():
+        height = 2 * pictures.shape[1]
+        label = Image.new("RGB", (80, height), "white")
+        draw = ImageDraw.Draw(label)
+        draw.text((4, 4), name, fill="black")
+        for index, code in enumerate(palette.hex() if palette else []):
+            draw.rectangle((4 + 14 * index, 24, 17 + 14 * index, 48), fill=code)
+        codes = np.rint(np.concatenate(list(pictures), axis=1) * 255.0).astype(np.uint8)
+        strip = Image.fromarray(codes)
+        strip = strip.resize((2 * strip.width, height), Image.Resampling.BICUBIC)
+        bands.append(np.concatenate([np.asarray(label), np.asarray(strip)], axis=1))
+    Image.fromarray(np.concatenate(bands)).save(path)
+
+
+def report(options: argparse.Namespace) -> Iterator[str]:
+    """Measure, write the scores where asked, and yield the report's paragraphs."""
+    for folder in (options.pictures, options.json and options.json.parent):
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+    model = load_model(options.model)
+    overrides = {name: getattr(options, name) for name in OVERRIDES}
+    settings = default_settings(model.config, **overrides)
+    start = time.time()
+    records = measure(options, load_networks(model), settings)
+    about = {
+        "model": str(options.model),
+        "weights": file_hashes(options.model),
+        "settings": asdict(settings),
+        "clips": str(options.clips),
+        "frames": options.frames,
+        "seeds": options.seeds,
+        "device": f"{jax.devices()[0].device_kind}, {platform.machine()}",
+        "jax": jax.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+        "seconds": round(time.time() - start),
+    }
+    if options.json:
+        content = about | {"records": [record._asdict() for record in records]}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+    yield "\n".join(f"{key}: {value}" for key, value in about.items())
+    yield NOTES
+    if "image" in options.palettes:
+        yield clip_table(records)
+    yield row_table(records)
+    if "image" in options.palettes:
+        yield target_table(records)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    demo = Path(palette_vc_jax.__file__).parent / "demo"
+
+    def names(text: str) -> list[str]:
+        return [name for name in text.split(",") if name]
+
+    add = parser.add_argument
+    add("--model", type=Path, default=demo, help="model folder")
+    add("--clips", type=Path, default=Path("../shared/footage/val"), help="folder of frame folders")
+    add("--hold_out", type=int, default=0, help="color each N-th clip alone; 0 colors all")
+    add("--only", type=names, default=[], help="clips to color, by name, commas between")
+    add("--frames", type=int, default=32, help="frames from the start of a clip")
+    add("--seeds", type=int, default=3, help="films a clip and palette: seeds 0 to N - 1")
+    add("--palettes", type=names, default=list(PALETTES), help="rows, commas between")
+    add("--json", type=Path, help="file for all scores")
+    add("--pictures", type=Path, help="folder for a contact sheet a clip, seed 0")
+    for name, kind in OVERRIDES.items():
+        add(f"--{name}", type=kind, help="of the sampler; none is the model's own")
+    options = parser.parse_args(argv)
+    unknown = sorted(set(options.palettes) - set(PALETTES))
+    if unknown:
+        parser.error(f"palette {unknown[0]!r}; use some of {','.join(PALETTES)}")
+    if options.seeds < 1:
+        parser.error(f"{options.seeds} seeds; at least 1 is needed")
+    return options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the report; the tables come last. Gives the exit code."""
+    options = parse(argv)
+    try:
+        print("\n\n".join(report(options)))
+    except (ValueError, OSError) as error:
+        print(f"demo_quality: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

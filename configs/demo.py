@@ -1,0 +1,62 @@
+"""The demo model: SVD's UNet and image tower, narrow, on latents of the demo's VAE.
+
+    python train.py --config configs/demo.py --workdir runs/demo
+
+Needs the VAE that configs/demo_vae.py trains. About 90 minutes on two CPU cores, half of it for
+each 2,000 steps. `:runlocal` does the same for four steps.
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Give the configuration; `arg` may be `runlocal`."""
+    config = ml_collections.ConfigDict()
+    config.task = "unet"
+    config.model = "demo"  # preset of palette_vc_jax/models/config.py
+    config.vae = "runs/demo_vae/model"  # folder with the trained VAE
+    config.cache = "runs/demo_cache"  # folder for latents and palettes
+    config.seed = 0
+    config.batch_size = 6  # windows a step
+    config.weighting = "v"  # of the loss over noise levels: v (SVD's) or eps (the paper's)
+    # ln sigma ~ N(mean, std^2): 3 % of the windows lie above sigma 100, where sampling begins.
+    config.sigma_mean = 0.8
+    config.sigma_std = 2.0
+    config.average_decay = 0.999  # of the parameters' running average
+    config.log_every = 50  # steps
+    config.validate_every = 250  # steps
+    config.save_every = 250  # steps
+    config.validation_clips = 8  # windows of held-out clips
+    config.validation_sigmas = (0.1, 0.5, 2.0, 8.0, 30.0)
+
+    config.rates = ml_collections.ConfigDict()
+    config.rates.palette_dropout = 0.1
+    config.rates.grey_dropout = 0.02
+    config.rates.reference_color = 0.1  # the image tower sees the reference in color
+    config.rates.reference_none = 0.1  # it sees nothing; otherwise the grey reference
+
+    config.data = ml_collections.ConfigDict()
+    config.data.root = "../shared/footage/train"  # folders of frames
+    config.data.hold_out_every = 11  # each 11th clip is for validation
+    config.data.frames = 32  # read from each clip
+    config.data.size = (48, 80)  # pixels of a crop: height, width
+    config.data.short_sides = (48, 72)  # pixels of the scaled frame's short side
+    config.data.crops = 10  # a clip
+    config.data.reference_every = 6  # frames between those that a palette is taken from
+    config.data.window = 6  # frames a window
+    config.data.strides = (1, 1, 2, 3)  # frames between those of a window, one drawn each
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.warmup_steps = 100
+    config.optimizer.steps = 4000
+    config.optimizer.decay = "cosine"
+    config.optimizer.b2 = 0.99
+    config.optimizer.weight_decay = 1e-2
+    config.optimizer.clip_norm = 1.0
+
+    if arg == "runlocal":
+        config.optimizer.steps, config.optimizer.warmup_steps = 4, 1
+        config.data.crops, config.data.frames, config.data.reference_every = 1, 8, 8
+        config.log_every = config.validate_every = config.save_every = 2
+    return config

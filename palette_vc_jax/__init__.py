@@ -1,0 +1,1 @@
+"""JAX video colorization by palette."""

@@ -1,0 +1,171 @@
+"""One reversible table per network of (torch name, flax path, kind), and what applies it.
+
+Parameter paths are the published names split at dots, so a table follows from the flax paths and
+shapes alone: only the leaf's name and the order of its axes differ between the two sides.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Kind -> order of torch's axes on the flax side: flax = torch.transpose(axes).
+AXES = {
+    "same": None,  # biases, norm scales, embeddings, mix factors: as they are
+    "linear": (1, 0),  # [O, I] -> [I, O]
+    "conv": (2, 3, 1, 0),  # [O, I, H, W] -> [H, W, I, O]
+    "temporal_conv": (2, 3, 4, 1, 0),  # [O, I, 3, 1, 1] -> [3, 1, 1, I, O]
+}
+KERNEL_KINDS = {2: "linear", 4: "conv", 5: "temporal_conv"}  # by the number of axes
+SHOWN = 3  # names in a message
+
+
+class Entry(NamedTuple):
+    """One tensor on both sides."""
+
+    torch: str  # name in the state dict
+    flax: str  # path, joined by dots
+    kind: str  # key of AXES
+    shape: tuple[int, ...]  # on the flax side
+
+    @property
+    def torch_shape(self) -> tuple[int, ...]:
+        """Give the shape on the torch side."""
+        return tuple(self.shape[axis] for axis in _inverse(self.kind, len(self.shape)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """All tensors of one network; torch names and flax paths occur once each."""
+
+    network: str  # 'unet', 'vae', 'image encoder': for messages
+    entries: tuple[Entry, ...]
+    zero_if_absent: frozenset[str] = frozenset()  # torch names that a published file lacks
+    buffers: frozenset[str] = frozenset()  # torch names that some files hold beside the weights
+
+    def __post_init__(self):
+        for side in ("torch", "flax"):
+            counts = Counter(getattr(entry, side) for entry in self.entries)
+            twice = sorted(name for name, count in counts.items() if count > 1)
+            if twice:
+                raise ValueError(f"{self.network}: {side} names occur twice: {_some(twice)}.")
+
+
+def build_table(
+    network: str,
+    shapes: Mapping[str, Any],
+    zero_if_absent: Collection[str] = (),
+    buffers: Collection[str] = (),
+) -> Table:
+    """Derive the table of `network` from its flax paths.
+
+    Args:
+        network: what messages call it.
+        shapes: flat flax path -> anything with a `.shape` (arrays, `jax.ShapeDtypeStruct`).
+        zero_if_absent, buffers: as in `Table`.
+
+    Raises ValueError for a kernel of a rank that no layer has.
+    """
+    entries = (_entry(path, tuple(leaf.shape)) for path, leaf in shapes.items())
+    return Table(network, tuple(entries), frozenset(zero_if_absent), frozenset(buffers))
+
+
+def to_flax(table: Table, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Turn a torch state dict into a nested dict of flax parameters; element types are kept.
+
+    Every tensor is used once and every parameter filled once; those of `zero_if_absent` may be
+    missing. Raises ValueError naming tensors that are missing, unknown or misshaped.
+    """
+    known = {entry.torch for entry in table.entries}
+    _complain(table, "missing", known - set(tensors) - table.zero_if_absent)
+    _complain(table, "unknown", set(tensors) - known - table.buffers)
+    flat = {}
+    for entry in table.entries:
+        if entry.torch in tensors:
+            tensor = _checked(table, entry.torch, tensors[entry.torch], entry.torch_shape)
+            flat[entry.flax] = _reorder(tensor, AXES[entry.kind])
+        else:
+            flat[entry.flax] = np.zeros(entry.shape, np.float32)
+    return _nest(flat)
+
+
+def to_torch(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Turn nested flax parameters into a torch state dict: undo `to_flax`, element types kept.
+
+    Raises ValueError naming parameters that are missing, unknown or misshaped.
+    """
+    flat = _flatten(params)
+    known = {entry.flax for entry in table.entries}
+    _complain(table, "missing", known - set(flat))
+    _complain(table, "unknown", set(flat) - known)
+    tensors = {}
+    for entry in table.entries:
+        array = _checked(table, entry.flax, np.asarray(flat[entry.flax]), entry.shape)
+        tensors[entry.torch] = _reorder(array, _inverse(entry.kind, array.ndim))
+    return tensors
+
+
+def _entry(path: str, shape: tuple[int, ...]) -> Entry:
+    module, _, leaf = path.rpartition(".")
+    if leaf == "kernel":
+        if len(shape) not in KERNEL_KINDS:
+            raise ValueError(f"{path}: a kernel has 2, 4 or 5 axes, not {len(shape)} ({shape}).")
+        kind = KERNEL_KINDS[len(shape)]
+    else:
+        kind = "same"
+    name = "weight" if leaf in ("kernel", "scale", "embedding") else leaf
+    return Entry(f"{module}.{name}" if module else name, path, kind, shape)
+
+
+def _inverse(kind: str, rank: int) -> tuple[int, ...]:
+    axes = AXES[kind]
+    return tuple(range(rank)) if axes is None else tuple(int(axis) for axis in np.argsort(axes))
+
+
+def _reorder(array: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
+    # A copy in the new order: safetensors writes memory as it lies.
+    return np.ascontiguousarray(array if axes is None else array.transpose(axes))
+
+
+def _checked(table: Table, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if tuple(array.shape) != shape:
+        raise ValueError(
+            f"{table.network}: {name} has shape {tuple(array.shape)}, the config asks for {shape}; "
+            "give the config that belongs to these weights."
+        )
+    return array
+
+
+def _complain(table: Table, what: str, names: set[str]) -> None:
+    if names:
+        raise ValueError(
+            f"{table.network}: {len(names)} tensors are {what}, such as {_some(sorted(names))}; "
+            "give the weights and the config of one and the same network."
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN])
+
+
+def _flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split(".")
+        level = nested
+        for key in parents:
+            level = level.setdefault(key, {})
+        level[leaf] = value
+    return nested

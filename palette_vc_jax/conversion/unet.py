@@ -1,0 +1,118 @@
+"""The UNet: its table, and diffusers' `config.json` in both directions.
+
+The counterpart is diffusers' UNetSpatioTemporalConditionModel; the palette layer is this
+project's own and travels as `palette_embedding.weight` and `palette_embedding.bias`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from palette_vc_jax.conversion.config import check_keys, check_values, uniform
+from palette_vc_jax.conversion.table import Table, build_table
+
+CLASS = "UNetSpatioTemporalConditionModel"
+PALETTE = ("palette_embedding.weight", "palette_embedding.bias")
+DOWN = {True: "CrossAttnDownBlockSpatioTemporal", False: "DownBlockSpatioTemporal"}
+UP = {True: "CrossAttnUpBlockSpatioTemporal", False: "UpBlockSpatioTemporal"}
+BUILT_IN = {"norm_groups": 32, "norm_eps": 1e-6, "deep_norm_eps": 1e-5}  # no key: in the code
+NEEDED = (
+    "in_channels",
+    "out_channels",
+    "down_block_types",
+    "up_block_types",
+    "block_out_channels",
+    "addition_time_embed_dim",
+    "projection_class_embeddings_input_dim",
+    "layers_per_block",
+    "cross_attention_dim",
+    "num_attention_heads",  # needed although it has a default: that one has changed
+)
+KNOWN = ("sample_size", "num_frames", "transformer_layers_per_block")
+# May be given once or once a level; levels that differ are not supported.
+PER_LEVEL = ("layers_per_block", "cross_attention_dim", "transformer_layers_per_block")
+
+
+def unet_table(shapes: Mapping[str, Any]) -> Table:
+    """Derive the table from the UNet's flax paths and shapes (`models.functional.shapes`)."""
+    return build_table("unet", shapes, zero_if_absent=PALETTE)
+
+
+def read_unet_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn diffusers' config values into the fields of `UNetConfig`.
+
+    Raises ValueError for a missing or unknown key or a value that the model cannot express.
+    """
+    check_keys("unet", values, NEEDED, KNOWN)
+    same = {key: uniform("unet", key, values.get(key, 1)) for key in PER_LEVEL}
+    attention = _read_attention(values)
+    fixed = {
+        "_class_name": CLASS,
+        "in_channels": 2 * values["out_channels"],  # [noisy, grey]
+        "projection_class_embeddings_input_dim": 3 * values["addition_time_embed_dim"],
+        "transformer_layers_per_block": 1,
+    }
+    check_values("unet", {**values, **same}, fixed)
+    widths, heads = tuple(values["block_out_channels"]), values["num_attention_heads"]
+    heads = (heads,) * len(widths) if isinstance(heads, int) else tuple(heads)
+    if not len(widths) == len(heads) == len(attention):
+        raise ValueError(
+            f"unet: config.json has {len(attention)} blocks, {len(widths)} widths and "
+            f"{len(heads)} numbers of heads; one each a level is needed."
+        )
+    return {
+        "latent_channels": values["out_channels"],
+        "block_out_channels": widths,
+        "attention": attention,
+        "num_attention_heads": heads,
+        "layers_per_block": same["layers_per_block"],
+        "cross_attention_dim": same["cross_attention_dim"],
+        "addition_time_embed_dim": values["addition_time_embed_dim"],
+        **BUILT_IN,
+    }
+
+
+def write_unet_config(config: Any, num_frames: int = 14) -> dict[str, Any]:
+    """Turn a `UNetConfig` into diffusers' config values.
+
+    `num_frames` is a note to the pipeline and changes no weight. Raises ValueError for a model
+    that diffusers cannot build, as one with fewer norm groups.
+    """
+    for key, value in BUILT_IN.items():
+        if getattr(config, key) != value:
+            raise ValueError(
+                f"unet: {key} is {getattr(config, key)}, and diffusers builds this network with "
+                f"{value} only; keep this model in its own format."
+            )
+    return {
+        "_class_name": CLASS,
+        "sample_size": 96,
+        "in_channels": 2 * config.latent_channels,
+        "out_channels": config.latent_channels,
+        "down_block_types": [DOWN[attends] for attends in config.attention],
+        "up_block_types": [UP[attends] for attends in reversed(config.attention)],
+        "block_out_channels": list(config.block_out_channels),
+        "addition_time_embed_dim": config.addition_time_embed_dim,
+        "projection_class_embeddings_input_dim": 3 * config.addition_time_embed_dim,
+        "layers_per_block": config.layers_per_block,
+        "cross_attention_dim": config.cross_attention_dim,
+        "transformer_layers_per_block": 1,
+        "num_attention_heads": list(config.num_attention_heads),
+        "num_frames": num_frames,
+    }
+
+
+def _read_attention(values: Mapping[str, Any]) -> tuple[bool, ...]:
+    """Tell from the block types which levels, from the finest, have transformers."""
+    sides = []
+    for key, names in (("down_block_types", DOWN), ("up_block_types", UP)):
+        kinds = {name: attends for attends, name in names.items()}
+        unknown = sorted(set(values[key]) - set(kinds))
+        if unknown:
+            raise ValueError(f"unet: config.json has {key} that are not supported: {unknown[0]}.")
+        sides.append(tuple(kinds[name] for name in values[key]))
+    if sides[0] != sides[1][::-1]:
+        raise ValueError(
+            "unet: config.json puts transformers at other levels on the way up than on the way "
+            "down; this is not supported."
+        )
+    return sides[0]

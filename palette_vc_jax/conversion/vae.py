@@ -1,0 +1,69 @@
+"""The VAE: its table, and diffusers' `config.json` in both directions.
+
+The counterpart is diffusers' AutoencoderKLTemporalDecoder.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from palette_vc_jax.conversion.config import check_keys, check_values
+from palette_vc_jax.conversion.table import Table, build_table
+
+CLASS = "AutoencoderKLTemporalDecoder"
+DOWN = "DownEncoderBlock2D"
+NORM_GROUPS = 32  # no key: in diffusers' code
+NEEDED = ("block_out_channels", "latent_channels", "layers_per_block", "scaling_factor")
+# Notes to the pipeline (size and upcast), and what is always 3 channels of color.
+KNOWN = ("in_channels", "out_channels", "down_block_types", "sample_size", "force_upcast")
+
+
+def vae_table(shapes: Mapping[str, Any]) -> Table:
+    """Derive the table from the VAE's flax paths and shapes (`models.functional.shapes`)."""
+    return build_table("vae", shapes)
+
+
+def read_vae_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn diffusers' config values into the fields of `VAEConfig`.
+
+    Raises ValueError for a missing or unknown key or a value that the model cannot express.
+    """
+    check_keys("vae", values, NEEDED, KNOWN)
+    widths = tuple(values["block_out_channels"])
+    blocks = values.get("down_block_types")
+    check_values("vae", values, {"_class_name": CLASS, "in_channels": 3, "out_channels": 3})
+    if blocks is not None and list(blocks) != [DOWN] * len(widths):
+        raise ValueError(
+            f"vae: config.json says down_block_types = {list(blocks)!r}; only {DOWN!r}, one for "
+            "each of block_out_channels, is supported."
+        )
+    return {
+        "latent_channels": values["latent_channels"],
+        "block_out_channels": widths,
+        "layers_per_block": values["layers_per_block"],
+        "norm_groups": NORM_GROUPS,
+        "scaling_factor": values["scaling_factor"],
+    }
+
+
+def write_vae_config(config: Any) -> dict[str, Any]:
+    """Turn a `VAEConfig` into diffusers' config values.
+
+    Raises ValueError for a model that diffusers cannot build, as one with fewer norm groups.
+    """
+    if config.norm_groups != NORM_GROUPS:
+        raise ValueError(
+            f"vae: norm_groups is {config.norm_groups}, and diffusers builds this network with "
+            f"{NORM_GROUPS} only; keep this model in its own format."
+        )
+    return {
+        "_class_name": CLASS,
+        "in_channels": 3,
+        "out_channels": 3,
+        "down_block_types": [DOWN] * len(config.block_out_channels),
+        "block_out_channels": list(config.block_out_channels),
+        "layers_per_block": config.layers_per_block,
+        "latent_channels": config.latent_channels,
+        "sample_size": 768,
+        "scaling_factor": config.scaling_factor,
+        "force_upcast": True,
+    }

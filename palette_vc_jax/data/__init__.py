@@ -1,0 +1,1 @@
+"""Clips for training: frame folders, crops, cached latents and palettes."""

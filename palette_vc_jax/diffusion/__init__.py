@@ -1,0 +1,1 @@
+"""EDM preconditioning, noise schedules, solvers and guidance: pure functions on arrays."""

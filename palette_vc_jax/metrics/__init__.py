@@ -1,0 +1,1 @@
+"""What a colored film is measured by."""

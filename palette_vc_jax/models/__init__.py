@@ -1,0 +1,1 @@
+"""Stable Video Diffusion's networks in Flax NNX: UNet, temporal VAE and CLIP image tower."""

@@ -1,0 +1,92 @@
+"""The bridge from NNX modules to plain functions of a nested dict of parameters.
+
+Modules only declare; everything else (`jax.jit`, `jax.grad`, optax, files) sees dicts whose keys
+are strings all the way down, list indices included, so that a flat name such as
+`down_blocks.0.resnets.1.spatial_res_block.conv1.kernel` reads as in the published checkpoints.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+Params = dict[str, Any]
+
+
+def init(module: type[nnx.Module], config: Any, seed: int) -> Params:
+    """Make random parameters for `module(config)`."""
+
+    @jax.jit
+    def build(key):
+        return _leaves(nnx.state(module(config, rngs=nnx.Rngs(params=key)), nnx.Param))
+
+    return nest(build(jax.random.key(seed)))
+
+
+def shapes(module: type[nnx.Module], config: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Give the flat names and shapes of the parameters of `module(config)`, computing nothing."""
+    _, state = _abstract(module, config)
+    return {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        for name, leaf in _leaves(state).items()
+    }
+
+
+def apply(
+    module: type[nnx.Module], config: Any, params: Params, *args: Any, method: str = "__call__"
+) -> Any:
+    """Call `method` of `module(config)` with `params` in place of its parameters.
+
+    Safe under every JAX transformation: nothing is stored in the module.
+    """
+    graphdef, state = _abstract(module, config)
+    flat = flatten(params)
+    filled = nnx.State.from_flat_path(
+        {
+            path: variable.replace(flat[".".join(map(str, path))])
+            for path, variable in nnx.to_flat_state(state)
+        }
+    )
+    return getattr(nnx.merge(graphdef, filled), method)(*args)
+
+
+def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
+    """Turn a nested dict into one of flat names joined by dots."""
+    flat = {}
+    for key, value in params.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> Params:
+    """Undo `flatten`."""
+    nested: Params = {}
+    for name, value in flat.items():
+        *parents, leaf = name.split(".")
+        level = nested
+        for key in parents:
+            level = level.setdefault(key, {})
+        level[leaf] = value
+    return nested
+
+
+def count(params: Params) -> int:
+    """Count the numbers in a tree of arrays."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+@functools.lru_cache(maxsize=32)
+def _abstract(module: type[nnx.Module], config: Any) -> tuple[nnx.GraphDef, nnx.State]:
+    model = nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0)))
+    return nnx.split(model)
+
+
+def _leaves(state: nnx.State) -> dict[str, Any]:
+    return {".".join(map(str, path)): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}

@@ -1,0 +1,93 @@
+"""A model on disk: `config.json`, one safetensors file a network, and what belongs to them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from palette_vc_jax.models import config as model_config
+from palette_vc_jax.models.clip import ImageEncoder
+from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.functional import Params, flatten, nest, shapes
+from palette_vc_jax.models.unet import UNet
+from palette_vc_jax.models.vae import VAE
+
+NETWORKS = {"unet": UNet, "vae": VAE, "image_encoder": ImageEncoder}
+
+
+class Model(NamedTuple):
+    """A config and the parameters of its three networks, by the names of `NETWORKS`."""
+
+    config: ModelConfig
+    params: dict[str, Params]
+    folder: Path | None = None  # where it was read from
+
+
+def save_model(
+    folder: Path, config: ModelConfig, params: Mapping[str, Params], dtype: type = np.float32
+) -> None:
+    """Write the networks in `params` (all three, or some) and the config under `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, tree in params.items():
+        flat = {key: np.asarray(leaf, dtype) for key, leaf in flatten(tree).items()}
+        save_file(flat, folder / f"{name}.safetensors")
+    text = json.dumps(model_config.to_dict(config), indent=2)
+    (folder / "config.json").write_text(text + "\n")
+
+
+def load_model(folder: Path, networks: tuple[str, ...] = tuple(NETWORKS)) -> Model:
+    """Read a model folder; parameters come as float32.
+
+    Raises ValueError in one line if the folder, the config or a tensor is missing or misshaped.
+    """
+    folder = Path(folder)
+    config = load_config(folder)
+    params = {name: _load_network(folder, name, getattr(config, name)) for name in networks}
+    return Model(config, params, folder)
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """Read a model folder's `config.json`."""
+    path = Path(folder) / "config.json"
+    try:
+        return model_config.from_dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ValueError(
+            f"{folder}: not a checkpoint folder (no config.json); give the folder that "
+            "convert/svd_to_flax.py or train.py wrote."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}).") from None
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Give the sha256 of each weights file in a model folder."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(Path(folder).glob("*.safetensors"))
+    }
+
+
+def _load_network(folder: Path, name: str, config: object) -> Params:
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        raise ValueError(f"{folder}: {path.name} is missing; the checkpoint is not whole.")
+    try:
+        flat = load_file(path)
+    except Exception as error:  # safetensors raises its own type for a damaged file
+        raise ValueError(f"{path}: not a readable safetensors file ({error}).") from None
+    expected = shapes(NETWORKS[name], config)
+    wrong = sorted(
+        set(flat) ^ set(expected)
+        | {key for key in set(flat) & set(expected) if flat[key].shape != expected[key].shape}
+    )
+    if wrong:
+        raise ValueError(
+            f"{path}: {len(wrong)} tensors are missing, unknown or of another shape than "
+            f"config.json says, such as {', '.join(wrong[:3])}."
+        )
+    return nest({key: value.astype(np.float32) for key, value in flat.items()})

@@ -1,0 +1,189 @@
+"""SVD's spatiotemporal UNet with the palette added after its first convolution.
+
+Sources: diffusers `models/unets/unet_spatio_temporal_condition.py`, `unet_3d_blocks.py`; the
+palette layer is equations 3 and 4 of 'Consistent Video Colorization via Palette Guidance'.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from palette_vc_jax.models.config import UNetConfig
+from palette_vc_jax.models.layers import (
+    ZEROS,
+    Downsample,
+    GroupNorm,
+    SpatioTemporalResBlock,
+    TimestepEmbedding,
+    Upsample,
+    conv,
+    sinusoid,
+)
+from palette_vc_jax.models.transformer import SpatioTemporalTransformer
+
+
+class Level(nnx.Module):
+    """Residual blocks of one resolution, each with a transformer if the level has attention."""
+
+    def __init__(self, widths, heads, time_width, eps, attends, config, *, rngs: nnx.Rngs):
+        """`widths`: (inputs, outputs) of each residual block."""
+        groups = config.norm_groups
+        self.resnets = nnx.List(
+            [SpatioTemporalResBlock(i, o, time_width, groups, eps, rngs=rngs) for i, o in widths]
+        )
+        if attends:
+            # The middle block has two residual blocks and one transformer between them.
+            self.attentions = nnx.List(
+                [
+                    SpatioTemporalTransformer(
+                        width, heads, config.cross_attention_dim, groups, rngs=rngs
+                    )
+                    for _, width in widths[:attends]
+                ]
+            )
+
+    def layer(self, index: int, x: jax.Array, time: jax.Array, context: jax.Array) -> jax.Array:
+        """Apply residual block `index` and the transformer behind it, if there is one."""
+        x = self.resnets[index](x, time)
+        if hasattr(self, "attentions") and index < len(self.attentions):
+            x = self.attentions[index](x, context)
+        return x
+
+
+class UNet(nnx.Module):
+    """Predict v from noisy and grey latents, the image embedding and the palette."""
+
+    def __init__(self, config: UNetConfig, *, rngs: nnx.Rngs):
+        widths = config.block_out_channels
+        first, time_width = widths[0], 4 * widths[0]
+        self.conv_in = conv(2 * config.latent_channels, first, rngs=rngs)
+        # Zeros: a converted SVD starts out exactly as it was.
+        self.palette_embedding = nnx.Linear(
+            3 * config.palette_colors,
+            first,
+            kernel_init=ZEROS,
+            rngs=rngs,
+        )
+        self.time_embedding = TimestepEmbedding(first, time_width, time_width, rngs=rngs)
+        self.add_embedding = TimestepEmbedding(
+            3 * config.addition_time_embed_dim, time_width, time_width, rngs=rngs
+        )
+        self.down_blocks = nnx.List(_down_levels(config, time_width, rngs))
+        self.mid_block = Level(
+            [(widths[-1], widths[-1])] * 2,
+            config.num_attention_heads[-1],
+            time_width,
+            config.deep_norm_eps,
+            1,
+            config,
+            rngs=rngs,
+        )
+        self.up_blocks = nnx.List(_up_levels(config, time_width, rngs))
+        self.conv_norm_out = GroupNorm(config.norm_groups, first, eps=1e-5)
+        self.conv_out = conv(first, config.latent_channels, kernel_init=ZEROS, rngs=rngs)
+        self.config = config
+
+    def __call__(
+        self,
+        sample: jax.Array,
+        c_noise: jax.Array,
+        context: jax.Array,
+        added_time_ids: jax.Array,
+        palette: jax.Array,
+        palette_mask: jax.Array,
+    ) -> jax.Array:
+        """Run one forward pass, in the type of `sample` (norms and softmax in fp32).
+
+        Args:
+            sample: `[B, T, h, w, 2C]`, noisy latents times c_in, then unscaled grey latents;
+                h and w are multiples of 2^(levels - 1).
+            c_noise: `[B]`, 0.25 ln sigma.
+            context: `[B, L, D]`, image embedding (SVD: L = 1).
+            added_time_ids: `[B, 3]`, fps - 1, motion bucket, noise augmentation.
+            palette: `[B, 15]`, five sRGB colors in [-1, 1], dark to light.
+            palette_mask: `[B]`, 1 to use the palette, 0 for the null palette.
+
+        Returns:
+            `[B, T, h, w, C]`, the velocity v.
+        """
+        time = self._embed_time(c_noise, added_time_ids, sample.dtype)
+        x = self.conv_in(sample)
+        # The mask covers weight and bias, so that mid-grey (zeros) and no palette differ.
+        colors = self.palette_embedding(palette.astype(sample.dtype))
+        x = x + (palette_mask[:, None].astype(x.dtype) * colors)[:, None, None, None]
+
+        skips = [x]
+        for block in self.down_blocks:
+            for index in range(len(block.resnets)):
+                x = block.layer(index, x, time, context)
+                skips.append(x)
+            if hasattr(block, "downsamplers"):
+                x = block.downsamplers[0](x)
+                skips.append(x)
+
+        x = self.mid_block.layer(0, x, time, context)
+        x = self.mid_block.layer(1, x, time, context)
+
+        for block in self.up_blocks:
+            for index in range(len(block.resnets)):
+                x = jnp.concatenate([x, skips.pop()], axis=-1)
+                x = block.layer(index, x, time, context)
+            if hasattr(block, "upsamplers"):
+                x = block.upsamplers[0](x)
+
+        return self.conv_out(nnx.silu(self.conv_norm_out(x)))
+
+    def _embed_time(self, c_noise: jax.Array, added_time_ids: jax.Array, dtype) -> jax.Array:
+        noise = sinusoid(c_noise, self.config.block_out_channels[0]).astype(dtype)
+        added = sinusoid(added_time_ids, self.config.addition_time_embed_dim)  # [B, 3, width]
+        added = added.reshape(added.shape[0], -1).astype(dtype)
+        return self.time_embedding(noise) + self.add_embedding(added)
+
+
+def _down_levels(config: UNetConfig, time_width: int, rngs: nnx.Rngs) -> list[Level]:
+    levels = []
+    widths = config.block_out_channels
+    for index, width in enumerate(widths):
+        before = widths[max(index - 1, 0)]
+        attends = config.attention[index]
+        level = Level(
+            [(before, width)] + [(width, width)] * (config.layers_per_block - 1),
+            config.num_attention_heads[index],
+            time_width,
+            config.norm_eps if attends else config.deep_norm_eps,
+            attends * config.layers_per_block,
+            config,
+            rngs=rngs,
+        )
+        if index < len(widths) - 1:
+            level.downsamplers = nnx.List([Downsample(width, (1, 1), rngs=rngs)])
+        levels.append(level)
+    return levels
+
+
+def _up_levels(config: UNetConfig, time_width: int, rngs: nnx.Rngs) -> list[Level]:
+    levels = []
+    widths = config.block_out_channels
+    # The way down pushed these widths; the way up pops them from the end.
+    skips = [widths[0]]
+    for index, width in enumerate(widths):
+        skips += [width] * (config.layers_per_block + (index < len(widths) - 1))
+    x = widths[-1]
+    for index in reversed(range(len(widths))):
+        pairs = []
+        for _ in range(config.layers_per_block + 1):
+            pairs.append((x + skips.pop(), widths[index]))
+            x = widths[index]
+        level = Level(
+            pairs,
+            config.num_attention_heads[index],
+            time_width,
+            config.norm_eps,
+            config.attention[index] * len(pairs),
+            config,
+            rngs=rngs,
+        )
+        if index > 0:
+            level.upsamplers = nnx.List([Upsample(x, rngs=rngs)])
+        levels.append(level)
+    return levels

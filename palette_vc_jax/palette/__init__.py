@@ -1,0 +1,1 @@
+"""Palettes: five colors that steer a film, and where they come from."""

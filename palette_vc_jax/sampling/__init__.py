@@ -1,0 +1,1 @@
+"""Sampling: windows over a film, the sampler on its latents, and the VAE in chunks."""

@@ -1,0 +1,168 @@
+"""The whole job on a film: find shots, color run by run, merge with the source's luma, write.
+
+The film is read twice, luma alone: once to find the cuts, once in two streams side by side, of
+which one feeds the encoder and the other waits for the colors. Shots are colored in runs of a
+bounded number of frames, so that memory does not grow with the film.
+"""
+
+import itertools
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from palette_vc_jax import __version__
+from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.store import Model, file_hashes
+from palette_vc_jax.palette.file import save_palette, save_swatch
+from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.sampling.colorize import ColorizeSettings, colorize, load_networks
+from palette_vc_jax.sampling.sampler import film_bytes
+from palette_vc_jax.sampling.sheet import SideBySide
+from palette_vc_jax.sampling.windows import Shot, group_shots
+from palette_vc_jax.video import color
+from palette_vc_jax.video.film import Film
+from palette_vc_jax.video.read import Frame, read_frames
+from palette_vc_jax.video.resize import model_size, resize, upsample_chroma
+from palette_vc_jax.video.shots import find_shots
+from palette_vc_jax.video.write import FilmWriter
+
+RUN_BYTES = 2**30  # of the latents held for one run of shots
+
+
+@dataclass(frozen=True)
+class Job:
+    """A film's plan: what will be done, before anything is."""
+
+    film: Film
+    shots: list[Shot]
+    size: tuple[int, int]  # height and width of the model's pictures, in pixels
+    latent_shape: tuple[int, int, int]  # h, w, C
+    runs: list[list[Shot]]  # shots colored together
+    settings: ColorizeSettings
+
+    @property
+    def frames(self) -> int:
+        """Count the film's frames."""
+        return self.shots[-1][1]
+
+
+def plan_job(film: Film, config: ModelConfig, settings: ColorizeSettings) -> Job:
+    """Find a film's shots and divide them into runs; reads the film's luma once."""
+    size = model_size(film.height, film.width, settings.short_side, config.pixel_multiple)
+    bar = tqdm(read_frames(film), total=film.frames, desc="shots", unit="frame", disable=None)
+    shots = find_shots(_small(frame, film, size) for frame in bar)
+    down = config.vae.downscale
+    shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
+    runs = group_shots(shots, max(1, RUN_BYTES // film_bytes((1, *shape))))
+    return Job(film, shots, size, shape, runs, settings)
+
+
+def describe(job: Job, config: ModelConfig, palette: Palette | None, seed: int) -> dict[str, Any]:
+    """Give a job as plain JSON values: what `--dry_run` prints and what is kept by the result."""
+    plans = [
+        job.settings.sampler.plan([(a - run[0][0], b - run[0][0]) for a, b in run])
+        for run in job.runs
+    ]
+    longest = max(run[-1][1] - run[0][0] for run in job.runs)
+    return {
+        "input": str(job.film.path),
+        "frames": job.frames,
+        "size": [job.film.width, job.film.height],
+        "model": config.name,
+        "model_size": [job.size[1], job.size[0]],
+        "shots": [list(shot) for shot in job.shots],
+        "windows": sum(plan.windows for plan in plans),
+        "network_evaluations": sum(plan.windows for plan in plans)
+        * job.settings.sampler.steps
+        * (2 if job.settings.sampler.guidance_scale != 1.0 else 1),
+        "latents_bytes": film_bytes((longest, *job.latent_shape)),
+        "palette": None if palette is None else palette.hex(),
+        "palette_source": "none" if palette is None else palette.source,
+        "seed": seed,
+        "settings": asdict(job.settings),
+    }
+
+
+def run_job(
+    job: Job, model: Model, palette: Palette | None, output: Path, seed: int, luma: str = "source"
+) -> dict[str, Path]:
+    """Color the film of `job` into `output`; return the files written beside it, by kind.
+
+    `luma` is `source` (the film's own, untouched) or `model` (the decoder's, resized). Nothing
+    is left under `output` unless the film is whole. Beside it are written the settings
+    (`.run.json`), a side-by-side picture, and the palette as JSON and as a swatch picture.
+    """
+    sheet = SideBySide(job.frames, job.film)
+    with FilmWriter(output, job.film) as writer:
+        for frame, chroma, replaced in _merged(job, model, palette, seed, luma):
+            sheet.add(frame.index, color.grey(frame.luma, job.film), chroma)
+            writer.write(replaced, chroma)
+    stem = output.with_suffix("") if output.suffix else output
+    files = {
+        "settings": Path(f"{stem}.run.json"),
+        "side by side": Path(f"{stem}.side_by_side.png"),
+    }
+    sheet.save(files["side by side"])
+    if palette is not None:
+        files |= {
+            "palette": Path(f"{stem}.palette.json"),
+            "swatch": Path(f"{stem}.palette.png"),
+        }
+        save_palette(palette, files["palette"])
+        save_swatch(palette, files["swatch"])
+    record = describe(job, model.config, palette, seed) | {
+        "luma": luma,
+        "weights_sha256": file_hashes(model.folder) if model.folder else None,
+        "version": __version__,
+        "jax": jax.__version__,
+        "device": f"{jax.default_backend()} ({platform.machine()})",
+    }
+    files["settings"].write_text(json.dumps(record, indent=2) + "\n")
+    return files
+
+
+def _merged(
+    job: Job, model: Model, palette: Palette | None, seed: int, luma: str
+) -> Iterator[tuple[Frame, np.ndarray, Frame]]:
+    """Yield each source frame, its chroma [H, W, 2], and the frame whose luma is written."""
+    networks = load_networks(model)
+    film = job.film
+    ahead, behind = read_frames(film), read_frames(film)
+    with tqdm(total=job.frames, desc="coloring", unit="frame", disable=None) as bar:
+        for run in job.runs:
+            count = run[-1][1] - run[0][0]
+            greys = (_small(frame, film, job.size) for frame in itertools.islice(ahead, count))
+            reached = bar.n
+
+            def report(done: int, total: int, reached=reached, count=count) -> None:
+                bar.update(reached + count * done // total - bar.n)
+
+            colors = colorize(networks, greys, run, palette, job.settings, seed, report)
+            for small in itertools.chain.from_iterable(colors):
+                yield _merge(next(behind), small, film, luma)
+
+
+def _small(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
+    return resize(color.grey(frame.luma, film), *size)
+
+
+def _merge(
+    frame: Frame, small: np.ndarray, film: Film, luma: str
+) -> tuple[Frame, np.ndarray, Frame]:
+    """Put the model's chroma, from its small picture [h, w, 3], to a source frame's luma."""
+    grey = color.grey(frame.luma, film)
+    if luma == "model":
+        large = np.clip(resize(small, *grey.shape), 0.0, 1.0)
+        grey = color.rgb_to_luma(large, film.matrix)
+        return frame, color.rgb_to_chroma(large, film.matrix), color.with_luma(frame, grey, film)
+    chroma = upsample_chroma(
+        color.rgb_to_chroma(small, film.matrix), resize(grey, *small.shape[:2]), grey
+    )
+    return frame, color.limit_gamut(grey, chroma, film.matrix), frame

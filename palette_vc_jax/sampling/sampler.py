@@ -1,0 +1,353 @@
+"""Sample a film's latents in overlapping windows.
+
+At each step the film's latents are cut into windows, the network gives its output for K windows
+at a time, the outputs are summed with the plan's weights, and the solver takes one step on the
+whole film (`blending="step"`). The output, the denoised estimate and the stepped latents are
+affine in one another with the same coefficients at every frame, so it does not matter which of
+them is averaged. With `blending="final"` each window is sampled alone and the results are averaged
+once.
+
+Two drivers do the same to rounding. `sample_scan` is one jitted program for all steps and
+batches, with the film on the device; it is compiled anew for each film length. `sample_loop` loops
+on the host, with the film in the host's memory and K windows on the device; its one jitted unit
+has the shape [K, T, h, w, C] whatever the film's length. `sample` chooses.
+
+The network comes as an argument, a function that jit can hash (define it once, not per call):
+
+    predict(params, inputs [K, T, h, w, 2C], c_noise [K], context [K, L, D],
+            added_time_ids [K, 3], palette [K, 15], palette_mask [K]) -> [K, T, h, w, C]
+
+The sampler's state and sums are float32 whatever `predict` computes in.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from palette_vc_jax.diffusion import edm, guidance, schedule, solvers
+from palette_vc_jax.sampling.settings import (
+    FilmConditions,
+    SamplerSettings,
+    check_conditions,
+    frame_noise,
+)
+from palette_vc_jax.sampling.windows import Shot, WindowPlan
+
+Predict = Callable[..., jax.Array]
+Progress = Callable[[int, int], Any]  # (batches evaluated so far, batches in all)
+
+DRIVERS = ("auto", "scan", "loop")
+SCAN_BYTES = 2**30  # films whose arrays take no more are sampled in one program
+_BLOCK = 64  # frames that the loop steps at a time
+
+
+class Windows(NamedTuple):
+    """Windows and the conditions of their shots; the arrays may have a leading axis of batches.
+
+    indices and weights [K, T], context [K, L, D], palette [K, 15], palette_mask [K].
+    """
+
+    indices: jax.Array
+    weights: jax.Array
+    context: jax.Array
+    palette: jax.Array
+    palette_mask: jax.Array
+
+
+class Steps(NamedTuple):
+    """The steps of a solver: sigma [steps], and its table of coefficients [steps, 3]."""
+
+    sigma: np.ndarray
+    table: np.ndarray
+
+
+def sample(
+    predict: Predict,
+    params: Any,
+    conditions: FilmConditions,
+    shots: Sequence[Shot],
+    settings: SamplerSettings,
+    seed: int,
+    *,
+    driver: str = "auto",
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Sample the color latents of a film, or of a run of its shots.
+
+    shots: half-open ranges in frame numbers of the film. They may start after frame 0, as those of
+        `windows.group_shots` do; `conditions.grey` begins at the first of them.
+    driver: 'scan', 'loop', or 'auto': the scan for films that fit into SCAN_BYTES and nobody
+        watches, for one program cannot report progress; else the loop.
+    progress: called with (done, total), counted in batches of windows, after each batch.
+
+    Returns float32 [N, h, w, C], at the scale of the noisy latents (unit variance). Raises
+    ValueError for conditions that do not fit the shots, FloatingPointError when the network gave
+    values that are not finite (the loop finds out at the first such step).
+    """
+    if driver not in DRIVERS:
+        raise ValueError(f"driver {driver!r} is not known; use one of {', '.join(DRIVERS)}.")
+    first = shots[0][0] if len(shots) else 0
+    plan = settings.plan([(start - first, stop - first) for start, stop in shots])
+    check_conditions(conditions, plan)
+    if driver == "auto":
+        fits = film_bytes(conditions.grey.shape) <= SCAN_BYTES
+        driver = "scan" if fits and progress is None else "loop"
+    noise = frame_noise(seed, first, plan.frames, conditions.grey.shape[1:])
+    noise *= np.float32(schedule.initial_scale(settings.sigma_max))
+    if driver == "scan":
+        latents = np.asarray(sample_scan(predict, params, noise, conditions, plan, settings))
+    else:
+        latents = sample_loop(predict, params, noise, conditions, plan, settings, progress)
+    _check_finite(latents)
+    return latents
+
+
+def film_bytes(shape: Sequence[int]) -> int:
+    """Count the bytes of the arrays as long as the film that a driver holds, for [N, h, w, C].
+
+    They are four in float32: the grey latents, the noisy latents, the sum over windows and the
+    previous estimate. The loop holds them on the host, and on the device nothing that grows with
+    N; with `blending="final"` it holds three of them.
+    """
+    return 4 * 4 * int(np.prod(shape))
+
+
+def sample_scan(
+    predict: Predict,
+    params: Any,
+    noise: np.ndarray | jax.Array,
+    conditions: FilmConditions,
+    plan: WindowPlan,
+    settings: SamplerSettings,
+) -> jax.Array:
+    """Sample a film in one program: a scan over steps around a scan over batches of windows.
+
+    `noise` [N, h, w, C] is the film's latents at sigma_max; `plan` comes from `settings.plan`.
+    Compiled once for each count of frames, windows and steps. Returns float32 [N, h, w, C] on the
+    device.
+    """
+    conditions = check_conditions(conditions, plan)
+    return _scan_film(
+        predict,
+        _guidance_kind(settings, conditions),
+        settings.blending,
+        params,
+        jnp.asarray(noise, jnp.float32),
+        jnp.asarray(conditions.grey, jnp.float32),
+        conditions.added_time_ids,
+        _batches(conditions, plan),
+        _steps(settings),
+        settings.guidance_scale,
+    )
+
+
+def sample_loop(
+    predict: Predict,
+    params: Any,
+    noise: np.ndarray,
+    conditions: FilmConditions,
+    plan: WindowPlan,
+    settings: SamplerSettings,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Sample a film by a loop on the host over steps and batches of windows.
+
+    Arguments as `sample_scan`; `noise` is overwritten when it is a float32 array and becomes the
+    result. The device holds one batch at a time, so a film's length is bounded by the host's
+    memory only (`film_bytes`). Returns float32 [N, h, w, C] on the host.
+    """
+    conditions = check_conditions(conditions, plan)
+    kind = _guidance_kind(settings, conditions)
+    batches = _batches(conditions, plan)
+    count = batches.indices.shape[0]
+    steps = _steps(settings)
+    ids, scale = conditions.added_time_ids, settings.guidance_scale
+    done = 0
+
+    def velocity(latents, grey, batch, sigma):
+        nonlocal done
+        output = np.asarray(
+            _velocity_unit(predict, kind, params, latents, grey, ids, batch, sigma, scale)
+        )
+        done += 1
+        if progress is not None:
+            progress(done, count * len(steps.sigma))
+        return output
+
+    each = [jax.tree.map(lambda leaf, b=b: leaf[b], batches) for b in range(count)]
+    noise = np.require(noise, np.float32, ["C", "W"])
+    if settings.blending == "step":
+        return _loop_steps(velocity, noise, conditions.grey, each, steps)
+    total = np.zeros_like(noise)
+    for batch in each:
+        folded, alone = _alone(batch)
+        latents = _loop_steps(velocity, noise[folded], conditions.grey[folded], [alone], steps)
+        _add_on_host(total, batch, latents.reshape(*batch.indices.shape, *latents.shape[1:]))
+    return total
+
+
+# ---- one batch of windows
+
+
+def _velocity(predict, kind, params, latents, grey, ids, batch, sigma, scale):
+    """Evaluate the network on windows [K, T, h, w, C] at one sigma: its output F in float32."""
+    c = edm.coefficients(sigma)
+    count = latents.shape[0]
+    noisy = c.c_in * latents
+    c_noise = jnp.full((count,), c.c_noise)
+    ids = jnp.broadcast_to(ids, (count, *ids.shape))
+
+    def evaluate(grey, context, mask):
+        # The pretrained channel order is [noisy, grey], and only the noisy half is scaled.
+        inputs = jnp.concatenate([noisy, grey], axis=-1)
+        return predict(params, inputs, c_noise, context, ids, batch.palette, mask)
+
+    output = guidance.guided(evaluate, kind, scale, grey, batch.context, batch.palette_mask)
+    return output.astype(jnp.float32)
+
+
+_velocity_unit = jax.jit(_velocity, static_argnames=("predict", "kind"))
+
+
+def _alone(batch: Windows) -> tuple[np.ndarray | jax.Array, Windows]:
+    """Make a film of its own out of a batch of windows, in which no window shares a frame.
+
+    The mirrored frames of a short shot stay tied to the frames that they copy, as they are when
+    windows are blended at each step. Returns the film's frames [K * T] as indices into the batch's
+    film, and the windows over them.
+    """
+    count, frames = batch.indices.shape
+    same = batch.indices[:, :, None] == batch.indices[:, None, :]  # [K, T, T]
+    own = same.argmax(-1) + frames * np.arange(count)[:, None]  # each frame's first place
+    alone = batch._replace(indices=own, weights=(batch.weights > 0).astype(np.float32))
+    return batch.indices.reshape(-1), alone
+
+
+def _advance(latents, output, previous, sigma, row):
+    """Take a solver's step from the network's output; returns the latents and the estimate D."""
+    estimate = edm.denoised(output, latents, sigma)
+    return solvers.step(latents, estimate, previous, row), estimate
+
+
+_advance_unit = jax.jit(_advance)
+
+
+# ---- the film in one program
+
+
+@functools.partial(jax.jit, static_argnames=("predict", "kind", "blending"))
+def _scan_film(predict, kind, blending, params, latents, grey, ids, batches, steps, scale):
+    def velocity(latents, grey, batch, sigma):
+        return _velocity(predict, kind, params, latents, grey, ids, batch, sigma, scale)
+
+    if blending == "step":
+        return _scan_steps(velocity, latents, grey, batches, steps)
+
+    def one_batch(total, batch):
+        folded, alone = _alone(batch)
+        alone = jax.tree.map(lambda leaf: leaf[None], alone)
+        done = _scan_steps(velocity, latents[folded], grey[folded], alone, steps)
+        return _add(total, batch, done.reshape(*batch.indices.shape, *done.shape[1:])), None
+
+    return lax.scan(one_batch, jnp.zeros_like(latents), batches)[0]
+
+
+def _scan_steps(velocity, latents, grey, batches: Windows, steps: Steps) -> jax.Array:
+    """Take all steps on latents [N, h, w, C], blending the batches' windows at each."""
+
+    def one_step(state, step):
+        latents, previous = state
+
+        def one_batch(total, batch):
+            gathered = latents[batch.indices], grey[batch.indices]  # [K, T, h, w, C]
+            return _add(total, batch, velocity(*gathered, batch, step.sigma)), None
+
+        output, _ = lax.scan(one_batch, jnp.zeros_like(latents), batches)
+        return _advance(latents, output, previous, step.sigma, step.table), None
+
+    return lax.scan(one_step, (latents, jnp.zeros_like(latents)), steps)[0][0]
+
+
+def _add(total: jax.Array, batch: Windows, values: jax.Array) -> jax.Array:
+    """Add weighted windows [K, T, h, w, C] to the frames that they stand for.
+
+    Window by window, each frame written at most once: a scatter that meets a frame twice adds in
+    no fixed order on a GPU, and the same film would not get the same bits twice.
+    """
+    beyond = len(total) + np.arange(batch.indices.shape[1])  # dropped
+
+    def one_window(total, window):
+        indices, weights, values = window
+        indices = jnp.where(weights > 0, indices, beyond)  # never multiply what may be infinite
+        values = weights[:, None, None, None] * values
+        return total.at[indices].add(values, mode="drop", unique_indices=True), None
+
+    return lax.scan(one_window, total, (batch.indices, batch.weights, values))[0]
+
+
+# ---- the film on the host
+
+
+def _loop_steps(velocity, latents, grey, batches: list[Windows], steps: Steps) -> np.ndarray:
+    """Do as `_scan_steps` on the host, in the memory of `latents`."""
+    total, previous = np.empty_like(latents), np.zeros_like(latents)
+    for sigma, row in zip(steps.sigma, steps.table, strict=True):
+        total[:] = 0.0
+        for batch in batches:
+            gathered = latents[batch.indices], grey[batch.indices]
+            _add_on_host(total, batch, velocity(*gathered, batch, sigma))
+        for start in range(0, len(latents), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            latents[part], total[part] = _advance_unit(
+                latents[part], total[part], previous[part], sigma, row
+            )
+            _check_finite(latents[part])
+        total, previous = previous, total
+    return latents
+
+
+def _add_on_host(total: np.ndarray, batch: Windows, values: np.ndarray) -> None:
+    """Do as `_add`, in place; a window holds each frame once with a weight above 0."""
+    for indices, weights, window in zip(batch.indices, batch.weights, values, strict=True):
+        real = weights > 0
+        total[indices[real]] += weights[real, None, None, None] * window[real]
+
+
+# ---- what both drivers read
+
+
+def _steps(settings: SamplerSettings) -> Steps:
+    sigmas = settings.sigmas()
+    return Steps(sigmas[:-1], solvers.solver_table(settings.solver, sigmas))
+
+
+def _guidance_kind(settings: SamplerSettings, conditions: FilmConditions) -> str | None:
+    """Name the guidance, None where it would change nothing."""
+    if settings.guidance_scale == 1.0:
+        return None
+    if settings.guidance == "palette" and not np.any(conditions.palette_mask):
+        return None
+    return settings.guidance
+
+
+def _batches(conditions: FilmConditions, plan: WindowPlan) -> Windows:
+    """Lay out a padded plan and its windows' conditions in batches: arrays [B, K, ...]."""
+    _, context, _, palette, mask = conditions
+    flat = Windows(
+        plan.indices, plan.weights, context[plan.shot], palette[plan.shot], mask[plan.shot]
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, plan.batch, *leaf.shape[1:]), flat)
+
+
+def _check_finite(latents: np.ndarray) -> None:
+    """Raise FloatingPointError unless all latents are finite."""
+    if not np.isfinite(latents.sum(dtype=np.float64)):
+        raise FloatingPointError(
+            "the network gave values that are not finite; compute in bfloat16 or float32, and "
+            "check the checkpoint."
+        )

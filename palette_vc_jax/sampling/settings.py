@@ -1,0 +1,149 @@
+"""What a sampler is told: its settings, the film's conditions, the noise that it starts from."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from palette_vc_jax.diffusion import guidance, schedule, solvers
+from palette_vc_jax.sampling import windows
+
+BLENDINGS = ("step", "final")
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """Settings of the sampler; the defaults are SVD's with this project's windows.
+
+    Raises ValueError on construction for values out of range or names that are not known.
+    """
+
+    steps: int = 25
+    sigma_min: float = 0.002
+    sigma_max: float = 700.0
+    rho: float = 7.0  # of the Karras schedule
+    solver: str = "euler"  # a name in solvers.SOLVERS
+    guidance_scale: float = 1.0  # 1 is off: the network is evaluated once a step
+    guidance: str = "palette"  # what the unconditional branch is without: a name in guidance.KINDS
+    window: int = 14  # frames
+    overlap: int = 4  # frames shared by neighboring windows
+    window_mode: str = "sliding"  # or "anchored"
+    window_weights: str = "triangular"  # or "uniform"
+    blending: str = "step"  # windows averaged at each step, or "final": once, when each is done
+    windows_per_batch: int = 1  # K, windows evaluated together
+
+    def __post_init__(self):
+        solvers.solver_table(self.solver, self.sigmas())
+        windows.plan_windows(
+            [(0, 1)], self.window, self.overlap, self.window_mode, self.window_weights
+        )
+        if self.guidance not in guidance.KINDS:
+            known = ", ".join(guidance.KINDS)
+            raise ValueError(f"guidance {self.guidance!r} is not known; use one of {known}.")
+        if not 0.0 <= self.guidance_scale < float("inf"):
+            raise ValueError(
+                f"guidance scale {self.guidance_scale}; a number from 0 is needed: 1 is off."
+            )
+        if self.blending not in BLENDINGS:
+            known = ", ".join(BLENDINGS)
+            raise ValueError(f"blending {self.blending!r} is not known; use one of {known}.")
+        if self.windows_per_batch < 1:
+            raise ValueError(
+                f"{self.windows_per_batch} windows in a batch; at least 1 is needed: "
+                "give a larger number."
+            )
+
+    def sigmas(self) -> np.ndarray:
+        """Give the sigmas visited, float32 [steps + 1]."""
+        return schedule.karras_sigmas(self.steps, self.sigma_min, self.sigma_max, self.rho)
+
+    def plan(self, shots: Sequence[windows.Shot]) -> windows.WindowPlan:
+        """Plan the windows of a film, padded to whole batches.
+
+        A film of few windows gets smaller batches than `windows_per_batch`, with less padding.
+        """
+        plan = windows.plan_windows(
+            shots, self.window, self.overlap, self.window_mode, self.window_weights
+        )
+        return windows.pad(plan, windows.even_batch(plan.windows, self.windows_per_batch))
+
+
+class FilmConditions(NamedTuple):
+    """What a film is colored from, N frames in S shots.
+
+    grey: [N, h, w, C] latents of the grey frames, unscaled; may be a memory map for the loop.
+    context: [S, L, D] image embedding of each shot.
+    added_time_ids: [3], fps, motion bucket and noise augmentation.
+    palette: [15] or [S, 15], colors in [-1, 1].
+    palette_mask: a number or [S]; 1 uses the palette, 0 is the null palette.
+    """
+
+    grey: np.ndarray | jax.Array
+    context: np.ndarray | jax.Array
+    added_time_ids: np.ndarray | jax.Array
+    palette: np.ndarray | jax.Array
+    palette_mask: np.ndarray | jax.Array | float = 1.0
+
+
+def check_conditions(conditions: FilmConditions, plan: windows.WindowPlan) -> FilmConditions:
+    """Give the conditions with the small ones as float32 numpy arrays, palette and mask per shot.
+
+    Raises ValueError for shapes that do not fit the film that `plan` covers.
+    """
+    frames, shots = plan.frames, int(plan.shot.max()) + 1
+    grey, context, ids, palette, mask = conditions
+    context, ids, palette, mask = (np.asarray(a, np.float32) for a in (context, ids, palette, mask))
+    if grey.ndim != 4 or grey.shape[0] != frames:
+        raise ValueError(
+            f"grey latents of shape {grey.shape} for {frames} frames; [{frames}, h, w, C] is "
+            "needed: give shots and latents of the same film."
+        )
+    if context.ndim != 3 or context.shape[0] != shots:
+        raise ValueError(
+            f"context of shape {context.shape} for {shots} shots; [{shots}, L, D] is needed: "
+            "give one image embedding a shot."
+        )
+    if ids.shape != (3,):
+        raise ValueError(f"added time ids of shape {ids.shape}; [3] is needed: fps, motion, noise.")
+    if palette.ndim not in (1, 2) or palette.shape[:-1] not in ((), (shots,)):
+        raise ValueError(
+            f"palette of shape {palette.shape} for {shots} shots; [15] or [{shots}, 15] is needed: "
+            "give one for the film or one a shot."
+        )
+    if mask.shape not in ((), (shots,)):
+        raise ValueError(
+            f"palette mask of shape {mask.shape} for {shots} shots; a number or [{shots}] is "
+            "needed: give one for the film or one a shot."
+        )
+    palette = np.broadcast_to(palette, (shots, palette.shape[-1]))
+    return FilmConditions(grey, context, ids, palette, np.broadcast_to(mask, (shots,)))
+
+
+def frame_noise(
+    seed: int, first: int, frames: int, shape: tuple[int, ...], block: int = 64
+) -> np.ndarray:
+    """Draw unit noise for frames first .. first + frames - 1 of a film; float32 [frames, *shape].
+
+    Frame i's noise is normal(fold_in(key(seed), i)): it depends on the seed, the frame's number in
+    the film and `shape` alone, so that a longer film, another batch size or a run that starts at a
+    later shot gives a frame the same noise. Drawn in blocks, for bounded device memory. Raises
+    ValueError for seeds that 32 bits do not hold.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed {seed}; 0 to {2**32 - 1} is needed: give another number.")
+    noise = np.empty((frames, *shape), np.float32)
+    for start in range(0, frames, block):
+        drawn = _noise_block(np.uint32(seed), first + start, block, shape)
+        noise[start : start + block] = np.asarray(drawn)[: frames - start]
+    return noise
+
+
+@functools.partial(jax.jit, static_argnames=("count", "shape"))
+def _noise_block(seed: jax.Array, first: jax.Array, count: int, shape: tuple[int, ...]):
+    key = jax.random.key(seed)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(first + jnp.arange(count))
+    return jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)

@@ -1,0 +1,48 @@
+"""The picture written beside a film: a few of its frames, grey above and colored below."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from palette_vc_jax.video import color
+from palette_vc_jax.video.film import Film
+from palette_vc_jax.video.resize import resize
+
+COLUMNS = 4
+WIDTH = 320  # pixels of a frame at most
+GAP = 4  # white pixels between frames
+
+
+class SideBySide:
+    """Collects frames while a film is written; holds `COLUMNS` small pictures, not the film.
+
+    Args:
+        frames: in the film; evenly spaced ones are kept.
+        film: gives the matrix that turns luma and chroma into RGB.
+    """
+
+    def __init__(self, frames: int, film: Film):
+        columns = min(COLUMNS, frames)
+        self._wanted = {(2 * i + 1) * frames // (2 * columns) for i in range(columns)}
+        self._matrix = film.matrix
+        self._columns: list[np.ndarray] = []
+
+    def add(self, index: int, grey: np.ndarray, chroma: np.ndarray) -> None:
+        """Offer frame `index`: Y' `[H, W]` in [0, 1], Cb and Cr `[H, W, 2]` in [-0.5, 0.5]."""
+        if index not in self._wanted:
+            return
+        height, width = grey.shape
+        if width > WIDTH:
+            height, width = max(1, round(height * WIDTH / width)), WIDTH
+        grey, chroma = resize(grey, height, width), resize(chroma, height, width)
+        pair = [color.ycc_to_rgb(grey, c, self._matrix) for c in (0.0 * chroma, chroma)]
+        gap = np.ones((GAP, width, 3), np.float32)
+        self._columns.append(np.concatenate([pair[0], gap, pair[1]]))
+
+    def save(self, path: Path) -> None:
+        """Write the picture."""
+        gap = np.ones((self._columns[0].shape[0], GAP, 3), np.float32)
+        row = [part for column in self._columns for part in (column, gap)][:-1]
+        pixels = np.clip(np.concatenate(row, axis=1), 0.0, 1.0)
+        Image.fromarray(np.rint(255.0 * pixels).astype(np.uint8)).save(path)

@@ -1,0 +1,115 @@
+"""What is minimized: the UNet's EDM loss and the VAE's reconstruction loss.
+
+Both are pure functions `(params, batch, key, ...) -> (loss, metrics)`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from palette_vc_jax.diffusion import edm
+from palette_vc_jax.models import clip, functional
+from palette_vc_jax.models.clip import ImageEncoder
+from palette_vc_jax.models.config import ModelConfig, VAEConfig
+from palette_vc_jax.models.unet import UNet
+from palette_vc_jax.models.vae import VAE
+
+# BT.601, full range: rows give Y', Cb, Cr from R'G'B'.
+YCC = jnp.array(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+)
+
+
+def vae_loss(
+    params: functional.Params,
+    frames: jax.Array,
+    key: jax.Array,
+    config: VAEConfig,
+    chroma_weight: float,
+    kl_weight: float,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Reconstruct frames `[B, T, H, W, 3]` in [-1, 1] through sampled latents.
+
+    The error is the absolute difference in Y'CbCr, with chroma weighted up because the film's
+    luma replaces the decoder's; the Kullback-Leibler term keeps the latents near unit normal.
+    """
+    mean, log_variance = functional.apply(VAE, config, params, frames, method="encode")
+    noise = jax.random.normal(key, mean.shape)
+    latents = mean + jnp.exp(0.5 * log_variance) * noise
+    decoded = functional.apply(VAE, config, params, latents, method="decode")
+    error = jnp.abs((decoded - frames) @ YCC.T).mean((0, 1, 2, 3))  # [3]
+    divergence = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance).mean()
+    loss = error[0] + chroma_weight * (error[1] + error[2]) + kl_weight * divergence
+    return loss, {"luma": error[0], "chroma": error[1] + error[2], "kl": divergence}
+
+
+def edm_loss(
+    params: Mapping[str, functional.Params],
+    batch: Mapping[str, jax.Array],
+    sigma: jax.Array,
+    key: jax.Array,
+    config: ModelConfig,
+    rates: Mapping[str, float],
+    weighting: str = "v",
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Denoise color latents at noise levels `sigma` `[B]`.
+
+    Args:
+        params: `unet` and `image_encoder`.
+        batch: `color` latents `[B, T, h, w, C]` of unit scale, unscaled `grey` latents of the
+            same shape, `reference` `[B, H, W, 3]` in [-1, 1], `palette` `[B, 15]` in [-1, 1].
+        rates: probabilities of `palette_dropout`, `grey_dropout`, and of what the image tower is
+            shown: `reference_color`, `reference_none` (else the grey reference).
+        weighting: `v` weighs all noise levels as SVD does, `eps` divides by 1 + sigma^2 (the
+            paper's equation 5 read literally).
+    """
+    size = sigma.shape[0]
+    noise_key, palette_key, grey_key, image_key = jax.random.split(key, 4)
+    noise = jax.random.normal(noise_key, batch["color"].shape)
+    wide = sigma[:, None, None, None, None]
+    noisy = batch["color"] + wide * noise
+    scale = edm.coefficients(sigma)
+
+    keep_grey = jax.random.uniform(grey_key, (size,)) >= rates["grey_dropout"]
+    grey = batch["grey"] * keep_grey[:, None, None, None, None]
+    palette_mask = jax.random.uniform(palette_key, (size,)) >= rates["palette_dropout"]
+    context = _reference_context(params["image_encoder"], batch, image_key, config, rates)
+
+    output = functional.apply(
+        UNet,
+        config.unet,
+        params["unet"],
+        jnp.concatenate([noisy * scale.c_in[:, None, None, None, None], grey], axis=-1),
+        scale.c_noise,
+        context,
+        time_ids(config, size),
+        batch["palette"],
+        palette_mask.astype(jnp.float32),
+    )
+    target = edm.velocity_target(batch["color"], noise, wide)
+    per_sample = jnp.square(output - target).mean((1, 2, 3, 4))
+    if weighting == "eps":
+        per_sample = per_sample / (1.0 + jnp.square(sigma))
+    return per_sample.mean(), {}
+
+
+def time_ids(config: ModelConfig, batch: int) -> jax.Array:
+    """Give the micro-conditioning `[B, 3]`: fps, motion bucket, noise augmentation."""
+    sampling = config.sampling
+    ids = [float(sampling.fps), float(sampling.motion_bucket), sampling.noise_augmentation]
+    return jnp.tile(jnp.array(ids, jnp.float32), (batch, 1))
+
+
+def _reference_context(params, batch, key, config: ModelConfig, rates) -> Any:
+    """Embed the reference picture as the image tower is to see it: color, grey or nothing."""
+    draw = jax.random.uniform(key, (batch["palette"].shape[0],))
+    in_color = draw < rates["reference_color"]
+    nothing = draw >= 1.0 - rates["reference_none"]
+    color = batch["reference"]
+    grey = jnp.broadcast_to((color @ YCC[0])[..., None], color.shape)
+    pictures = jnp.where(in_color[:, None, None, None], color, grey)
+    pictures = clip.preprocess(pictures, config.image_encoder.image_size)
+    context = functional.apply(ImageEncoder, config.image_encoder, params, pictures)
+    return context * ~nothing[:, None, None]

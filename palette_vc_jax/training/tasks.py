@@ -1,0 +1,18 @@
+"""The tasks that a config can name."""
+
+from typing import Any
+
+from palette_vc_jax.training import unet_task, vae_task
+from palette_vc_jax.training.loop import Task
+
+TASKS = {"vae": vae_task.make_task, "unet": unet_task.make_task}
+
+
+def make_task(config: Any) -> Task:
+    """Build the task that `config.task` names.
+
+    Raises ValueError for a name that is not in the table.
+    """
+    if config.task not in TASKS:
+        raise ValueError(f"config.task={config.task!r}; use one of {', '.join(TASKS)}.")
+    return TASKS[config.task](config)

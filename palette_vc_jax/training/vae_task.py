@@ -1,0 +1,113 @@
+"""Train the demo's VAE on small crops, then give its latents unit scale."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from palette_vc_jax.data.clips import Crops, grey_of, hold_out, list_clips, load_crops
+from palette_vc_jax.models import functional
+from palette_vc_jax.models.config import PRESETS, VAEConfig
+from palette_vc_jax.models.store import save_model
+from palette_vc_jax.models.vae import VAE
+from palette_vc_jax.training.loop import Task
+from palette_vc_jax.training.losses import vae_loss
+
+
+def make_task(config: Any) -> Task:
+    """Build the task of `config.model`'s VAE on `config.data`."""
+    model = PRESETS[config.model]()
+    data = config.data
+    crops, held = (
+        load_crops(
+            clips, data.frames, tuple(data.size), tuple(data.short_sides), data.crops, config.seed
+        )
+        for clips in hold_out(list_clips(data.root), data.hold_out_every)
+    )
+    validation = _to_float(held.pixels[:: data.crops, : data.window])
+
+    def loss(params, frames, key):
+        return vae_loss(
+            params, frames, key, model.vae, config.chroma_weight, config.kl_weight
+        )
+
+    evaluate = jax.jit(lambda params: loss(params, validation, jax.random.key(0))[1])
+
+    def validate(params) -> dict[str, float]:
+        return {f"validation_{name}": float(value) for name, value in evaluate(params).items()}
+
+    def export(params, folder: Path) -> None:
+        whitened = whiten(params, model.vae, _to_float(crops.pixels[:: data.crops, ::4]))
+        save_model(folder, model, {"vae": whitened})
+
+    return Task(
+        params=_initial(model.vae, config.seed),
+        loss=loss,
+        batch=lambda step: _batch(crops, config, step),
+        validate=validate,
+        export=export,
+    )
+
+
+def _initial(config: VAEConfig, seed: int) -> functional.Params:
+    """Start with quiet latents (log variance -6), so that the decoder has something to read."""
+    params = functional.init(VAE, config, seed)
+    bias = params["quant_conv"]["bias"]
+    params["quant_conv"]["bias"] = bias.at[config.latent_channels :].set(-6.0)
+    return params
+
+
+def _batch(crops: Crops, config: Any, step: int) -> np.ndarray:
+    """Cut `[B, T, h, w, 3]` in [-1, 1] out of the crops; some clips are turned grey."""
+    data = config.data
+    rng = np.random.default_rng((config.seed, step))
+    height, width = data.patch
+    clips = []
+    for _ in range(config.batch_size):
+        clip = rng.integers(len(crops.names))
+        start = rng.integers(max(crops.lengths[clip] - data.window, 0) + 1)
+        top = rng.integers(crops.pixels.shape[2] - height + 1)
+        left = rng.integers(crops.pixels.shape[3] - width + 1)
+        frames = crops.pixels[
+            clip, start : start + data.window, top : top + height, left : left + width
+        ]
+        frames = _to_float(frames)
+        clips.append(grey_of(frames) if rng.random() < data.grey_rate else frames)
+    return np.stack(clips)
+
+
+def whiten(params: functional.Params, config: VAEConfig, frames: np.ndarray) -> functional.Params:
+    """Fold a change of latent coordinates into the VAE: color latents get mean 0, covariance 1.
+
+    Diffusion wants unit scale in every direction; a linear map after `quant_conv` and its
+    inverse before the decoder's first convolution change nothing else. Latents are left in
+    their principal axes. The zero padding of the decoder's first convolution now stands for
+    the mean latent, so only a picture's border moves.
+
+    Args:
+        frames: `[N, T, H, W, 3]` in [-1, 1] to measure on.
+    """
+    encode = jax.jit(lambda part: functional.apply(VAE, config, params, part, method="encode")[0])
+    latents = np.concatenate(
+        [np.asarray(encode(part[None])).reshape(-1, config.latent_channels) for part in frames]
+    )
+    mean, covariance = latents.mean(0), np.cov(latents.T)
+    values, axes = np.linalg.eigh(covariance)
+    forward = axes / np.sqrt(values)  # z' = (z - mean) @ forward
+    backward = (axes * np.sqrt(values)).T  # z = z' @ backward + mean
+
+    params = jax.tree.map(np.array, params)
+    channels = config.latent_channels
+    quant = params["quant_conv"]
+    quant["kernel"][..., :channels] = quant["kernel"][..., :channels] @ forward
+    quant["bias"][:channels] = (quant["bias"][:channels] - mean) @ forward
+    conv_in = params["decoder"]["conv_in"]
+    conv_in["bias"] = conv_in["bias"] + np.einsum("i,hwio->o", mean, conv_in["kernel"])
+    conv_in["kernel"] = np.einsum("ji,hwio->hwjo", backward, conv_in["kernel"])
+    return jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
+
+
+def _to_float(pixels: np.ndarray) -> jnp.ndarray:
+    return pixels.astype(np.float32) / 127.5 - 1.0

@@ -1,0 +1,98 @@
+"""Color a film: `python sample.py --input FILM --output OUT`."""
+
+import argparse
+import json
+from pathlib import Path
+
+from palette_vc_jax import cli
+
+DEMO = Path(__file__).resolve().parent / "palette_vc_jax" / "demo"
+
+# Flags that replace a setting of the model's own: (type, what it means).
+SETTINGS = {
+    "short_side": (int, "pixels of the short side of the pictures that the model sees"),
+    "steps": (int, "denoising steps"),
+    "sigma_min": (float, "noise level of the last step"),
+    "sigma_max": (float, "noise level of the first step"),
+    "solver": (str, "euler or dpmpp_2m"),
+    "guidance_scale": (float, "strength of the palette; 1 is off and costs half"),
+    "window": (int, "frames denoised together"),
+    "overlap": (int, "frames shared by neighboring windows"),
+    "window_mode": (str, "sliding or anchored"),
+    "window_weights": (str, "triangular or uniform"),
+    "blending": (str, "step: windows are averaged at each step; final: once"),
+    "windows_per_batch": (int, "windows evaluated together"),
+    "reference": (str, "what the image tower sees: grey (the shot's middle frame) or none"),
+}
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--input", required=True, help="film, folder of frames, or picture")
+    add(
+        "--output",
+        required=True,
+        help=".mp4 (H.264), .mkv (FFV1, keeps every bit of luma), .mov (ProRes), a picture's name "
+        "for a picture, or a folder for PNG frames",
+    )
+    add("--checkpoint", default=str(DEMO), help="folder of a converted or trained model")
+    add(
+        "--palette",
+        default="gmm",
+        help='image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json, '
+        "or none",
+    )
+    add("--seed", type=int, default=0, help="of the noise, and of gmm where it names none")
+    add("--luma", choices=("source", "model"), default="source", help="whose luma is written")
+    add("--dry_run", action="store_true", help="print what would be done, as JSON, and stop")
+    group = parser.add_argument_group("settings, in place of the model's own")
+    for name, (kind, meaning) in SETTINGS.items():
+        group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=meaning)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Color the film that the command line names."""
+    args = parse(argv)
+    # Imported here so that --help and a mistyped flag answer at once.
+    from palette_vc_jax.models.store import load_config, load_model
+    from palette_vc_jax.palette.gmm import load_mixture
+    from palette_vc_jax.palette.spec import parse_spec
+    from palette_vc_jax.sampling.colorize import default_settings
+    from palette_vc_jax.sampling.job import describe, plan_job, run_job
+    from palette_vc_jax.video.film import open_film
+    from palette_vc_jax.video.read import read_picture
+    from palette_vc_jax.video.write import check_output
+
+    if not 0 <= args.seed < 2**32:
+        raise ValueError(f"seed {args.seed}; a whole number from 0 to 2^32 - 1 is needed.")
+    output, folder = Path(args.output), Path(args.checkpoint)
+    film = open_film(Path(args.input))
+    check_output(output, film)
+    config = load_config(folder)
+    given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
+    settings = default_settings(config, **given)
+    mixture = folder / "mixture.json"
+    palette = parse_spec(
+        args.palette,
+        load_mixture(mixture if mixture.is_file() else DEMO / "mixture.json"),
+        read_picture,
+        args.seed,
+    )
+    model = None if args.dry_run else load_model(folder)
+
+    job = plan_job(film, config, settings)
+    if model is None:
+        print(json.dumps(describe(job, config, palette, args.seed), indent=2))
+        return
+    files = run_job(job, model, palette, output, args.seed, args.luma)
+    for kind, path in {"film": output, **files}.items():
+        print(f"{kind}: {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,367 @@
+"""The sampler on a toy network: its two drivers, blending, cuts, padding, noise, guidance.
+
+The toy mixes the frames of a window (neighbors, mean, place in the window) and every condition, so
+that a wrong frame, weight or condition anywhere changes the result.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from palette_vc_jax.sampling import sampler
+from palette_vc_jax.sampling.sampler import film_bytes, sample, sample_loop, sample_scan
+from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings, frame_noise
+from palette_vc_jax.sampling.windows import group_shots, pad, plan_windows
+
+C = 2
+SHOTS = [(0, 11), (11, 12), (12, 15), (15, 24)]
+SETTINGS = SamplerSettings(
+    steps=4, sigma_min=0.02, sigma_max=40.0, window=5, overlap=2, windows_per_batch=3
+)
+_RNG = np.random.default_rng(0)
+PARAMS = {
+    name: jnp.asarray(_RNG.normal(size=shape) * scale, jnp.float32)
+    for name, shape, scale in [
+        ("inputs", (2 * C, C), 0.5),
+        ("neighbors", (3, C, C), 0.4),
+        ("context", (4, C), 0.5),
+        ("palette", (15, C), 0.3),
+        ("ids", (3, C), 0.1),
+    ]
+}
+
+
+def toy(params, inputs, c_noise, context, added_time_ids, palette, palette_mask):
+    """Stand for the UNet: [K, T, h, w, 2C] -> [K, T, h, w, C]."""
+    x = inputs @ params["inputs"]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
+    frames = x.shape[1]
+    mixed = sum(padded[:, i : i + frames] @ params["neighbors"][i] for i in range(3))
+    per_window = (
+        context.mean(1) @ params["context"]
+        + palette_mask[:, None] * (palette @ params["palette"])
+        + added_time_ids @ params["ids"]
+        + c_noise[:, None]
+    )
+    place = 0.1 * jnp.arange(frames, dtype=jnp.float32)[:, None, None, None]
+    pooled = x.mean((1, 2, 3), keepdims=True)
+    return jnp.tanh(mixed + pooled + place + per_window[:, None, None, None])
+
+
+def conditions(shots=SHOTS, seed=1, mask=1.0) -> FilmConditions:
+    rng = np.random.default_rng(seed)
+    frames = shots[-1][1]
+    return FilmConditions(
+        grey=rng.normal(size=(frames, 3, 4, C)).astype(np.float32),
+        context=rng.normal(size=(len(shots), 2, 4)).astype(np.float32),
+        added_time_ids=np.array([0.6, 1.27, 0.0], np.float32),
+        palette=rng.uniform(-1, 1, (len(shots), 15)).astype(np.float32),
+        palette_mask=np.full(len(shots), mask, np.float32),
+    )
+
+
+def run(driver="loop", shots=SHOTS, given=None, seed=7, **changes):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    given = conditions(shots) if given is None else given
+    return sample(toy, PARAMS, given, shots, settings, seed, driver=driver)
+
+
+def assert_close(a, b, tolerance=1e-5):
+    np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max(), rtol=0)
+
+
+@pytest.mark.parametrize("solver", ["euler", "dpmpp_2m"])
+@pytest.mark.parametrize("blending", ["step", "final"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"window_mode": "anchored", "window_weights": "uniform"},
+        {"guidance_scale": 2.5},
+        {"guidance_scale": 2.5, "guidance": "svd", "windows_per_batch": 1},
+    ],
+    ids=["sliding", "anchored", "palette", "svd"],
+)
+def test_scan_equals_loop(solver, blending, changes):
+    """A long film would be colored otherwise than a short one."""
+    changes = {"solver": solver, "blending": blending, **changes}
+    scan, loop = run("scan", **changes), run("loop", **changes)
+    assert scan.dtype == loop.dtype == np.float32 and scan.shape == (24, 3, 4, C)
+    assert_close(scan, loop)
+
+
+def test_settings_matter():
+    """An option would be accepted and do nothing."""
+    base = run()
+    for changes in [
+        {"solver": "dpmpp_2m"},
+        {"blending": "final"},
+        {"window_mode": "anchored"},
+        {"window_weights": "uniform"},
+        {"guidance_scale": 2.0},
+        {"overlap": 1},
+        {"rho": 3.0},
+        {"sigma_max": 41.0},
+        {"seed": 8},
+    ]:
+        assert np.abs(run(**changes) - base).max() > 1e-3, changes
+    svd, palette = (run(guidance_scale=2.0, guidance=kind) for kind in ("svd", "palette"))
+    assert np.abs(svd - palette).max() > 1e-3
+
+
+def reference(settings, given, shots, seed, blended):
+    """Sample step by step in float64 as the formulas are written, blending v, D or latents."""
+    plan = plan_windows(
+        shots, settings.window, settings.overlap, settings.window_mode, settings.window_weights
+    )
+    sigmas = settings.sigmas().astype(np.float64)
+    grey, context, ids, palette, mask = given
+    x = frame_noise(seed, 0, plan.frames, grey.shape[1:]).astype(np.float64)
+    x *= np.sqrt(settings.sigma_max**2 + 1)
+    for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        blend = np.zeros_like(x)
+        for indices, weights, shot in zip(plan.indices, plan.weights, plan.shot, strict=True):
+            inputs = np.concatenate([x[indices] / np.sqrt(sigma**2 + 1), grey[indices]], axis=-1)
+            v = np.asarray(
+                toy(
+                    PARAMS,
+                    jnp.asarray(inputs[None], jnp.float32),
+                    jnp.asarray([0.25 * np.log(sigma)], jnp.float32),
+                    context[shot][None],
+                    ids[None],
+                    palette[shot][None],
+                    mask[shot][None],
+                )
+            )[0].astype(np.float64)
+            estimate = -sigma / np.sqrt(sigma**2 + 1) * v + x[indices] / (sigma**2 + 1)
+            stepped = x[indices] + (x[indices] - estimate) / sigma * (after - sigma)
+            value = {"v": v, "D": estimate, "latents": stepped}[blended]
+            np.add.at(blend, indices, weights[:, None, None, None] * value)
+        if blended == "v":
+            blend = -sigma / np.sqrt(sigma**2 + 1) * blend + x / (sigma**2 + 1)
+        x = blend if blended == "latents" else x + (x - blend) / sigma * (after - sigma)
+    return x
+
+
+@pytest.mark.parametrize("blended", ["v", "D", "latents"])
+@pytest.mark.parametrize("mode", ["sliding", "anchored"])
+def test_written_formulas(blended, mode):
+    """The sampler would not be SVD's Euler sampler; and what is blended would matter."""
+    settings = dataclasses.replace(SETTINGS, window_mode=mode)
+    expected = reference(settings, conditions(), SHOTS, 7, blended)
+    assert_close(run(window_mode=mode), expected)
+
+
+def test_final_blending_averages_windows():
+    """Windows would see one another before the end."""
+    shots = [(0, 8)]
+    given = conditions(shots)
+    film = run(shots=shots, given=given, blending="final", window_weights="uniform")
+    noise = frame_noise(7, 0, 8, (3, 4, C)) * np.float32(np.sqrt(40.0**2 + 1))
+    plan = SETTINGS.plan([(0, 5)])
+    parts = [
+        sample_loop(
+            toy, PARAMS, noise[s].copy(), given._replace(grey=given.grey[s]), plan, SETTINGS
+        )
+        for s in (slice(0, 5), slice(3, 8))
+    ]
+    expected = np.concatenate([parts[0][:3], (parts[0][3:] + parts[1][:2]) / 2, parts[1][2:]])
+    assert_close(film, expected)
+
+
+@pytest.mark.parametrize("driver", ["scan", "loop"])
+@pytest.mark.parametrize("blending", ["step", "final"])
+def test_batch_size_does_not_matter(driver, blending):
+    """The result would depend on the memory of the machine."""
+    one = run(driver, blending=blending, windows_per_batch=1)
+    assert_close(run(driver, blending=blending, windows_per_batch=3), one)
+    assert_close(run(driver, blending=blending, windows_per_batch=16), one)
+
+
+@pytest.mark.parametrize("drive", [sample_scan, sample_loop])
+@pytest.mark.parametrize("blending", ["step", "final"])
+def test_padding_does_not_count(drive, blending):
+    """Windows that only fill a batch would change the film, here by infinite palettes."""
+    shots = [(0, 9), (9, 10)]  # the second shot is there for the padding to point at
+    given = conditions(shots)
+    given.palette[1] = np.inf  # tanh(inf - inf) is NaN
+    settings = dataclasses.replace(SETTINGS, blending=blending)
+    plan = plan_windows(shots, 5, 2)
+    padded = pad(plan, 8)
+    assert padded.windows - plan.windows == 4 and plan.shot[-1] == 1
+
+    def latents(plan):
+        return np.asarray(drive(poisoned, PARAMS, noise.copy(), given, plan, settings))
+
+    def first_shot_only(plan):
+        return dataclasses.replace(plan, weights=plan.weights * (plan.shot == 0)[:, None])
+
+    noise = frame_noise(7, 0, 10, (3, 4, C)) * 40
+    clean = np.asarray(
+        drive(
+            toy,
+            PARAMS,
+            noise[:9].copy(),
+            FilmConditions(
+                given.grey[:9], given.context[:1], given.added_time_ids, given.palette[:1], 1.0
+            ),
+            plan_windows([(0, 9)], 5, 2),
+            settings,
+        )
+    )
+    assert_close(latents(first_shot_only(padded))[:9], clean)
+
+
+def poisoned(params, inputs, c_noise, context, added_time_ids, palette, palette_mask):
+    """Give the toy's output, and infinity for windows whose palette is infinite."""
+    infinite = jnp.isinf(palette).any(1)
+    finite = jnp.where(infinite[:, None], 0.0, palette)
+    output = toy(params, inputs, c_noise, context, added_time_ids, finite, palette_mask)
+    return jnp.where(infinite[:, None, None, None, None], jnp.inf, output)
+
+
+@pytest.mark.parametrize("driver", ["scan", "loop"])
+def test_cuts_are_not_crossed(driver):
+    """A shot's color would depend on the shots around it."""
+    given = conditions()
+    changed = given._replace(
+        grey=given.grey.copy(), context=given.context.copy(), palette=given.palette.copy()
+    )
+    changed.grey[4] += 1.0
+    changed.context[0] += 1.0
+    changed.palette[0] *= -1.0
+    one, two = run(driver, given=given), run(driver, given=changed)
+    np.testing.assert_array_equal(one[11:], two[11:])
+    assert (np.abs(one[:11] - two[:11]).max((1, 2, 3)) > 1e-4).all()
+
+
+@pytest.mark.parametrize("driver", ["scan", "loop"])
+@pytest.mark.parametrize("frames", [1, 2, 4, 5, 6, 7, 8])
+def test_any_length(driver, frames):
+    """Pictures, short shots and lengths that fit no stride would fail."""
+    shots = [(0, frames)]
+    latents = run(driver, shots=shots)
+    assert latents.shape == (frames, 3, 4, C) and np.isfinite(latents).all()
+    if frames <= 5:  # one window: there is nothing to blend
+        assert_close(run(driver, shots=shots, blending="final"), latents)
+
+
+def test_runs_of_shots_give_the_film():
+    """A film sampled run by run, for its length, would change its colors."""
+    given = conditions()
+    film = run(given=given)
+    parts = []
+    for group in group_shots(SHOTS, 12):
+        frames = slice(group[0][0], group[-1][1])
+        own = [SHOTS.index(shot) for shot in group]
+        part = FilmConditions(
+            given.grey[frames], given.context[own], given.added_time_ids, given.palette[own], 1.0
+        )
+        parts.append(run(shots=group, given=part))
+    assert len(parts) > 1
+    assert_close(np.concatenate(parts), film)
+
+
+def test_longer_film_keeps_its_beginning():
+    """Adding a shot at the end would change the shots before it."""
+    given = conditions()
+    short = FilmConditions(
+        given.grey[:15], given.context[:3], given.added_time_ids, given.palette[:3], 1.0
+    )
+    assert_close(run(shots=SHOTS[:3], given=short), run(given=given)[:15])
+
+
+def test_null_palette():
+    """The null palette would still be read, or guidance toward it would cost evaluations."""
+    given = conditions(mask=0.0)
+    other = given._replace(palette=-given.palette)
+    np.testing.assert_array_equal(run(given=given), run(given=other))
+    np.testing.assert_array_equal(run(given=given), run(given=given, guidance_scale=3.0))
+
+
+def test_one_palette_for_the_film():
+    """A palette given once would not reach every shot."""
+    given = conditions()
+    once = given._replace(palette=given.palette[0], palette_mask=1.0)
+    each = given._replace(palette=np.repeat(given.palette[:1], len(SHOTS), axis=0))
+    np.testing.assert_array_equal(run(given=once), run(given=each))
+
+
+def test_progress_and_choice_of_driver(monkeypatch):
+    """A progress bar would stand still, overrun, or a long film would fill the device."""
+    calls = []
+    drivers = []
+    for name in ("sample_scan", "sample_loop"):
+        drive = getattr(sampler, name)
+        monkeypatch.setattr(
+            sampler, name, lambda *a, d=drive, n=name: (drivers.append(n), d(*a))[1]
+        )
+    given = conditions()
+    sample(toy, PARAMS, given, SHOTS, SETTINGS, 7)
+    sample(toy, PARAMS, given, SHOTS, SETTINGS, 7, progress=lambda *c: calls.append(c))
+    monkeypatch.setattr(sampler, "SCAN_BYTES", film_bytes(given.grey.shape) - 1)
+    sample(toy, PARAMS, given, SHOTS, SETTINGS, 7)
+    assert drivers == ["sample_scan", "sample_loop", "sample_loop"]
+    batches = SETTINGS.plan(SHOTS).windows // SETTINGS.plan(SHOTS).batch
+    total = batches * SETTINGS.steps
+    assert calls == [(done, total) for done in range(1, total + 1)]
+    assert film_bytes((24, 3, 4, C)) == 24 * 3 * 4 * C * 16
+
+
+def test_loop_compiles_once():
+    """Each new film would be compiled for anew."""
+    traces = []
+
+    def counting(*arguments):
+        traces.append(arguments[1].shape)
+        return toy(*arguments)
+
+    for frames in (9, 14, 30):
+        shots = [(0, frames)]
+        sample(counting, PARAMS, conditions(shots), shots, SETTINGS, 7, driver="loop")
+    for sigma_max, scale in ((30.0, 2.0), (20.0, 3.0)):
+        settings = dataclasses.replace(
+            SETTINGS, sigma_max=sigma_max, guidance_scale=scale, windows_per_batch=1
+        )
+        sample(counting, PARAMS, conditions(shots), shots, settings, 7, driver="loop")
+    # Batches of 3 for the films of 9, 14 and 30 frames (3, 4 -> 2, 10 -> 3 windows), then guided.
+    assert traces == [(3, 5, 3, 4, 2 * C), (2, 5, 3, 4, 2 * C), (1, 5, 3, 4, 2 * C)]
+
+
+def test_low_precision_network():
+    """The sampler's state would take the network's precision and lose the small sigmas."""
+
+    def half(*arguments):
+        return toy(*arguments).astype(jnp.bfloat16)
+
+    for driver in ("scan", "loop"):
+        latents = sample(half, PARAMS, conditions(), SHOTS, SETTINGS, 7, driver=driver)
+        assert latents.dtype == np.float32
+        assert_close(latents, run(driver), 0.02)
+
+
+@pytest.mark.parametrize("driver", ["scan", "loop"])
+def test_values_that_are_not_finite(driver):
+    """A network that overflows would write a black film."""
+
+    def broken(params, inputs, *rest):
+        return inputs[..., :C] * jnp.nan
+
+    with pytest.raises(FloatingPointError, match="not finite"):
+        sample(broken, PARAMS, conditions(), SHOTS, SETTINGS, 7, driver=driver)
+
+
+def test_one_window_device_memory():
+    """The loop would put the film, rather than a batch of windows, on the device."""
+    shapes = []
+
+    def recording(*arguments):
+        shapes.extend(leaf.shape for leaf in jax.tree.leaves(arguments[1:]))
+        return toy(*arguments)
+
+    shots = [(0, 400)]
+    sample(recording, PARAMS, conditions(shots), shots, SETTINGS, 7, driver="loop")
+    assert max(np.prod(shape) for shape in shapes) == 3 * 5 * 3 * 4 * 2 * C

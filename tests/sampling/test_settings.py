@@ -1,0 +1,100 @@
+"""Settings, conditions and noise."""
+
+import jax
+import numpy as np
+import pytest
+
+from palette_vc_jax.sampling.settings import (
+    FilmConditions,
+    SamplerSettings,
+    check_conditions,
+    frame_noise,
+)
+from palette_vc_jax.sampling.windows import plan_windows
+
+
+def test_noise_belongs_to_frames():
+    """A longer film, a later start or another block size would give a frame other noise."""
+    film = frame_noise(3, 0, 10, (2, 3, 4))
+    assert film.shape == (10, 2, 3, 4) and film.dtype == np.float32
+    np.testing.assert_array_equal(frame_noise(3, 0, 70, (2, 3, 4))[:10], film)
+    np.testing.assert_array_equal(frame_noise(3, 4, 3, (2, 3, 4)), film[4:7])
+    np.testing.assert_array_equal(frame_noise(3, 0, 10, (2, 3, 4), block=3), film)
+    key = jax.random.fold_in(jax.random.key(3), 6)
+    np.testing.assert_allclose(jax.random.normal(key, (2, 3, 4)), film[6], atol=1e-6)
+
+
+def test_noise_is_noise():
+    """Frames or seeds would share their noise, or its deviation would not be 1."""
+    film = frame_noise(0, 0, 200, (4, 4, 4))
+    assert abs(film.mean()) < 0.03 and abs(film.std() - 1.0) < 0.03
+    correlation = np.corrcoef(film[:20].reshape(20, -1))
+    assert np.abs(correlation - np.eye(20)).max() < 0.6
+    assert np.abs(film[:20] - frame_noise(1, 0, 20, (4, 4, 4))).min(axis=(1, 2, 3)).max() < 1.0
+    assert not np.array_equal(film[:20], frame_noise(2**32 - 1, 0, 20, (4, 4, 4)))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seed_range(seed):
+    """A seed too long would be an overflow inside of jax."""
+    with pytest.raises(ValueError, match="another number"):
+        frame_noise(seed, 0, 1, (2,))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"sigma_min": 0.0},
+        {"sigma_max": 0.001},
+        {"rho": -1.0},
+        {"solver": "heun"},
+        {"guidance": "clip"},
+        {"guidance_scale": -1.0},
+        {"guidance_scale": float("nan")},
+        {"window": 0},
+        {"overlap": 14},
+        {"window_mode": "looped"},
+        {"window_weights": "gaussian"},
+        {"window_mode": "anchored", "overlap": 0},
+        {"blending": "never"},
+        {"windows_per_batch": 0},
+    ],
+)
+def test_wrong_settings(wrong):
+    """A mistake in the settings would be found hours into a film."""
+    with pytest.raises(ValueError) as error:
+        SamplerSettings(**wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_plan_is_padded_and_even():
+    """A film of few windows would be padded to batches as large as a long film's."""
+    settings = SamplerSettings(window=5, overlap=2, windows_per_batch=4)
+    assert (settings.plan([(0, 3)]).windows, settings.plan([(0, 3)]).batch) == (1, 1)
+    plan = settings.plan([(0, 17)])  # 5 windows
+    assert (plan.windows, plan.batch) == (6, 3)
+
+
+SHOTS = [(0, 4), (4, 6)]
+RIGHT = FilmConditions(np.zeros((6, 2, 2, 4)), np.zeros((2, 1, 8)), np.zeros(3), np.zeros(15), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("grey", np.zeros((5, 2, 2, 4)), "same film"),
+        ("grey", np.zeros((6, 2, 4)), "same film"),
+        ("context", np.zeros((1, 1, 8)), "image embedding"),
+        ("context", np.zeros((2, 8)), "image embedding"),
+        ("added_time_ids", np.zeros((2, 3)), "fps"),
+        ("palette", np.zeros((3, 15)), "one a shot"),
+        ("palette_mask", np.zeros(3), "one a shot"),
+    ],
+)
+def test_wrong_conditions(field, value, message):
+    """Conditions of another film would broadcast, or fail inside of the program."""
+    plan = plan_windows(SHOTS, 5, 2)
+    assert check_conditions(RIGHT, plan).palette.shape == (2, 15)
+    with pytest.raises(ValueError, match=message):
+        check_conditions(RIGHT._replace(**{field: value}), plan)

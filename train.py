@@ -1,0 +1,27 @@
+"""Train a model: `python train.py --config configs/demo.py --workdir runs/demo`.
+
+The same command again resumes. `--config FILE:ARG` hands ARG to the file's `get_config`, and
+`--config.key=value` overrides a value.
+"""
+
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "folder for metrics, checkpoints and the model")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    """Build the task that the config names and run the loop."""
+    del argv
+    from palette_vc_jax.training import loop, tasks
+
+    config = CONFIG.value
+    loop.run(tasks.make_task(config), config, Path(WORKDIR.value))
+
+
+if __name__ == "__main__":
+    app.run(main)
