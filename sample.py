@@ -60,7 +60,6 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     # Imported here so that --help and a mistyped flag answer at once.
     from palette_vc_jax.models.store import load_config, load_model
-    from palette_vc_jax.palette.gmm import load_mixture
     from palette_vc_jax.palette.spec import parse_spec
     from palette_vc_jax.sampling.colorize import default_settings
     from palette_vc_jax.sampling.job import describe, plan_job, run_job
@@ -79,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     mixture = folder / "mixture.json"
     palette = parse_spec(
         args.palette,
-        load_mixture(mixture if mixture.is_file() else DEMO / "mixture.json"),
+        mixture if mixture.is_file() else DEMO / "mixture.json",
         read_picture,
         args.seed,
     )

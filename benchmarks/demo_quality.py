@@ -137,8 +137,7 @@ def score(
         adherence["others"] = float(np.mean(distances))
     return adherence | {
         "correlation": metrics.chroma_correlation(film, clip.truth),
-        "colorfulness": metrics.colorfulness(film)
-        / max(metrics.colorfulness(clip.truth), 1e-6),
+        "colorfulness": metrics.colorfulness(film) / max(metrics.colorfulness(clip.truth), 1e-6),
         "histogram": metrics.histogram_distance(film, clip.truth),
         "cdc": metrics.chroma_cdc(film),
         "error": metrics.chroma_error(film, clip.truth),

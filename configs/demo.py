@@ -47,7 +47,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data.strides = (1, 1, 2, 3)  # frames between those of a window, one drawn each
 
     config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.learning_rate = 5e-4
+    config.optimizer.kind = "muon"  # or adamw
+    config.optimizer.learning_rate = 1e-3  # of biases, norms and other vectors
+    config.optimizer.muon_learning_rate = 1e-2  # of kernels
     config.optimizer.warmup_steps = 100
     config.optimizer.steps = 4000
     config.optimizer.decay = "cosine"

@@ -33,9 +33,9 @@ def encode_crops(model: Model, crops: Crops, reference_every: int) -> LatentClip
 
     @jax.jit
     def mode(frames):
-        return functional.apply(VAE, config, model.params["vae"], frames[None], method="encode")[
+        return functional.apply(VAE, config, model.params["vae"], frames[None], method="encode")[0][
             0
-        ][0]
+        ]
 
     color, grey = [], []
     for clip in tqdm(crops.pixels, desc="encoding", unit="crop", disable=None):

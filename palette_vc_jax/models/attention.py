@@ -35,9 +35,7 @@ def plain_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.A
     return jnp.einsum("bnsl,blnd->bsnd", weights, value)
 
 
-def chunked_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, chunk: int
-) -> jax.Array:
+def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, chunk: int) -> jax.Array:
     """Attend `chunk` queries at a time; shapes as in `attention`, any chunk from 1 up.
 
     The backward pass computes each chunk's logits again instead of keeping them.

@@ -28,9 +28,7 @@ class Embeddings(nnx.Module):
             3, width, (patch, patch), strides=patch, padding="VALID", use_bias=False, rngs=rngs
         )
         positions = (config.image_size // patch) ** 2 + 1
-        self.position_embedding = nnx.Embed(
-            positions, width, embedding_init=normal, rngs=rngs
-        )
+        self.position_embedding = nnx.Embed(positions, width, embedding_init=normal, rngs=rngs)
 
     def __call__(self, pictures: jax.Array) -> jax.Array:
         patches = self.patch_embedding(pictures)

@@ -104,6 +104,7 @@ def demo() -> ModelConfig:
     return ModelConfig(
         "demo",
         unet=UNetConfig(
+            latent_channels=8,
             block_out_channels=(96, 128, 160),
             attention=(False, True, False),
             num_attention_heads=(1, 2, 2),
@@ -113,6 +114,7 @@ def demo() -> ModelConfig:
             norm_groups=8,
         ),
         vae=VAEConfig(
+            latent_channels=8,
             block_out_channels=(32, 64, 96),
             layers_per_block=1,
             norm_groups=4,

@@ -30,8 +30,7 @@ def shapes(module: type[nnx.Module], config: Any) -> dict[str, jax.ShapeDtypeStr
     """Give the flat names and shapes of the parameters of `module(config)`, computing nothing."""
     _, state = _abstract(module, config)
     return {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-        for name, leaf in _leaves(state).items()
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in _leaves(state).items()
     }
 
 

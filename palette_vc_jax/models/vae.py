@@ -99,9 +99,7 @@ class TemporalDecoder(nnx.Module):
         widths, groups = config.block_out_channels[::-1], config.norm_groups
 
         def res_block(inputs, outputs):
-            return SpatioTemporalResBlock(
-                inputs, outputs, 0, groups, EPS, TEMPORAL_EPS, rngs=rngs
-            )
+            return SpatioTemporalResBlock(inputs, outputs, 0, groups, EPS, TEMPORAL_EPS, rngs=rngs)
 
         self.conv_in = conv(config.latent_channels, widths[0], rngs=rngs)
         self.mid_block = _middle(res_block, widths[0], groups, rngs)

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from palette_vc_jax.checkpoint import Checkpoints
-from palette_vc_jax.training.optimizer import adamw
+from palette_vc_jax.training.optimizer import make_optimizer
 from palette_vc_jax.training.step import Loss, init_state, make_step
 
 
@@ -35,7 +35,7 @@ def run(task: Task, config: Any, workdir: Path) -> None:
     """
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
-    optimizer = adamw(config.optimizer)
+    optimizer = make_optimizer(config.optimizer)
     step = make_step(task.loss, optimizer, config.average_decay, config.seed)
     state = init_state(task.params, optimizer)
     checkpoints = Checkpoints(workdir / "checkpoints")

@@ -16,10 +16,7 @@ from palette_vc_jax.models.config import ModelConfig, VAEConfig
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 
-# BT.601, full range: rows give Y', Cb, Cr from R'G'B'.
-YCC = jnp.array(
-    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
-)
+LUMA = jnp.array([0.299, 0.587, 0.114])  # BT.601
 
 
 def vae_loss(
@@ -27,22 +24,24 @@ def vae_loss(
     frames: jax.Array,
     key: jax.Array,
     config: VAEConfig,
-    chroma_weight: float,
+    axes: jax.Array,
     kl_weight: float,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Reconstruct frames `[B, T, H, W, 3]` in [-1, 1] through sampled latents.
 
-    The error is the absolute difference in Y'CbCr, with chroma weighted up because the film's
-    luma replaces the decoder's; the Kullback-Leibler term keeps the latents near unit normal.
+    The error is the squared difference along `axes` `[3, 3]`, color axes as columns, scaled so
+    that real pictures vary about equally along each; in RGB brightness would drown everything.
+    The Kullback-Leibler term keeps the latents near unit normal. The metrics are root mean
+    squares, shares of a picture's own variation.
     """
     mean, log_variance = functional.apply(VAE, config, params, frames, method="encode")
     noise = jax.random.normal(key, mean.shape)
     latents = mean + jnp.exp(0.5 * log_variance) * noise
     decoded = functional.apply(VAE, config, params, latents, method="decode")
-    error = jnp.abs((decoded - frames) @ YCC.T).mean((0, 1, 2, 3))  # [3]
+    error = jnp.square((decoded - frames) @ axes).mean((0, 1, 2, 3))  # [3]
     divergence = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance).mean()
-    loss = error[0] + chroma_weight * (error[1] + error[2]) + kl_weight * divergence
-    return loss, {"luma": error[0], "chroma": error[1] + error[2], "kl": divergence}
+    shares = {f"axis_{i}": share for i, share in enumerate(jnp.sqrt(error))}
+    return error.mean() + kl_weight * divergence, shares | {"kl": divergence}
 
 
 def edm_loss(
@@ -108,7 +107,7 @@ def _reference_context(params, batch, key, config: ModelConfig, rates) -> Any:
     in_color = draw < rates["reference_color"]
     nothing = draw >= 1.0 - rates["reference_none"]
     color = batch["reference"]
-    grey = jnp.broadcast_to((color @ YCC[0])[..., None], color.shape)
+    grey = jnp.broadcast_to((color @ LUMA)[..., None], color.shape)
     pictures = jnp.where(in_color[:, None, None, None], color, grey)
     pictures = clip.preprocess(pictures, config.image_encoder.image_size)
     context = functional.apply(ImageEncoder, config.image_encoder, params, pictures)

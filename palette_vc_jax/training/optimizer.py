@@ -1,10 +1,11 @@
-"""AdamW with warm-up, and the running average of parameters."""
+"""AdamW or Muon with warm-up, and the running average of parameters."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 
 def learning_rate(peak: float, warmup_steps: int, steps: int, decay: str) -> optax.Schedule:
@@ -22,21 +23,48 @@ def learning_rate(peak: float, warmup_steps: int, steps: int, decay: str) -> opt
     return lambda count: schedule(count + 1)
 
 
-def adamw(config: Any) -> optax.GradientTransformation:
-    """Build the optimizer of `config` (learning_rate, warmup_steps, steps, decay, b2,
-    weight_decay, clip_norm).
+def make_optimizer(config: Any) -> optax.GradientTransformation:
+    """Build the optimizer of `config` (kind, learning_rate, warmup_steps, steps, decay, b2,
+    weight_decay, clip_norm; muon_learning_rate for `muon`).
 
-    Weight decay leaves out everything with fewer than two axes: biases, norms, mix factors.
+    `adamw` is for fine-tuning. `muon` is for small models from random weights: it moves every
+    direction of a kernel at one rate, where Adam learns the strong ones first (brightness) and
+    the weak ones late (color); vectors still take AdamW. Weight decay leaves out everything with
+    fewer than two axes: biases, norms, mix factors.
+
+    Raises ValueError for another `kind`.
     """
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            learning_rate(config.learning_rate, config.warmup_steps, config.steps, config.decay),
-            b2=config.b2,
+    if config.kind not in ("adamw", "muon"):
+        raise ValueError(f"optimizer.kind={config.kind!r}; use 'adamw' or 'muon'.")
+    rate = learning_rate(config.learning_rate, config.warmup_steps, config.steps, config.decay)
+    if config.kind == "adamw":
+        update = optax.adamw(rate, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices)
+    else:
+        scale = config.muon_learning_rate / config.learning_rate
+        update = optax.contrib.muon(
+            lambda count: scale * rate(count),
             weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
-        ),
-    )
+            weight_decay_mask=_matrices,
+            adam_b2=config.b2,
+            adam_learning_rate=rate,
+            muon_weight_dimension_numbers=_kernel_axes,
+        )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _kernel_axes(params: Any) -> Any:
+    """Read kernels as matrices: every axis but the last is an input, the last is the output."""
+
+    def axes(leaf: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+        if leaf.ndim < 2:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree.map(axes, params)
 
 
 def update_average(average: Any, params: Any, step: jax.Array, decay: float) -> Any:

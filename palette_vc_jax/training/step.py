@@ -37,9 +37,7 @@ def make_step(
         (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(
             state["params"], batch, key
         )
-        updates, optimizer_state = optimizer.update(
-            gradients, state["optimizer"], state["params"]
-        )
+        updates, optimizer_state = optimizer.update(gradients, state["optimizer"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         average = update_average(state["average"], params, state["step"], average_decay)
         norm = optax.global_norm(gradients)

@@ -49,9 +49,7 @@ def make_task(config: Any) -> Task:
     return Task(
         params={
             "unet": functional.init(UNet, preset.unet, config.seed),
-            "image_encoder": functional.init(
-                ImageEncoder, preset.image_encoder, config.seed + 1
-            ),
+            "image_encoder": functional.init(ImageEncoder, preset.image_encoder, config.seed + 1),
         },
         loss=loss,
         batch=batch,
@@ -96,9 +94,7 @@ def _cached_latents(model: Model, config: Any) -> tuple[LatentClips, LatentClips
     return result[0], result[1]
 
 
-def _validation(
-    held: LatentClips, preset: Any, config: Any
-) -> Callable[[Any], dict[str, float]]:
+def _validation(held: LatentClips, preset: Any, config: Any) -> Callable[[Any], dict[str, float]]:
     """Measure the loss on held-out clips at fixed noise levels, with and without the palette.
 
     The levels reach up to the one that sampling starts from.

@@ -202,8 +202,8 @@ def _randomized(model, seed: int):
             noise = torch.randn(weight.shape, generator=generator)
             if name == "weight" and isinstance(module, norms):
                 value = 1 + 0.3 * noise
-            elif name == "weight" and weight.ndim > 1 and not isinstance(
-                module, torch.nn.Embedding
+            elif (
+                name == "weight" and weight.ndim > 1 and not isinstance(module, torch.nn.Embedding)
             ):
                 value = noise / weight[0].numel() ** 0.5
             elif name == "mix_factor":

@@ -1,0 +1,49 @@
+# Two commands do all set-up on a fresh machine with Python 3.11:
+#   make demo   environment, install, color the example film with the bundled model
+#   make test   environment, development installs, lint, all tests
+# PALETTE, FILM and OUT may be given: make demo PALETTE="tomato,teal,khaki" OUT=build/mine.mp4
+
+PYTHON ?= python3
+BIN := .venv/bin
+FILM ?= examples/bikes.mp4
+OUT ?= build/bikes.mp4
+PALETTE ?= gmm
+FOOTAGE ?= ../shared/footage/train
+
+.PHONY: demo test demo-model quality clean
+
+demo: .venv/run
+	@mkdir -p $(dir $(OUT))
+	$(BIN)/python sample.py --input $(FILM) --output $(OUT) --palette "$(PALETTE)"
+
+test: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Trains the bundled model again, from nothing, on folders of frames; see the README.
+demo-model: .venv/run
+	$(BIN)/python train.py --config configs/demo_vae.py --workdir runs/demo_vae \
+	  --config.data.root=$(FOOTAGE)
+	$(BIN)/python train.py --config configs/demo.py --workdir runs/demo \
+	  --config.data.root=$(FOOTAGE)
+	cp runs/demo/model/* palette_vc_jax/demo/
+	$(BIN)/python -m palette_vc_jax.training.mixture --clips $(FOOTAGE) \
+	  --output palette_vc_jax/demo/mixture.json
+
+quality: .venv/run
+	$(BIN)/python benchmarks/demo_quality.py
+
+clean:
+	rm -rf .venv build
+
+.venv/run: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+# torch has a pip call of its own: asked for together with the rest, a build with CUDA may be taken.
+.venv/dev: .venv/run requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

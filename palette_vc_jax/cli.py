@@ -1,0 +1,29 @@
+"""How every command ends: one line for what went wrong, and the exit code that says whose it is.
+
+0 done; 1 a failure, such as a full disk; 2 the user's mistake; 130 stopped with Ctrl-C.
+"""
+
+import sys
+from collections.abc import Callable
+
+FAILURE, MISTAKE, STOPPED = 1, 2, 130
+
+
+def run(main: Callable[[], object]) -> None:
+    """Call `main` and exit: ValueError is a user's mistake, OSError a failure of the machine.
+
+    Any other exception is a defect of the program and keeps its traceback.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        _end("stopped.", STOPPED)
+    except ValueError as error:
+        _end(f"error: {error}", MISTAKE)
+    except (OSError, FloatingPointError) as error:
+        _end(f"error: {error}", FAILURE)
+
+
+def _end(line: str, code: int) -> None:
+    print(" ".join(line.split()), file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,43 @@
+"""Palettes as files: JSON that can be edited by hand, and a swatch picture to look at."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.palette.text import parse_colors
+
+SWATCH = 96  # pixels a side of one color
+
+
+def save_palette(palette: Palette, path: str | Path) -> None:
+    """Write a palette as `{"colors": ["#rrggbb", ...], "source": ...}`, dark to light."""
+    values = {"colors": palette.hex(), "source": palette.source}
+    Path(path).write_text(json.dumps(values, indent=2) + "\n")
+
+
+def load_palette(path: str | Path) -> Palette:
+    """Read a palette's JSON: `colors` holds 1 to 5 of what `parse_colors` takes.
+
+    Raises ValueError in one line for a file that is missing or holds something else.
+    """
+    try:
+        colors = json.loads(Path(path).read_text())["colors"]
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such palette file.") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        colors = None
+    if not isinstance(colors, list) or not all(isinstance(color, str) for color in colors):
+        raise ValueError(f'{path}: not a palette; write {{"colors": ["#rrggbb", ...]}}.')
+    try:
+        return parse_colors(",".join(colors), f"file:{Path(path).name}")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def save_swatch(palette: Palette, path: str | Path) -> None:
+    """Write the colors as squares in a row, dark to light."""
+    row = np.rint(255.0 * palette.colors).astype(np.uint8)[None]
+    Image.fromarray(row.repeat(SWATCH, 0).repeat(SWATCH, 1)).save(path)

@@ -1,0 +1,100 @@
+"""The paper's palette prior: a Gaussian mixture over the colors of training film.
+
+Ten frames of each training clip are drawn, pixels whose R, G and B differ little (variance under
+50 in 8-bit units: greys) are left out, a mixture is fitted to the rest, and a palette is five
+draws from it ('Consistent Video Colorization via Palette Guidance', section 3.3).
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sklearn.mixture import GaussianMixture
+
+from palette_vc_jax.palette.palette import COLORS, Palette
+
+COMPONENTS = 16
+GREY_VARIANCE = 50.0  # of a pixel's three 8-bit values; below it the pixel counts as grey
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A mixture of K Gaussians over sRGB in [0, 1].
+
+    weights: `[K]`, they sum to 1.
+    means: `[K, 3]`.
+    covariances: `[K, 3, 3]`.
+    fitted_on: what the pixels were, in words and numbers.
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    fitted_on: dict[str, object] = field(default_factory=dict)
+
+
+def colored(pixels: np.ndarray) -> np.ndarray:
+    """Leave out the grey ones of pixels `[N, 3]` uint8."""
+    return pixels[pixels.astype(np.float32).var(axis=-1) >= GREY_VARIANCE]
+
+
+def fit(
+    pixels: np.ndarray, components: int = COMPONENTS, seed: int = 0, **fitted_on: object
+) -> Mixture:
+    """Fit a mixture to pixels `[N, 3]` uint8 sRGB; grey ones are left out.
+
+    Raises ValueError if fewer pixels than ten a component have color.
+    """
+    kept = colored(pixels)
+    if len(kept) < 10 * components:
+        raise ValueError(
+            f"{len(kept)} of {len(pixels)} pixels have color; a mixture of {components} needs "
+            f"{10 * components}: give more frames in color."
+        )
+    model = GaussianMixture(components, random_state=seed, reg_covar=1e-4).fit(kept / 255.0)
+    order = np.argsort(-model.weights_)
+    parts = (model.weights_[order], model.means_[order], model.covariances_[order])
+    return Mixture(*parts, fitted_on | {"pixels": len(kept)})
+
+
+def sample(mixture: Mixture, seed: int) -> Palette:
+    """Draw five colors; the same seed gives the same palette on every machine."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(mixture.weights), size=COLORS, p=mixture.weights)
+    normal = rng.standard_normal((COLORS, 3))
+    roots = np.linalg.cholesky(mixture.covariances[chosen])
+    colors = mixture.means[chosen] + np.einsum("nij,nj->ni", roots, normal)
+    return Palette.of(np.clip(colors, 0.0, 1.0), f"gmm:{seed}")
+
+
+def save(mixture: Mixture, path: str | Path) -> None:
+    """Write a mixture as JSON."""
+    values = {
+        "fitted_on": mixture.fitted_on,
+        "weights": mixture.weights.round(6).tolist(),
+        "means": mixture.means.round(6).tolist(),
+        "covariances": mixture.covariances.round(8).tolist(),
+    }
+    Path(path).write_text(json.dumps(values, indent=1) + "\n")
+
+
+def load(path: str | Path) -> Mixture:
+    """Read what `save` wrote.
+
+    Raises ValueError in one line for a file that is missing or is not a mixture.
+    """
+    try:
+        values = json.loads(Path(path).read_text())
+        weights, means, covariances = (
+            np.array(values[key], np.float64) for key in ("weights", "means", "covariances")
+        )
+        fitted_on = values["fitted_on"]
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no mixture there; fit one, or choose another palette.") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a mixture's JSON ({error!r}).") from None
+    count = len(weights)
+    if means.shape != (count, 3) or covariances.shape != (count, 3, 3) or (weights < 0).any():
+        raise ValueError(f"{path}: a mixture's weights, means and covariances do not fit together.")
+    return Mixture(weights / weights.sum(), means, covariances, fitted_on)

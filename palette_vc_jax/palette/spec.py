@@ -1,0 +1,48 @@
+"""The `--palette` argument: one line of text to a palette."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from palette_vc_jax.palette import gmm
+from palette_vc_jax.palette.file import load_palette
+from palette_vc_jax.palette.image import from_image
+from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.palette.text import parse_colors
+
+FORMS = 'image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json or none'
+
+
+def parse_spec(
+    spec: str, mixture: str | Path, read_picture: Callable[[str], np.ndarray], seed: int = 0
+) -> Palette | None:
+    """Give the palette that `spec` asks for, or None for `none`.
+
+    Args:
+        spec: one of `FORMS`.
+        mixture: file of the mixture that `gmm` samples; read only then.
+        read_picture: gives a file's pixels `[H, W, 3]` uint8 sRGB.
+        seed: of `gmm` where the spec names none.
+
+    Raises ValueError in one line for what is none of these.
+    """
+    kind, colon, rest = spec.partition(":")
+    kind = kind.strip().lower()
+    if spec.strip().lower() == "none":
+        return None
+    if kind == "gmm":
+        return gmm.sample(gmm.load(mixture), _seed(rest) if colon else seed)
+    if kind == "image" and rest:
+        return from_image(read_picture(rest), f"image:{Path(rest).name}")
+    if kind == "file" and rest:
+        return load_palette(rest)
+    if colon or not spec.strip():
+        raise ValueError(f"palette {spec!r} is not known; give {FORMS}.")
+    return parse_colors(spec)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise ValueError(f"palette gmm:{text}; the seed is a whole number from 0 to 2^32 - 1.")
+    return int(text)

@@ -1,0 +1,1 @@
+"""Film in and out: reading luma, color spaces, resizing, shots, writing."""

@@ -1,0 +1,132 @@
+"""Color spaces: luma codes, Y'CbCr and RGB, and the gamut's limit at fixed luma.
+
+Everywhere Y' is in [0, 1], Cb and Cr in [-0.5, 0.5], and RGB is non-linear (as sRGB files and
+video signals have it) in [0, 1]; what range a file stores its codes in matters only here.
+"""
+
+from dataclasses import replace
+from functools import cache
+
+import cv2
+import numpy as np
+
+from palette_vc_jax.video.film import Film, Frame
+
+# Kr and Kb of ITU-R BT.601-7, BT.709-6 and BT.2020-2 (non-constant luminance).
+WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+
+
+@cache
+def luma_weights(matrix: str) -> np.ndarray:
+    """Give the weights [3] of R, G and B in Y'.
+
+    Raises ValueError for a matrix that is not known.
+    """
+    if matrix not in WEIGHTS:
+        raise ValueError(f"matrix {matrix!r} is not known; use one of {', '.join(WEIGHTS)}.")
+    red, blue = WEIGHTS[matrix]
+    return np.array([red, 1.0 - red - blue, blue], np.float32)
+
+
+@cache
+def _to_chroma(matrix: str) -> np.ndarray:
+    """Give the matrix [2, 3] from RGB to (B - Y') / (2 - 2 Kb) and (R - Y') / (2 - 2 Kr)."""
+    weights = luma_weights(matrix).astype(np.float64)
+    rows = np.eye(3)[[2, 0]] - weights
+    return (rows / (2.0 * (1.0 - weights[[2, 0]]))[:, None]).astype(np.float32)
+
+
+@cache
+def _from_chroma(matrix: str) -> np.ndarray:
+    """Give the matrix [3, 2] from Cb and Cr to RGB minus Y', the inverse of `_to_chroma`."""
+    red, green, blue = luma_weights(matrix).astype(np.float64)
+    to_red, to_blue = 2.0 * (1.0 - red), 2.0 * (1.0 - blue)
+    rows = [(0.0, to_red), (-to_blue * blue / green, -to_red * red / green), (to_blue, 0.0)]
+    return np.array(rows, np.float32)
+
+
+def rgb_to_luma(rgb: np.ndarray, matrix: str) -> np.ndarray:
+    """Turn RGB [..., 3] into Y' [...], float32, in the input's scale."""
+    return _transform(rgb, luma_weights(matrix)[None])[..., 0]
+
+
+def rgb_to_chroma(rgb: np.ndarray, matrix: str) -> np.ndarray:
+    """Turn RGB [..., 3] in [0, 1] into (Cb, Cr) [..., 2] in [-0.5, 0.5], float32."""
+    return _transform(rgb, _to_chroma(matrix))
+
+
+def ycc_to_rgb(grey: np.ndarray, chroma: np.ndarray, matrix: str) -> np.ndarray:
+    """Turn Y' [...] and (Cb, Cr) [..., 2] into RGB [..., 3], float32.
+
+    Values outside [0, 1] are left as they are; see `limit_gamut`.
+    """
+    return _transform(chroma, _from_chroma(matrix)) + np.asarray(grey, np.float32)[..., None]
+
+
+def limit_gamut(grey: np.ndarray, chroma: np.ndarray, matrix: str) -> np.ndarray:
+    """Scale chroma toward neutral at fixed Y', pixel by pixel, until RGB lies in [0, 1].
+
+    Hue is kept, colors inside the gamut are not touched. Shapes as in `ycc_to_rgb`.
+    """
+    grey = np.clip(np.asarray(grey, np.float32), 0.0, 1.0)
+    chroma = np.asarray(chroma, np.float32)
+    offsets = _transform(chroma, _from_chroma(matrix))
+    red, green, blue = offsets[..., 0], offsets[..., 1], offsets[..., 2]
+    above = np.maximum(np.maximum(red, green), blue)
+    below = -np.minimum(np.minimum(red, green), blue)
+    tiny = np.float32(1e-9)
+    scale = np.minimum((1.0 - grey) / np.maximum(above, tiny), grey / np.maximum(below, tiny))
+    return chroma * np.minimum(scale, 1.0)[..., None]
+
+
+def code_range(depth: int, full_range: bool) -> tuple[float, float]:
+    """Give the code of black and the codes from black to white (BT.2100-2 table 9)."""
+    if full_range:
+        return 0.0, 2.0**depth - 1.0
+    return 16.0 * 2.0 ** (depth - 8), 219.0 * 2.0 ** (depth - 8)
+
+
+def grey(luma: np.ndarray, film: Film) -> np.ndarray:
+    """Expand a film's luma codes [H, W] to Y', float32 in [0, 1].
+
+    Codes below black and above white, which TV range allows, are clipped here, not in the film.
+    """
+    black, span = code_range(film.depth, film.full_range)
+    values = luma.astype(np.float32)
+    values -= black
+    values *= np.float32(1.0 / span)
+    return np.clip(values, 0.0, 1.0, out=values)
+
+
+def luma_codes(luma: np.ndarray, film: Film, depth: int, full_range: bool) -> np.ndarray:
+    """Express a film's luma codes in another depth and range; the same ones are not touched."""
+    if (depth, full_range) == (film.depth, film.full_range):
+        return luma
+    black, span = code_range(film.depth, film.full_range)
+    new_black, new_span = code_range(depth, full_range)
+    values = (luma.astype(np.float32) - black) * np.float32(new_span / span) + new_black
+    return _codes(values, depth)
+
+
+def chroma_codes(chroma: np.ndarray, depth: int, full_range: bool) -> np.ndarray:
+    """Turn (Cb, Cr) in [-0.5, 0.5] into codes (BT.2100-2 table 9), uint8 or uint16."""
+    span = 2.0**depth - 1.0 if full_range else 224.0 * 2.0 ** (depth - 8)
+    return _codes(np.float32(span) * chroma + np.float32(2.0 ** (depth - 1)), depth)
+
+
+def with_luma(frame: Frame, grey: np.ndarray, film: Film) -> Frame:
+    """Give a frame another luma: Y' [H, W] in [0, 1], expressed in the film's own codes."""
+    black, span = code_range(film.depth, film.full_range)
+    return replace(frame, luma=_codes(np.float32(span) * grey + np.float32(black), film.depth))
+
+
+def _codes(values: np.ndarray, depth: int) -> np.ndarray:
+    kind = np.uint8 if depth == 8 else np.uint16
+    return np.clip(np.rint(values), 0, 2**depth - 1).astype(kind)
+
+
+def _transform(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Multiply the last axis by `rows` [n, m]: [..., m] -> [..., n], float32."""
+    values = np.ascontiguousarray(values, np.float32)
+    flat = cv2.transform(values.reshape(1, -1, values.shape[-1]), rows)
+    return flat.reshape(*values.shape[:-1], rows.shape[0])

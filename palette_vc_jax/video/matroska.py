@@ -1,0 +1,109 @@
+"""Write a sample aspect ratio into a Matroska file, which PyAV's muxer leaves out.
+
+Matroska keeps the size for display in the track's `Video` element. Room for it is made before the
+file is written, by padding the track's name; afterward the padding is exchanged for the display
+size, so that no byte outside the track's entry moves. Element numbers: RFC 9559, section 5.1.
+"""
+
+from fractions import Fraction
+from pathlib import Path
+
+PADDING = " " * 31 + "\x7f"  # appended to the name of the track
+HEAD_BYTES = 2**20  # the tracks lie before the pictures; attachments are not written
+
+SEGMENT, TRACKS, TRACK_ENTRY = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae"
+NAME, VIDEO, VOID = b"\x53\x6e", b"\xe0", b"\xec"
+DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT = b"\x54\xb0", b"\x54\xba", b"\x54\xb2"
+DISPLAY = {DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT}
+ASPECT_RATIO = 3  # the unit in which width and height are only a ratio
+
+
+def write_aspect(path: Path, aspect: Fraction, width: int, height: int) -> None:
+    """Exchange the padded name of the first such track for a display size, in place.
+
+    Args:
+        path: a Matroska file without checksums, one of whose tracks has a name ending in
+            `PADDING`.
+        aspect: of a pixel, width over height.
+        width, height: stored size in pixels.
+
+    Raises ValueError if there is no such track.
+    """
+    with open(path, "r+b") as file:
+        data = file.read(HEAD_BYTES)
+        start, stop = _descend(data, (SEGMENT, TRACKS))
+        for number, begin, end in _elements(data, start, stop):
+            entry = data[begin:end]
+            if number == TRACK_ENTRY and PADDING.encode() in entry:
+                file.seek(begin)
+                file.write(_rewritten(entry, _display(aspect, width, height)))
+                return
+    raise ValueError(f"{path}: no track was prepared for an aspect ratio; write the file again.")
+
+
+def _display(aspect: Fraction, width: int, height: int) -> bytes:
+    """Make the elements of a display size: in pixels where that is exact, else a ratio."""
+    shown = width * aspect
+    if shown.denominator == 1:
+        sizes, unit = (int(shown), height), b""
+    else:
+        ratio = shown / height
+        sizes = (ratio.numerator, ratio.denominator)
+        unit = _element(DISPLAY_UNIT, bytes([ASPECT_RATIO]))
+    numbers = [size.to_bytes(4, "big").lstrip(b"\0") for size in sizes]
+    return _element(DISPLAY_WIDTH, numbers[0]) + _element(DISPLAY_HEIGHT, numbers[1]) + unit
+
+
+def _rewritten(entry: bytes, display: bytes) -> bytes:
+    """Rebuild a track's entry at its old length."""
+    parts = b""
+    for number, begin, end in _elements(entry, 0, len(entry)):
+        body = entry[begin:end]
+        if number == VIDEO:  # the muxer has said that the display size is unknown
+            kept = [e for e in _elements(body, 0, len(body)) if e[0] not in DISPLAY]
+            body = b"".join(_element(n, body[a:b]) for n, a, b in kept) + display
+        elif number == NAME:
+            body = body.removesuffix(PADDING.encode())
+            if not body:
+                continue
+        parts += _element(number, body)
+    left = len(entry) - len(parts) - 2
+    return parts + VOID + bytes([0x80 | left]) + bytes(left)
+
+
+def _element(number: bytes, body: bytes) -> bytes:
+    length = 1 if len(body) < 2**7 - 1 else 2 if len(body) < 2**14 - 1 else 4
+    size = len(body) | 1 << (7 * length)
+    return number + size.to_bytes(length, "big") + body
+
+
+def _descend(data: bytes, numbers: tuple[bytes, ...]) -> tuple[int, int]:
+    """Find the body of an element by the numbers of its parents and its own."""
+    start, stop = 0, len(data)
+    for wanted in numbers:
+        found = [(a, b) for number, a, b in _elements(data, start, stop) if number == wanted]
+        if not found:
+            raise ValueError("not a Matroska file with its tracks in front.")
+        start, stop = found[0]
+    return start, stop
+
+
+def _elements(data: bytes, start: int, stop: int) -> list[tuple[bytes, int, int]]:
+    """List the elements within a range as (number, begin of body, end of body)."""
+    found = []
+    while start < stop:
+        head = start + _length(data[start])
+        size_end = head + _length(data[head])
+        mask = (1 << (7 * (size_end - head))) - 1
+        size = int.from_bytes(data[head:size_end], "big") & mask
+        end = len(data) if size == mask else size_end + size  # all ones: unknown
+        found.append((data[start:head], size_end, min(end, len(data))))
+        if end >= len(data):
+            break
+        start = end
+    return found
+
+
+def _length(first: int) -> int:
+    """Give the bytes of a number of variable length from its first byte."""
+    return 9 - first.bit_length()

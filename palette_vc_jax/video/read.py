@@ -1,0 +1,208 @@
+"""Read luma, frame by frame, and nothing else of a film's pictures.
+
+The source's chroma never leaves this module: from Y' formats the luma plane is copied, from RGB
+ones Y' is computed.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from palette_vc_jax.video import film as films
+from palette_vc_jax.video.color import rgb_to_luma
+from palette_vc_jax.video.film import Film, Frame
+
+# Containers that keep each stream's length exactly; the others may be off by 2 % and half a second.
+EXACT = ("matroska", "mov", "avi")
+
+# Where luma lies in packed formats: (first sample, step) within a row.
+PACKED = {"yuyv422": (0, 2), "yvyu422": (0, 2), "uyvy422": (1, 2), "ya8": (0, 2)}
+# Packed formats with an equal planar one; the conversion moves bits and computes nothing.
+PLANAR = {
+    "y210le": "yuv422p10le",
+    "y212le": "yuv422p12le",
+    "xv30le": "yuv444p10le",
+    "v30xle": "yuv444p10le",
+    "vuyx": "yuv444p",
+    "vuya": "yuv444p",
+    "ayuv": "yuv444p",
+    "ya16be": "gray16le",
+    "ya16le": "gray16le",
+    "monow": "gray",
+    "monob": "gray",
+}
+
+
+def read_frames(film: Film) -> Iterator[Frame]:
+    """Yield a film's frames in order of presentation, holding a few at a time.
+
+    Times always grow: a frame without one, or not after the one before, gets the next.
+
+    Raises ValueError if the film is truncated or damaged, or if its frames differ in size or
+    depth.
+    """
+    if film.kind != "video":
+        yield from _read_pictures(film)
+        return
+    with films.open_video(film.path) as (container, stream):
+        last, gap, count, end = None, 0, 0, Fraction(0)
+        for decoded in _decode(film, container, stream):
+            _check_format(decoded, film, f"frame {count}")
+            pts = decoded.pts
+            if pts is None:
+                pts = round(count / film.rate / film.time_base)
+            if last is not None and pts <= last:
+                pts = last + 1
+            yield Frame(count, pts, luma_of(decoded, film))
+            gap = gap if last is None else pts - last
+            last, count = pts, count + 1
+            end = (pts + (decoded.duration or gap)) * film.time_base
+        if film.frames is None or count < film.frames:
+            one = max(gap * film.time_base, 1 / film.rate)
+            _check_whole(film, container, stream, end, one)
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """Read any picture file as upright sRGB [H, W, 3] uint8.
+
+    Raises ValueError if the file is missing or no picture.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give a picture (PNG, JPEG, ...).")
+    try:
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):  # 16 bits of grey, which PIL would clip to 8
+                values = np.clip(np.asarray(upright, np.int64) >> 8, 0, 255).astype(np.uint8)
+                return np.repeat(values[..., None], 3, axis=-1)
+            return np.array(upright.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise ValueError(
+            f"{path}: cannot be read as a picture; give a whole PNG or JPEG."
+        ) from error
+
+
+def luma_of(frame: VideoFrame, film: Film) -> np.ndarray:
+    """Copy a decoded frame's luma codes [H, W], of RGB frames Y' in full range by `film.matrix`.
+
+    Raises ValueError for a pixel format that keeps no luma of its own.
+    """
+    name = frame.format.name
+    if films.stores_rgb(frame):
+        return _luma_of_rgb(frame, film)
+    if name in PLANAR:
+        frame = frame.reformat(format=PLANAR[name])
+    elif name in PACKED:
+        first, step = PACKED[name]
+        return _plane(frame, np.dtype(np.uint8), step * frame.width)[:, first::step].copy()
+    elif not _has_luma_plane(frame):
+        raise ValueError(
+            f"{film.path}: pixel format {name} is not supported; convert the film to "
+            "yuv420p, yuv422p10 or RGB first."
+        )
+    part = frame.format.components[0]
+    if part.bits <= 8:
+        return _plane(frame, np.dtype(np.uint8), frame.width).copy()
+    order = ">" if frame.format.is_big_endian else "<"
+    codes = _plane(frame, np.dtype(f"{order}u2"), frame.width).astype(np.uint16)
+    # These formats keep their bits at the upper end of 16.
+    if name[0] == "p" and name[1:4].isdigit() or "msb" in name:
+        codes >>= 16 - part.bits
+    return codes
+
+
+def _has_luma_plane(frame: VideoFrame) -> bool:
+    parts = frame.format.components
+    alone = all(part.plane != 0 for part in parts[1:])
+    return alone and frame.format.name.startswith(("yuv", "gray", "nv", "p0", "p2", "p4"))
+
+
+def _plane(frame: VideoFrame, dtype: np.dtype, width: int) -> np.ndarray:
+    """View the first plane of a frame without the padding of its rows."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
+    return rows[: frame.height, :width]
+
+
+def _luma_of_rgb(frame: VideoFrame, film: Film) -> np.ndarray:
+    if frame.format.name not in ("rgb24", "gbrp", "gbrp10le", "gbrp12le", "gbrp14le", "gbrp16le"):
+        frame = frame.reformat(format="rgb24" if film.depth == 8 else "rgb48le")
+    luma = rgb_to_luma(frame.to_ndarray(), film.matrix)
+    return np.rint(luma).astype(np.uint8 if film.depth == 8 else np.uint16)
+
+
+def _decode(film: Film, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    tolerant = container.format.name == "mpegts"  # broadcasts start anywhere
+    for packet in container.demux(stream):
+        if packet.is_corrupt and not tolerant:
+            raise ValueError(f"{film.path}: the film is truncated or damaged. Give a whole copy.")
+        yield from packet.decode()
+
+
+def _check_whole(
+    film: Film, container: InputContainer, stream: VideoStream, end: Fraction, one: Fraction
+) -> None:
+    """Raise ValueError if pictures end well before the container says, in seconds.
+
+    Time is compared, not the number of frames, of which edit lists hide some. `one` is a frame's.
+    """
+    promised = _promised_seconds(film, container, stream)
+    slack = promised / 50 + Fraction(1, 2)
+    if container.format.name.startswith(EXACT):
+        slack = promised / 500 + 2 * one
+    if end < promised - slack:
+        raise ValueError(
+            f"{film.path}: only {float(end):.1f} of {float(promised):.1f} seconds can be read; the "
+            "film is truncated or damaged. Give a whole copy."
+        )
+
+
+def _promised_seconds(film: Film, container: InputContainer, stream: VideoStream) -> Fraction:
+    """Find the time at which the container says the pictures end; 0 when it does not say."""
+    if stream.duration:
+        return (stream.duration + (stream.start_time or 0)) * Fraction(stream.time_base)
+    seconds = _parse_time(stream.metadata.get("DURATION", ""))  # Matroska's, by stream
+    if not seconds and not film.audio and container.duration:
+        seconds = Fraction(container.duration + (container.start_time or 0), 1_000_000)
+    return seconds
+
+
+def _parse_time(text: str) -> Fraction:
+    try:
+        hours, minutes, seconds = text.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    except ValueError:
+        return Fraction(0)
+
+
+def _read_pictures(film: Film) -> Iterator[Frame]:
+    for index, path in enumerate(film.files):
+        decoded = films.decode_picture(path)
+        luma = None
+        if films.luma_depth(decoded) == film.depth:
+            luma = films.turned(luma_of(decoded, film), films.picture_turn(path))
+        if luma is None or luma.shape != (film.height, film.width):
+            raise ValueError(
+                f"{path}: {decoded.width}x{decoded.height} pixels of {films.luma_depth(decoded)} "
+                f"bits, but {film.files[0].name} has {film.width}x{film.height} of {film.depth}; "
+                "frames of one size and depth are needed."
+            )
+        yield Frame(index, index, np.ascontiguousarray(luma))
+
+
+def _check_format(decoded: VideoFrame, film: Film, which: str) -> None:
+    given = (decoded.width, decoded.height, films.luma_depth(decoded))
+    if given != (film.width, film.height, film.depth):
+        raise ValueError(
+            f"{film.path}: {which} has {given[0]}x{given[1]} pixels of {given[2]} bits, the first "
+            f"{film.width}x{film.height} of {film.depth}; split the film where its size changes."
+        )

@@ -1,0 +1,375 @@
+"""Write a colored film: the source's luma, the model's chroma, the source's sound and timing.
+
+The extension picks the codec: `.mkv` FFV1, lossless, luma bit for bit, chroma 4:4:4; `.mp4`
+H.264; `.mov` ProRes; a folder PNG frames; `.png` and `.jpg` for a picture. Matroska counts time
+in milliseconds, to which it rounds; the others keep the source's times exactly.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+
+from palette_vc_jax.video import color
+from palette_vc_jax.video.film import Film, Frame, open_video, turned
+from palette_vc_jax.video.matroska import PADDING, write_aspect
+from palette_vc_jax.video.resize import subsample_chroma
+
+MUXERS = {".mkv": "matroska", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+PICTURE_KINDS = {".png", ".jpg", ".jpeg"}
+# A fixed quantizer, since a rate factor saves on grain: 45 dB on Y or better even for noise.
+X264_QP = {8: 13, 10: 21}  # by depth; H.264 counts 12 steps more at 10 bits
+# Without more bits a block than the profile's own, grain falls to 30 dB.
+PRORES = {"vendor": "apl0", "bits_per_mb": "4000"}
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]  # 4:4:4
+DROPPED_TAGS = {"DURATION", "major_brand", "minor_version", "compatible_brands", "encoder"}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a film's pictures are stored."""
+
+    codec: str
+    options: dict[str, str]
+    pix_fmt: str
+    depth: int
+    full_range: bool
+    rows: int  # chroma subsampling, 1 or 2
+    columns: int
+
+
+def encoding_for(suffix: str, film: Film) -> Encoding:
+    """Choose how a film is stored under an extension; odd sizes go 4:4:4."""
+    odd = film.width % 2 or film.height % 2
+    if suffix == ".mkv":
+        return Encoding(
+            "ffv1",
+            {"level": "3", "slicecrc": "1"},
+            _planar("444", film.depth),
+            film.depth,
+            film.full_range,
+            1,
+            1,
+        )
+    if suffix == ".mov":  # ProRes has no full range, and 10 bits
+        sampling, columns = ("444", 1) if odd else ("422", 2)
+        options = PRORES | {"profile": "4444" if odd else "hq"}
+        return Encoding("prores_ks", options, _planar(sampling, 10), 10, False, 1, columns)
+    depth, step = (8 if film.depth == 8 else 10), (1 if odd else 2)
+    options = {"qp": str(X264_QP[depth]), "preset": "fast"}
+    if film.field_order != "progressive":
+        options["x264-params"] = "tff=1" if film.field_order == "top" else "bff=1"
+    pix_fmt = _planar("444" if odd else "420", depth)
+    return Encoding("libx264", options, pix_fmt, depth, film.full_range, step, step)
+
+
+def check_output(output: str | Path, film: Film) -> None:
+    """Check, before any work, that a film can be written under a name.
+
+    Raises ValueError for a parent folder that is missing or not writable, an extension that is
+    not known or does not fit the source, an output that is the source, a folder that holds files,
+    or sound that the container cannot hold.
+    """
+    as_folder, output = _is_folder(output), Path(output)
+    parent, suffix = output.absolute().parent, output.suffix.lower()
+    if not parent.is_dir():
+        raise ValueError(f"{output}: the folder {output.parent} does not exist; create it first.")
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"{output}: no right to write into {output.parent}; give another folder.")
+    if output.exists() and film.path.exists() and output.samefile(film.path):
+        raise ValueError(f"{output}: this is the source; give the output another name.")
+    if as_folder:
+        if output.is_file():
+            raise ValueError(f"{output}: a file has this name; give another or add .mp4 or .mkv.")
+        if output.is_dir() and any(output.iterdir()):
+            raise ValueError(f"{output}: the folder is not empty; give a new or an empty one.")
+    elif suffix in PICTURE_KINDS:
+        if film.kind != "picture":
+            raise ValueError(
+                f"{output}: {film.path} is a film, and {suffix} holds one picture; "
+                "give .mp4, .mkv, .mov or a folder."
+            )
+    elif suffix in MUXERS:
+        _check_sound(output, film)
+    else:
+        allowed = " ".join([*MUXERS, *sorted(PICTURE_KINDS)])
+        raise ValueError(
+            f"{output}: extension {suffix} is not known; use one of {allowed}, or "
+            "none for a folder of PNG frames."
+        )
+
+
+class FilmWriter:
+    """Writes a film beside its final name and moves it into place when it is whole.
+
+    Used as a context manager. Leaving it without an error finishes sound and container and moves
+    the result to `output`; leaving it with one, Ctrl-C included, removes what was written.
+
+    Args:
+        output: see the module's first lines; checked by `check_output` at once.
+        film: the source; its sound, metadata and chapters are copied, not encoded anew.
+    """
+
+    def __init__(self, output: str | Path, film: Film):
+        check_output(output, film)
+        self.output, self.film = Path(output), film
+        self._suffix = "" if _is_folder(output) else self.output.suffix.lower()
+        name = f".{self.output.stem}.partial-{os.getpid()}{self._suffix}"
+        self._partial = self.output.absolute().with_name(name)
+        self._sink: _FilmSink | _PictureSink | None = None
+
+    def __enter__(self) -> "FilmWriter":
+        try:
+            if self._suffix in MUXERS:
+                self._sink = _FilmSink(self._partial, self.film)
+            else:
+                self._sink = _PictureSink(self._partial, self.film, self._suffix)
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def write(self, frame: Frame, chroma: np.ndarray) -> None:
+        """Write the next frame: its luma codes as they are, and (Cb, Cr) [H, W, 2] beside them.
+
+        Raises ValueError on sizes that do not fit the film, OSError when the disk is full.
+        """
+        size = (self.film.height, self.film.width)
+        if frame.luma.shape != size or chroma.shape != (*size, 2):
+            raise ValueError(
+                f"frame {frame.index} has luma {frame.luma.shape} and chroma {chroma.shape}; "
+                f"{size} and {(*size, 2)} are needed, the film's size."
+            )
+        self._sink.write(frame, chroma)
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if kind is None:
+                self._sink.finish()
+                os.replace(self._partial, self.output)
+            else:
+                with contextlib.suppress(Exception):  # the first error is the one to tell
+                    self._sink.abandon()
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
+        if self._partial.is_dir():
+            shutil.rmtree(self._partial, ignore_errors=True)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+
+class _PictureSink:
+    """Writes each frame as a PNG of the film's depth in a new folder, or one picture.
+
+    Pictures carry no display matrix, so they are turned upright.
+    """
+
+    def __init__(self, path: Path, film: Film, suffix: str):
+        self._path, self._film, self._suffix, self._count = path, film, suffix, 0
+        if not suffix:
+            path.mkdir()
+
+    def write(self, frame: Frame, chroma: np.ndarray) -> None:
+        film = self._film
+        grey = color.grey(frame.luma, film)
+        rgb = color.ycc_to_rgb(grey, color.limit_gamut(grey, chroma, film.matrix), film.matrix)
+        top, kind = (255, np.uint8) if film.depth == 8 else (65535, np.uint16)
+        jpeg = self._suffix in (".jpg", ".jpeg")
+        if jpeg:
+            top, kind = 255, np.uint8
+        pixels = np.clip(np.rint(top * rgb), 0, top).astype(kind)
+        pixels = np.ascontiguousarray(turned(pixels[..., ::-1], film.turn))  # OpenCV wants BGR
+        name = self._path if self._suffix else self._path / f"{frame.index:06d}.png"
+        _, data = cv2.imencode(".jpg" if jpeg else ".png", pixels, JPEG if jpeg else [])
+        name.write_bytes(data.tobytes())
+        self._count += 1
+
+    def finish(self) -> None:
+        if not self._count:
+            raise ValueError(f"{self._film.path}: no frame was written.")
+
+    def abandon(self) -> None:
+        pass
+
+
+class _FilmSink:
+    """Encodes frames into a container and copies the source's sound packets between them."""
+
+    def __init__(self, path: Path, film: Film):
+        self._film, self._encoding = film, encoding_for(path.suffix.lower(), film)
+        self._path, self._count = path, 0
+        self._closing = contextlib.ExitStack()
+        with contextlib.ExitStack() as stack:
+            base = film.time_base
+            # Bit-exact: without it the muxers add random numbers and the date.
+            options = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+            muxer = MUXERS[path.suffix.lower()]
+            self._patched = muxer == "matroska" and film.sample_aspect != 1
+            if self._patched:
+                options["write_crc32"] = "0"
+            if muxer != "matroska" and base.numerator == 1:
+                options["video_track_timescale"] = str(base.denominator)
+            self._container = stack.enter_context(
+                av.open(f"file:{path}", "w", format=muxer, container_options=options)
+            )
+            self._stream = self._add_video()
+            self._sound: Iterator[Packet] = iter(())
+            if film.kind == "video":
+                source, video = stack.enter_context(open_video(film.path))
+                self._copy_tags(source, video)
+            if self._patched:
+                name = self._stream.metadata.get("title", "")
+                self._stream.metadata["title"] = name + PADDING
+            if film.kind == "video":
+                self._sound = _copy_sound(source, self._container)
+            self._waiting = next(self._sound, None)
+            self._closing = stack.pop_all()
+
+    def write(self, frame: Frame, chroma: np.ndarray) -> None:
+        self._mux_sound(float(frame.pts * self._film.time_base))
+        self._container.mux(self._stream.encode(self._picture(frame, chroma)))
+        self._count += 1
+
+    def finish(self) -> None:
+        try:
+            if not self._count:
+                raise ValueError(f"{self._film.path}: no frame was written.")
+            self._container.mux(self._stream.encode())
+            self._mux_sound(float("inf"))
+        finally:  # not `with`: a full disk would reach the source's context as its error
+            self._closing.close()
+        if self._patched:
+            film = self._film
+            write_aspect(self._path, film.sample_aspect, film.width, film.height)
+
+    def abandon(self) -> None:
+        self._closing.close()
+
+    def _add_video(self) -> av.video.stream.VideoStream:
+        film, encoding = self._film, self._encoding
+        stream = self._container.add_stream(
+            encoding.codec, rate=film.rate, options=dict(encoding.options)
+        )
+        stream.width, stream.height, stream.pix_fmt = film.width, film.height, encoding.pix_fmt
+        context = stream.codec_context
+        context.time_base = stream.time_base = film.time_base
+        context.sample_aspect_ratio = film.sample_aspect
+        context.color_range = 2 if encoding.full_range else 1
+        context.colorspace, context.color_primaries, context.color_trc = film.tags
+        if film.field_order != "progressive":
+            context.field_order = 2 if film.field_order == "top" else 3
+        if film.display_matrix is not None:
+            stream.set_display_matrix(film.display_matrix)
+        return stream
+
+    def _copy_tags(self, source: InputContainer, video: av.video.stream.VideoStream) -> None:
+        self._container.metadata.update(_tags(source.metadata))
+        self._stream.metadata.update(_tags(video.metadata))
+        self._container.set_chapters(source.chapters())
+
+    def _picture(self, frame: Frame, chroma: np.ndarray) -> av.VideoFrame:
+        film, encoding = self._film, self._encoding
+        depth, full = encoding.depth, encoding.full_range
+        interlaced = film.field_order != "progressive"
+        chroma = subsample_chroma(chroma, encoding.rows, encoding.columns, interlaced)
+        codes = color.chroma_codes(chroma, depth, full)
+        picture = av.VideoFrame(film.width, film.height, encoding.pix_fmt)
+        planes = (color.luma_codes(frame.luma, film, depth, full), codes[..., 0], codes[..., 1])
+        for plane, values in zip(picture.planes, planes, strict=True):
+            rows = np.frombuffer(plane, values.dtype)
+            rows = rows.reshape(-1, plane.line_size // values.itemsize)
+            rows[: values.shape[0], : values.shape[1]] = values
+        picture.pts, picture.time_base = frame.pts, film.time_base
+        picture.color_range = 2 if full else 1
+        picture.colorspace, picture.color_primaries, picture.color_trc = film.tags
+        return picture
+
+    def _mux_sound(self, until: float) -> None:
+        """Copy sound up to a time in seconds, so that the container never has to hold much."""
+        while self._waiting is not None:
+            packet = self._waiting
+            if packet.dts is not None and float(packet.dts * packet.time_base) > until:
+                return
+            self._container.mux(packet)
+            self._waiting = next(self._sound, None)
+
+
+def _copy_sound(source: InputContainer, container: OutputContainer) -> Iterator[Packet]:
+    """Add the source's sound streams to a container and yield their packets for it."""
+    streams: dict[int, AudioStream] = {}
+    for stream in source.streams.audio:
+        copy = container.add_stream_from_template(stream)
+        copy.metadata.update(_tags(stream.metadata))
+        streams[stream.index] = copy
+
+    def packets() -> Iterator[Packet]:
+        last: dict[int, int] = {}
+        try:
+            for packet in source.demux(*source.streams.audio) if streams else ():
+                if not packet.size:  # the last of a stream is empty and flushes decoders
+                    continue
+                index = packet.stream.index
+                # Matroska gives no durations; without its last one MP4 would hide that packet.
+                if not packet.duration and packet.pts is not None:
+                    packet.duration = max(0, packet.pts - last.get(index, packet.pts))
+                if packet.pts is not None:
+                    last[index] = packet.pts
+                packet.stream = streams[index]
+                yield packet
+        except FFmpegError as error:
+            raise ValueError(
+                f"{source.name}: the sound is damaged ({error.strerror}); give a "
+                "whole film, or one without sound."
+            ) from error
+
+    return packets()
+
+
+def _check_sound(output: Path, film: Film) -> None:
+    """Raise ValueError where a container cannot hold the source's sound: its header is tried."""
+    if not film.audio:
+        return
+    suffix = output.suffix.lower()
+    way_out = "convert the sound to FLAC or AAC first"
+    if suffix != ".mkv":
+        way_out = "give an output that ends in .mkv"
+    with open_video(film.path) as (source, _):
+        container = av.open(io.BytesIO(), "w", format=MUXERS[suffix])
+        try:
+            _copy_sound(source, container)
+            container.start_encoding()
+        except (ValueError, FFmpegError) as error:
+            raise ValueError(
+                f"{output}: {suffix} cannot hold the source's {'/'.join(film.audio)} sound, which "
+                f"is copied as it is; {way_out}."
+            ) from error
+        finally:
+            with contextlib.suppress(ValueError, FFmpegError):
+                container.close()
+
+
+def _is_folder(output: str | Path) -> bool:
+    return str(output).endswith("/") or Path(output).is_dir() or not Path(output).suffix
+
+
+def _tags(metadata: dict[str, str]) -> dict[str, str]:
+    """Drop what describes the source's file and would be false of the output's."""
+    kept = {key: value for key, value in metadata.items() if key not in DROPPED_TAGS}
+    return {k: v for k, v in kept.items() if not k.startswith(("_STATISTICS", "BPS", "NUMBER_OF"))}
+
+
+def _planar(sampling: str, depth: int) -> str:
+    return f"yuv{sampling}p" + ("" if depth == 8 else f"{depth}le")

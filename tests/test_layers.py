@@ -1,0 +1,63 @@
+"""The floors of the package: who may import whom. A wrong import here rots the whole structure."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "palette_vc_jax"
+FLOORS = [
+    {"video", "palette", "models", "diffusion", "parallel", "conversion"},
+    {"sampling", "data", "metrics", "checkpoint"},
+    {"training", "parity"},
+]
+FLOOR_OF = {name: height for height, names in enumerate(FLOORS) for name in names}
+EVERYWHERE = {"cli", "__init__"}  # cli is for entry points; the package itself holds the version
+ONLY_IN = {
+    "orbax": {"checkpoint"},
+    "torch": {"parity"},
+    "diffusers": {"parity"},
+    "transformers": {"parity"},
+    "tensorflow": set(),
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _part(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_one_way(path):
+    """If this fails, a floor knows one above it, or two parts of the ground know each other."""
+    part = _part(path)
+    if part in EVERYWHERE:
+        return
+    for name in _imports(path):
+        if not name.startswith("palette_vc_jax."):
+            continue
+        other = name.split(".")[1]
+        if other == part or other in EVERYWHERE or other == "__version__":
+            continue
+        assert other in FLOOR_OF, f"{other} has no floor yet: give it one in FLOORS"
+        below = FLOOR_OF[other] < FLOOR_OF[part]
+        beside = FLOOR_OF[other] == FLOOR_OF[part] > 0
+        assert below or beside, f"{part} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_libraries_stay_in_their_places(path):
+    """If this fails, coloring a film would need what only training or parity checks need."""
+    for name in _imports(path):
+        allowed = ONLY_IN.get(name.split(".")[0])
+        assert allowed is None or _part(path) in allowed, f"{_part(path)} imports {name}"

@@ -1,0 +1,180 @@
+"""The training step, the loop's resume, and the losses, at a size that compiles in seconds."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from palette_vc_jax.models import config as model_config
+from palette_vc_jax.models import functional
+from palette_vc_jax.models.clip import ImageEncoder
+from palette_vc_jax.models.unet import UNet
+from palette_vc_jax.models.vae import VAE
+from palette_vc_jax.training import loop, losses, tasks, unet_task, vae_task
+
+TINY = dataclasses.replace(
+    model_config.demo(),
+    unet=model_config.UNetConfig(
+        block_out_channels=(16, 16),
+        attention=(False, True),
+        num_attention_heads=(1, 2),
+        layers_per_block=1,
+        cross_attention_dim=8,
+        addition_time_embed_dim=4,
+        norm_groups=2,
+    ),
+    vae=model_config.VAEConfig(
+        block_out_channels=(8, 8, 8), layers_per_block=1, norm_groups=2, scaling_factor=1.0
+    ),
+    image_encoder=model_config.ImageEncoderConfig(8, 16, 1, 2, 16, 8, 8),
+)
+RATES = {
+    "palette_dropout": 0.0,
+    "grey_dropout": 0.0,
+    "reference_color": 0.0,
+    "reference_none": 0.0,
+}
+
+
+def _batch(seed: int, size: int = 2) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    latents = rng.normal(size=(2, size, 2, 4, 4, 4)).astype(np.float32)
+    return {
+        "color": latents[0],
+        "grey": latents[1],
+        "reference": rng.uniform(-1, 1, (size, 16, 16, 3)).astype(np.float32),
+        "palette": rng.uniform(-1, 1, (size, 15)).astype(np.float32),
+    }
+
+
+def _params() -> dict:
+    return {
+        "unet": functional.init(UNet, TINY.unet, 0),
+        "image_encoder": functional.init(ImageEncoder, TINY.image_encoder, 1),
+    }
+
+
+def _config(steps: int) -> ml_collections.ConfigDict:
+    optimizer = dict(
+        kind="adamw", learning_rate=1e-3, warmup_steps=2, steps=steps, decay="constant", b2=0.99,
+        weight_decay=1e-2, clip_norm=1.0,
+    )  # fmt: skip
+    every = dict(log_every=2, validate_every=2, save_every=2)
+    return ml_collections.ConfigDict(dict(optimizer=optimizer, average_decay=0.9, seed=0) | every)
+
+
+def _toy_task(exported: dict) -> loop.Task:
+    """Fit a line with noise from the step's key: all that a resume could get wrong is in it."""
+
+    def loss(params, batch, key):
+        noise = 0.1 * jax.random.normal(key, batch.shape)
+        error = params["slope"] * batch + params["offset"] - 2.0 * batch + noise
+        return jnp.square(error).mean(), {"error": jnp.abs(error).mean()}
+
+    return loop.Task(
+        params={"slope": jnp.zeros(()), "offset": jnp.ones((2,))},
+        loss=loss,
+        batch=lambda step: np.random.default_rng(step).normal(size=2).astype(np.float32),
+        validate=lambda params: {"validation": float(params["slope"])},
+        export=lambda params, folder: exported.update(params=params),
+    )
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
+    """If this fails, stopping and resuming changes what is learned: 2 + 2 steps are not 4."""
+    whole, parts = {}, {}
+    loop.run(_toy_task(whole), _config(4), tmp_path / "whole")
+    loop.run(_toy_task(parts), _config(2), tmp_path / "parts")
+    loop.run(_toy_task(parts), _config(4), tmp_path / "parts")
+    jax.tree.map(np.testing.assert_array_equal, whole["params"], parts["params"])
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    logged = [json.loads(line)["step"] for line in lines]
+    assert logged == [2, 2, 4, 4]  # each a training and a validation line
+
+
+def test_a_diverged_run_says_so_and_keeps_its_checkpoint(tmp_path):
+    """If this fails, a run whose loss is NaN goes on and saves NaN over its good state."""
+    broken = _toy_task({})._replace(batch=lambda step: np.full(2, np.nan, np.float32))
+    loop.run(_toy_task({}), _config(2), tmp_path)
+    with pytest.raises(FloatingPointError, match="up to 4"):
+        loop.run(broken, _config(4), tmp_path)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()] == ["2"]
+
+
+def test_palette_dropout_is_the_null_palette():
+    """If this fails, dropping a palette in training is not what sampling without one computes."""
+    params = _params()
+    palette = params["unet"]["palette_embedding"]
+    palette["kernel"] = jax.random.normal(jax.random.key(3), palette["kernel"].shape)
+    palette["bias"] = palette["bias"] + 1.0
+    # conv_out starts at zero, which would hide every difference.
+    out = params["unet"]["conv_out"]
+    out["kernel"] = jax.random.normal(jax.random.key(4), out["kernel"].shape)
+    sigma = jnp.array([0.5, 20.0])
+
+    def loss(batch, dropout):
+        rates = RATES | {"palette_dropout": dropout}
+        return float(losses.edm_loss(params, batch, sigma, jax.random.key(0), TINY, rates)[0])
+
+    batch = _batch(0)
+    other = batch | {"palette": -batch["palette"]}
+    assert loss(batch, 1.0) == loss(other, 1.0)
+    assert loss(batch, 0.0) != loss(other, 0.0)
+
+
+def test_the_perfect_network_has_no_loss():
+    """If this fails, the target is not the velocity whose denoised picture is the clean one.
+
+    A network that returns zero predicts x0 = c_skip x; where the clean latents are that, the
+    loss must vanish: noise of 0 and clean latents of 0.
+    """
+    batch = _batch(0)
+    zero = batch | {"color": np.zeros_like(batch["color"])}
+    params = _params()  # conv_out is zero: the network returns exactly zero
+    sigma = jnp.full((2,), 1e-4)
+    value, _ = losses.edm_loss(params, zero, sigma, jax.random.key(0), TINY, RATES)
+    # v = (noise * c_in-like weights); at clean 0 it is noise / sqrt(1 + sigma^2): mean square 1.
+    assert abs(float(value) - 1.0) < 0.3
+    value, _ = losses.edm_loss(params, zero, jnp.full((2,), 1e4), jax.random.key(0), TINY, RATES)
+    assert float(value) < 1e-6
+
+
+def test_noise_levels_follow_the_stated_distribution():
+    """If this fails, stratifying the noise levels changed their mean, spread or reach."""
+    keys = jax.random.split(jax.random.key(0), 400)
+    log = np.log(jax.vmap(lambda k: unet_task.draw_sigma(k, 6, 0.8, 2.0))(keys))
+    assert abs(log.mean() - 0.8) < 0.05 and abs(log.std() - 2.0) < 0.05
+    assert (log > np.log(100.0)).mean() > 0.02
+    assert np.ptp(log, axis=1).min() > 2.0  # every batch spans low and high noise
+
+
+def test_whitened_latents_have_unit_covariance_and_the_same_pictures():
+    """If this fails, the change of coordinates folded into the VAE changes what it decodes."""
+    params = jax.tree.map(np.asarray, vae_task._initial(TINY.vae, 0, np.eye(3)))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda p: p + rng.normal(0, 0.1, p.shape).astype(np.float32), params)
+    clips = rng.uniform(-1, 1, (3, 2, 32, 32, 3)).astype(np.float32)
+    white = vae_task.whiten(params, TINY.vae, clips)
+
+    def encode(p):
+        return functional.apply(VAE, TINY.vae, p, clips, method="encode")[0]
+
+    def decode(p):
+        return functional.apply(VAE, TINY.vae, p, encode(p), method="decode")
+
+    latents = np.asarray(encode(white)).reshape(-1, 4)
+    np.testing.assert_allclose(latents.mean(0), 0.0, atol=1e-3)
+    np.testing.assert_allclose(np.cov(latents.T), np.eye(4), atol=1e-3)
+    # Only the border may move: there the zero padding means another latent.
+    before, after = (np.asarray(decode(p))[:, :, 14:18, 14:18] for p in (params, white))
+    assert np.abs(before - after).max() < 0.05 * np.abs(before).max()
+
+
+def test_unknown_tasks_are_refused():
+    """If this fails, a mistyped task gives a traceback instead of the names that exist."""
+    with pytest.raises(ValueError, match="vae, unet"):
+        tasks.make_task(ml_collections.ConfigDict({"task": "uvae"}))
