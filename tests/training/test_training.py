@@ -1,6 +1,5 @@
 """The training step, the loop's resume, and the losses, at a size that compiles in seconds."""
 
-import dataclasses
 import json
 
 import jax
@@ -9,29 +8,14 @@ import ml_collections
 import numpy as np
 import pytest
 
-from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.training import loop, losses, tasks, unet_task, vae_task
+from tests import tiny
 
-TINY = dataclasses.replace(
-    model_config.demo(),
-    unet=model_config.UNetConfig(
-        block_out_channels=(16, 16),
-        attention=(False, True),
-        num_attention_heads=(1, 2),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        addition_time_embed_dim=4,
-        norm_groups=2,
-    ),
-    vae=model_config.VAEConfig(
-        block_out_channels=(8, 8, 8), layers_per_block=1, norm_groups=2, scaling_factor=1.0
-    ),
-    image_encoder=model_config.ImageEncoderConfig(8, 16, 1, 2, 16, 8, 8),
-)
+TINY = tiny.CONFIG
 RATES = {
     "palette_dropout": 0.0,
     "grey_dropout": 0.0,

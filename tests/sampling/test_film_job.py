@@ -1,0 +1,200 @@
+"""`sample.py` from end to end, with random weights: what goes in, what comes out, what it says."""
+
+import errno
+import json
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import sample
+from palette_vc_jax import cli
+from palette_vc_jax.video.write import FilmWriter
+from tests import films, tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def color(model):
+    """Run `sample.py` in this process, so that what is compiled is compiled once."""
+
+    def run(source, output, *flags):
+        given = ["--input", source, "--output", output, "--checkpoint", model, *flags]
+        cli.run(lambda: sample.main([str(value) for value in given]))
+
+    return run
+
+
+def _planes(path) -> list[tuple[np.ndarray, ...]]:
+    """Decode a film into its planes, cropped to the picture."""
+    with av.open(str(path)) as container:
+        return [
+            tuple(
+                np.frombuffer(plane, np.uint8)
+                .reshape(plane.height, plane.line_size)[:, : plane.width]
+                .copy()
+                for plane in frame.planes
+            )
+            for frame in container.decode(video=0)
+        ]
+
+
+def test_a_film_keeps_its_luma_times_and_gets_color(color, tmp_path):
+    """If this fails, the film that comes out is not the film that went in, or is still grey."""
+    pictures = films.lumas(frames=9, height=50, width=66)
+    times = [0, 40, 80, 160, 200, 240, 280, 320, 360]  # a frame is missing
+    source = films.write_film(
+        tmp_path / "in.mkv", pictures, chroma=128, times=times, time_base=films.Fraction(1, 1000)
+    )
+    color(source, tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        shown = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    np.testing.assert_allclose(shown, np.array(times) / 1000)
+    planes = _planes(tmp_path / "out.mkv")
+    for before, (luma, cb, cr) in zip(pictures, planes, strict=True):
+        np.testing.assert_array_equal(luma, before)
+        assert np.ptp(cb) + np.ptp(cr) > 2
+    record = json.loads((tmp_path / "out.run.json").read_text())
+    assert record["frames"] == 9 and len(record["weights_sha256"]) == 3 and record["seed"] == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "in.mkv", "out.mkv", "out.run.json", "out.side_by_side.png", "out.palette.json",
+        "out.palette.png",
+    }  # fmt: skip
+
+
+def test_the_sources_chroma_is_never_seen(color, tmp_path):
+    """If this fails, the model is shown the colors that it is asked to find."""
+    pictures = films.lumas(frames=6)
+    for name, chroma in (("colored", "colored"), ("neutral", 128)):
+        source = films.write_film(tmp_path / f"{name}.mkv", pictures, chroma=chroma)
+        color(source, tmp_path / f"{name}_out.mkv")
+    for one, other in zip(
+        *(_planes(tmp_path / f"{name}_out.mkv") for name in ("colored", "neutral")), strict=True
+    ):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_both_ranges_of_one_film_get_the_same_colors(color, tmp_path):
+    """If this fails, TV-range luma is read as if it were full range, or the other way."""
+    grey = [picture.astype(np.float32) / 255.0 for picture in films.lumas(4, full_range=True)]
+    for name, scale, low, tag in (("tv", 219, 16, 1), ("full", 255, 0, 2)):
+        codes = [np.rint(low + scale * picture).astype(np.uint8) for picture in grey]
+        source = films.write_film(tmp_path / f"{name}.mkv", codes, tags=(tag, 6, 6, 6))
+        color(source, tmp_path / f"{name}_out.mkv", "--palette", "tomato,teal")
+    span = {"tv": 224.0, "full": 255.0}
+    tv, full = (
+        np.stack([(np.stack(p[1:]) - 128.0) / span[name] for p in _planes(tmp_path / f)])
+        for name, f in (("tv", "tv_out.mkv"), ("full", "full_out.mkv"))
+    )
+    assert np.abs(tv - full).max() < 0.02  # codes are 0.004 apart, luma is rounded twice
+    assert np.abs(tv).max() > 0.05
+
+
+def test_one_picture_and_a_folder_of_frames(color, tmp_path):
+    """If this fails, films of one frame or frame folders cannot be colored."""
+    picture = films.lumas(1, 33, 47, full_range=True)[0]
+    Image.fromarray(picture).save(tmp_path / "still.png")
+    color(tmp_path / "still.png", tmp_path / "colored.png", "--palette", "#804020")
+    result = np.asarray(Image.open(tmp_path / "colored.png")).astype(np.float32)
+    assert result.shape == (33, 47, 3)
+    assert np.abs(result @ [0.299, 0.587, 0.114] - picture).max() <= 1.0
+    folder = films.write_pictures(tmp_path / "frames", films.lumas(3, full_range=True))
+    color(folder, tmp_path / "result", "--palette", "none")
+    assert len(list((tmp_path / "result").glob("*.png"))) == 3
+    assert not (tmp_path / "result.palette.json").exists()
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(color, tmp_path, capsys):
+    """If this fails, a plan cannot be looked at before the night's work is started."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(9))
+    color(source, tmp_path / "out.mkv", "--dry_run", "--steps", 3)
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["frames"] == 9 and plan["shots"] == [[0, 9]] and plan["windows"] == 3
+    assert plan["network_evaluations"] == 9
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--palette", "red,red,red,red,red,red,red"], "7 colors"),
+        (["--palette", "#12"], "#12"),
+        (["--palette", "words:autumn"], "words"),
+        (["--palette", "image:nowhere.png"], "nowhere.png"),
+        (["--steps", "0"], "step"),
+        (["--window", "0"], "window"),
+        (["--solver", "ddim"], "ddim"),
+        (["--seed", "-1"], "seed"),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(color, tmp_path, capsys, flags, word):
+    """If this fails, a mistyped flag ends in a traceback, or after the work is done."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(2))
+    _refused(lambda: color(source, tmp_path / "out.mkv", *flags), capsys, word)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+def test_wrong_files_are_refused_in_one_line(color, model, tmp_path, capsys):
+    """If this fails, a wrong file gives a traceback, or leaves a file behind."""
+    good = films.write_film(tmp_path / "good.mkv", films.lumas(3))
+    text = tmp_path / "text.mp4"
+    text.write_text("not a film")
+    short = films.write_film(tmp_path / "cut.mp4", films.lumas(60), codec="libx264")
+    films.truncate(short)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    hollow = tmp_path / "hollow"
+    hollow.mkdir()
+    (hollow / "config.json").write_text((model / "config.json").read_text())
+    before = sorted(tmp_path.iterdir())
+    out = tmp_path / "out.mkv"
+    _refused(lambda: color(tmp_path / "missing.mp4", out), capsys, "missing.mp4")
+    _refused(lambda: color(text, out), capsys, "text.mp4")
+    _refused(lambda: color(short, out), capsys, "cut.mp4")
+    _refused(lambda: color(empty, out), capsys, "empty")
+    _refused(lambda: color(good, tmp_path / "nowhere" / "out.mkv"), capsys, "nowhere")
+    _refused(lambda: color(good, good), capsys, "good.mkv")
+    _refused(lambda: color(good, out, "--checkpoint", hollow), capsys, "unet.safetensors")
+    _refused(lambda: color(good, out, "--checkpoint", tmp_path / "none"), capsys, "config.json")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "word"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_a_run_that_breaks_off_leaves_nothing(color, tmp_path, capsys, monkeypatch, error, code,
+                                              word):  # fmt: skip
+    """If this fails, a full disk or Ctrl-C leaves half a film under the name asked for."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(3))
+    written = FilmWriter.write
+
+    def write(self, frame, chroma):
+        if frame.index == 1:
+            raise error
+        written(self, frame, chroma)
+
+    monkeypatch.setattr(FilmWriter, "write", write)
+    _refused(lambda: color(source, tmp_path / "out.mkv"), capsys, word, code)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+def _refused(call, capsys, word: str, code: int = 2) -> None:
+    """Check the exit code, and that the last thing said is one line with `word` in it."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        call()
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if "%|" not in line and "frame/s" not in line]
+    assert stopped.value.code == code
+    assert len(lines) == 1 and word in lines[0], said

@@ -1,0 +1,47 @@
+"""A model of SVD's blocks so small that a test compiles it in seconds, with random weights."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from palette_vc_jax.models import config as model_config
+from palette_vc_jax.models import functional
+from palette_vc_jax.models.store import NETWORKS, save_model
+from palette_vc_jax.palette import gmm
+
+CONFIG = dataclasses.replace(
+    model_config.demo(),
+    name="tiny",
+    unet=model_config.UNetConfig(
+        block_out_channels=(16, 16),
+        attention=(False, True),
+        num_attention_heads=(1, 2),
+        layers_per_block=1,
+        cross_attention_dim=8,
+        addition_time_embed_dim=4,
+        norm_groups=2,
+    ),
+    vae=model_config.VAEConfig(
+        block_out_channels=(8, 8, 8), layers_per_block=1, norm_groups=2, scaling_factor=1.0
+    ),
+    image_encoder=model_config.ImageEncoderConfig(8, 16, 1, 2, 16, 8, 8),
+    sampling=dataclasses.replace(
+        model_config.demo().sampling, short_side=16, num_frames=4, overlap=1, steps=2
+    ),
+)
+
+
+def write_model(folder: Path) -> Path:
+    """Write the model and a mixture; every parameter is random, so that nothing is zero."""
+    params = {}
+    for index, (name, module) in enumerate(NETWORKS.items()):
+        leaves, tree = jax.tree.flatten(functional.init(module, getattr(CONFIG, name), index))
+        rng = np.random.default_rng(index)
+        leaves = [leaf + rng.normal(0.0, 0.05, leaf.shape) for leaf in leaves]
+        params[name] = jax.tree.unflatten(tree, leaves)
+    save_model(folder, CONFIG, params)
+    mixture = gmm.Mixture(np.ones(1), np.full((1, 3), 0.5), 0.05 * np.eye(3)[None])
+    gmm.save(mixture, folder / "mixture.json")
+    return folder
