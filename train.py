@@ -17,10 +17,11 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: list[str]) -> None:
     """Build the task that the config names and run the loop."""
     del argv
+    from palette_vc_jax import cli
     from palette_vc_jax.training import loop, tasks
 
     config = CONFIG.value
-    loop.run(tasks.make_task(config), config, Path(WORKDIR.value))
+    cli.run(lambda: loop.run(tasks.make_task(config), config, Path(WORKDIR.value)))
 
 
 if __name__ == "__main__":

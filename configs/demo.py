@@ -2,8 +2,8 @@
 
     python train.py --config configs/demo.py --workdir runs/demo
 
-Needs the VAE that configs/demo_vae.py trains. About 90 minutes on two CPU cores, half of it for
-each 2,000 steps. `:runlocal` does the same for four steps.
+Needs the VAE that configs/demo_vae.py trains. About 60 minutes on two CPU cores. `:runlocal`
+does the same for four steps.
 """
 
 import ml_collections
@@ -24,8 +24,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.sigma_std = 2.0
     config.average_decay = 0.999  # of the parameters' running average
     config.log_every = 50  # steps
-    config.validate_every = 250  # steps
-    config.save_every = 250  # steps
+    config.validate_every = 200  # steps
+    config.save_every = 200  # steps
     config.validation_clips = 8  # windows of held-out clips
     config.validation_sigmas = (0.1, 0.5, 2.0, 8.0, 30.0)
 
@@ -51,7 +51,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 1e-3  # of biases, norms and other vectors
     config.optimizer.muon_learning_rate = 1e-2  # of kernels
     config.optimizer.warmup_steps = 100
-    config.optimizer.steps = 4000
+    config.optimizer.steps = 2200
     config.optimizer.decay = "cosine"
     config.optimizer.b2 = 0.99
     config.optimizer.weight_decay = 1e-2

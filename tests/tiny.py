@@ -3,7 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from palette_vc_jax.models import config as model_config
@@ -35,13 +34,22 @@ CONFIG = dataclasses.replace(
 
 def write_model(folder: Path) -> Path:
     """Write the model and a mixture; every parameter is random, so that nothing is zero."""
-    params = {}
-    for index, (name, module) in enumerate(NETWORKS.items()):
-        leaves, tree = jax.tree.flatten(functional.init(module, getattr(CONFIG, name), index))
-        rng = np.random.default_rng(index)
-        leaves = [leaf + rng.normal(0.0, 0.05, leaf.shape) for leaf in leaves]
-        params[name] = jax.tree.unflatten(tree, leaves)
+    rng = np.random.default_rng(0)
+    params = {
+        name: functional.nest(
+            {
+                path: _random(path, leaf.shape, rng)
+                for path, leaf in functional.shapes(module, getattr(CONFIG, name)).items()
+            }
+        )
+        for name, module in NETWORKS.items()
+    }
     save_model(folder, CONFIG, params)
     mixture = gmm.Mixture(np.ones(1), np.full((1, 3), 0.5), 0.05 * np.eye(3)[None])
     gmm.save(mixture, folder / "mixture.json")
     return folder
+
+
+def _random(path: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    fan_in = max(1, int(np.prod(shape[:-1]))) if path.endswith("kernel") else 100
+    return rng.normal(float(path.endswith("scale")), fan_in**-0.5, shape).astype(np.float32)
