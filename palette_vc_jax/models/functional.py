@@ -43,7 +43,7 @@ def apply(
     """
     graphdef, state = _abstract(module, config)
     flat = flatten(params)
-    filled = nnx.State.from_flat_path(
+    filled = nnx.from_flat_state(
         {
             path: variable.replace(flat[".".join(map(str, path))])
             for path, variable in nnx.to_flat_state(state)

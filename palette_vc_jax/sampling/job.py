@@ -27,7 +27,7 @@ from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, group_shots
 from palette_vc_jax.video import color
-from palette_vc_jax.video.film import Film
+from palette_vc_jax.video.film import Film, turned
 from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import model_size, resize, upsample_chroma
 from palette_vc_jax.video.shots import find_shots
@@ -42,7 +42,7 @@ class Job:
 
     film: Film
     shots: list[Shot]
-    size: tuple[int, int]  # height and width of the model's pictures, in pixels
+    size: tuple[int, int]  # height and width of the model's pictures, which stand upright
     latent_shape: tuple[int, int, int]  # h, w, C
     runs: list[list[Shot]]  # shots colored together
     settings: ColorizeSettings
@@ -55,7 +55,9 @@ class Job:
 
 def plan_job(film: Film, config: ModelConfig, settings: ColorizeSettings) -> Job:
     """Find a film's shots and divide them into runs; reads the film's luma once."""
-    size = model_size(film.height, film.width, settings.short_side, config.pixel_multiple)
+    sides = film.height, film.width
+    upright = sides if film.turn[0] else sides[::-1]
+    size = model_size(*upright, settings.short_side, config.pixel_multiple)
     bar = tqdm(read_frames(film), total=film.frames, desc="shots", unit="frame", disable=None)
     shots = find_shots(_small(frame, film, size) for frame in bar)
     down = config.vae.downscale
@@ -150,7 +152,7 @@ def _merged(
 
 
 def _small(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
-    return resize(color.grey(frame.luma, film), *size)
+    return resize(turned(color.grey(frame.luma, film), film.turn), *size)
 
 
 def _merge(
@@ -158,6 +160,8 @@ def _merge(
 ) -> tuple[Frame, np.ndarray, Frame]:
     """Put the model's chroma, from its small picture [h, w, 3], to a source frame's luma."""
     grey = color.grey(frame.luma, film)
+    a, b, c, d = film.turn
+    small = turned(small, (a, c, b, d))  # a turn's transpose is its inverse
     if luma == "model":
         large = np.clip(resize(small, *grey.shape), 0.0, 1.0)
         grey = color.rgb_to_luma(large, film.matrix)

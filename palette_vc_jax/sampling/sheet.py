@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from palette_vc_jax.video import color
-from palette_vc_jax.video.film import Film
+from palette_vc_jax.video.film import Film, turned
 from palette_vc_jax.video.resize import resize
 
 COLUMNS = 4
@@ -19,24 +19,25 @@ class SideBySide:
 
     Args:
         frames: in the film; evenly spaced ones are kept.
-        film: gives the matrix that turns luma and chroma into RGB.
+        film: gives the matrix from luma and chroma to RGB, and the turn that stands frames up.
     """
 
     def __init__(self, frames: int, film: Film):
         columns = min(COLUMNS, frames)
         self._wanted = {(2 * i + 1) * frames // (2 * columns) for i in range(columns)}
-        self._matrix = film.matrix
+        self._film = film
         self._columns: list[np.ndarray] = []
 
     def add(self, index: int, grey: np.ndarray, chroma: np.ndarray) -> None:
         """Offer frame `index`: Y' `[H, W]` in [0, 1], Cb and Cr `[H, W, 2]` in [-0.5, 0.5]."""
         if index not in self._wanted:
             return
+        grey, chroma = turned(grey, self._film.turn), turned(chroma, self._film.turn)
         height, width = grey.shape
         if width > WIDTH:
             height, width = max(1, round(height * WIDTH / width)), WIDTH
         grey, chroma = resize(grey, height, width), resize(chroma, height, width)
-        pair = [color.ycc_to_rgb(grey, c, self._matrix) for c in (0.0 * chroma, chroma)]
+        pair = [color.ycc_to_rgb(grey, c, self._film.matrix) for c in (0.0 * chroma, chroma)]
         gap = np.ones((GAP, width, 3), np.float32)
         self._columns.append(np.concatenate([pair[0], gap, pair[1]]))
 

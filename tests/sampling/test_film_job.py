@@ -97,6 +97,20 @@ def test_both_ranges_of_one_film_get_the_same_colors(color, tmp_path):
     assert np.abs(tv).max() > 0.05
 
 
+def test_a_film_that_is_shown_turned_is_colored_upright(color, tmp_path):
+    """If this fails, the model sees films of a telephone lying on their side."""
+    upright = films.lumas(4, 48, 64)
+    lying = [np.rot90(picture, -1) for picture in upright]  # a player turns them back
+    planes = {}
+    for name, pictures, turn in (("upright", upright, 0), ("lying", lying, 90)):
+        source = films.write_film(tmp_path / f"{name}.mkv", pictures, turn=turn)
+        color(source, tmp_path / f"{name}_out.mkv")
+        planes[name] = _planes(tmp_path / f"{name}_out.mkv")
+    for one, other in zip(planes["upright"], planes["lying"], strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert np.abs(a.astype(int) - np.rot90(b).astype(int)).max() <= 2
+
+
 def test_one_picture_and_a_folder_of_frames(color, tmp_path):
     """If this fails, films of one frame or frame folders cannot be colored."""
     picture = films.lumas(1, 33, 47, full_range=True)[0]
