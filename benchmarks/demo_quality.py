@@ -30,6 +30,7 @@ import jax
 from quality_tables import NOTES, Record, clip_table, row_table, target_table
 
 import palette_vc_jax
+from palette_vc_jax import cli
 from palette_vc_jax.data.clips import frame_paths, grey_of, hold_out, list_clips
 from palette_vc_jax.metrics import color as metrics
 from palette_vc_jax.models.config import ModelConfig
@@ -294,18 +295,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print the report; the tables come last. Gives the exit code."""
-    options = parse(argv)
-    try:
-        print("\n\n".join(report(options)))
-    except (ValueError, OSError) as error:
-        print(f"demo_quality: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+def main(argv: list[str] | None = None) -> None:
+    """Print the report; the tables come last."""
+    print("\n\n".join(report(parse(argv))))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palette_vc_jax import cli
 from palette_vc_jax.models.config import demo
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
@@ -56,7 +57,7 @@ def test_report_is_whole(quality, clips, tmp_path, capsys):
     arguments = ["--clips", str(clips), "--short_side", "32", "--seeds", "2", "--frames", "6"]
     out = tmp_path / "out"
     arguments += ["--json", str(out / "scores.json"), "--pictures", str(out / "pictures")]
-    assert quality.main(arguments) == 0
+    quality.main(arguments)
     printed = capsys.readouterr().out
     for row in (*quality.BASELINES, *quality.PALETTES, "a", "b", "c"):
         assert f"\n| {row} |" in printed
@@ -121,5 +122,7 @@ def test_mistakes_take_one_line(quality, clips, capsys):
         ["--clips", str(clips), "--frames", "3"],
         ["--clips", str(clips), "--steps", "0"],
     ):
-        assert quality.main(arguments) == 2
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(lambda given=arguments: quality.main(given))
+        assert stopped.value.code == 2
         assert capsys.readouterr().err.count("\n") == 1

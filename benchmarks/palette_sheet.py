@@ -1,0 +1,130 @@
+"""Color one shot under six palettes: the picture of the README, and what blue and orange do.
+
+    python benchmarks/palette_sheet.py --picture docs/palettes.png
+
+Prints, for each palette, the mean of a* and b* and where it lies between blue and orange, for the
+model and for `tint` (the palette's mean chroma everywhere), which any palette moves.
+"""
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from skimage.color import rgb2lab
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import palette_vc_jax
+from palette_vc_jax import cli
+from palette_vc_jax.models.store import load_model
+from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.palette.text import parse_colors
+from palette_vc_jax.sampling.colorize import colorize, default_settings, load_networks
+from palette_vc_jax.video import color
+from palette_vc_jax.video.film import Film, open_film
+from palette_vc_jax.video.read import read_frames
+from palette_vc_jax.video.resize import model_size, resize, upsample_chroma
+
+PALETTES = {
+    "none": None,
+    "blues": "#0b1d3a,#1d4e89,#3a7ca5,#81b1d5,#d9e8f5",
+    "oranges": "#3b1c0a,#8a3d0f,#d2691e,#f4a259,#fbe3c0",
+    "greens": "#12240f,#2f4f1f,#5b7f3a,#9ab973,#e3ecc8",
+    "street": "#2b2b2b,#5a4a42,#8c6a4f,#7fa3c7,#e6dccb",
+    "night": "#120c24,#3c1f5b,#7b2d8b,#d1495b,#f2c14e",
+}
+ORANGE = np.array([0.5, 0.866])  # in (a*, b*): 60 degrees; blue lies opposite
+
+
+def color_shot(
+    film: Film, first: int, count: int, model: Path, seed: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Color frames `first` to `first + count` under each palette.
+
+    Returns their Y' `[T, H, W]`, and full-size chroma `[T, H, W, 2]` by the palette's name.
+    """
+    networks = load_networks(load_model(model))
+    settings = default_settings(networks.config)
+    frames = itertools.islice(read_frames(film), first, first + count)
+    greys = np.stack([color.grey(frame.luma, film) for frame in frames])
+    size = model_size(*greys.shape[1:], settings.short_side, networks.config.pixel_multiple)
+    small = [resize(grey, *size) for grey in greys]
+    shots = [(0, len(greys))]
+    result = {}
+    for name, spec in PALETTES.items():
+        palette = spec and parse_colors(spec)
+        chunks = colorize(networks, iter(small), shots, palette or None, settings, seed)
+        pictures = itertools.chain.from_iterable(chunks)
+        chroma = [
+            upsample_chroma(color.rgb_to_chroma(picture, film.matrix), little, grey)
+            for picture, little, grey in zip(pictures, small, greys, strict=True)
+        ]
+        result[name] = np.stack(chroma)
+    return greys, result
+
+
+def to_rgb(grey: np.ndarray, chroma: np.ndarray, film: Film) -> np.ndarray:
+    """Merge Y' and chroma, within the gamut."""
+    limited = color.limit_gamut(grey, chroma, film.matrix)
+    return np.clip(color.ycc_to_rgb(grey, limited, film.matrix), 0.0, 1.0)
+
+
+def tint(palette: Palette, grey: np.ndarray, film: Film) -> np.ndarray:
+    """Give a palette's mean chroma to every pixel."""
+    mean = color.rgb_to_chroma(palette.colors, film.matrix).mean(axis=0)
+    return np.broadcast_to(mean, (*grey.shape, 2))
+
+
+def picture(films: dict[str, np.ndarray], columns: int = 3) -> Image.Image:
+    """Lay out one frame per palette, with the palette's colors along its lower edge."""
+    tiles = []
+    for name, rgb in films.items():
+        tile = np.rint(255.0 * rgb).astype(np.uint8)
+        height, width = tile.shape[:2]
+        swatch = np.full((height // 12, width, 3), 255, np.uint8)
+        if PALETTES[name]:
+            codes = np.rint(255.0 * parse_colors(PALETTES[name]).colors).astype(np.uint8)
+            swatch[:] = codes[np.arange(width) * len(codes) // width]
+        tiles.append(np.pad(np.concatenate([tile, swatch]), [(0, 6), (0, 6), (0, 0)],
+                            constant_values=255))  # fmt: skip
+    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    return Image.fromarray(np.concatenate(rows))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Color, print the table, write the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    demo = Path(palette_vc_jax.__file__).parent / "demo"
+    parser.add_argument("--input", default="examples/bikes.mp4", help="film")
+    parser.add_argument("--model", type=Path, default=demo, help="model folder")
+    parser.add_argument("--first", type=int, default=60, help="frame to begin with")
+    parser.add_argument("--frames", type=int, default=12, help="frames to color")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--picture", type=Path, help="file for the middle frame under each palette")
+    args = parser.parse_args(argv)
+    film = open_film(args.input)
+    greys, chromas = color_shot(film, args.first, args.frames, args.model, args.seed)
+    middle = len(greys) // 2
+    films = {name: to_rgb(greys[middle], chroma[middle], film) for name, chroma in chromas.items()}
+    print("| palette | model a* | model b* | model toward orange | tint toward orange |")
+    print("|---|---|---|---|---|")
+    for name, rgb in films.items():
+        a, b = rgb2lab(rgb)[..., 1:].mean(axis=(0, 1))
+        tinted = "-"
+        if PALETTES[name]:
+            palette = parse_colors(PALETTES[name])
+            flat = rgb2lab(to_rgb(greys[middle], tint(palette, greys[middle], film), film))
+            tinted = f"{flat[..., 1:].mean(axis=(0, 1)) @ ORANGE:+.1f}"
+        print(f"| {name} | {a:+.1f} | {b:+.1f} | {np.array([a, b]) @ ORANGE:+.1f} | {tinted} |")
+    if args.picture:
+        args.picture.parent.mkdir(parents=True, exist_ok=True)
+        picture(films).save(args.picture)
+
+
+if __name__ == "__main__":
+    cli.run(main)
