@@ -19,9 +19,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.seed = 0
     config.batch_size = 6  # windows a step
     config.weighting = "v"  # of the loss over noise levels: v (SVD's) or eps (the paper's)
-    # ln sigma ~ N(mean, std^2): 3 % of the windows lie above sigma 100, where sampling begins.
-    config.sigma_mean = 0.8
-    config.sigma_std = 2.0
+    # ln sigma ~ N(mean, std^2): 4 % of the windows lie above sigma 100, where sampling begins.
+    config.sigma_mean = 1.2
+    config.sigma_std = 1.9
     config.average_decay = 0.999  # of the parameters' running average
     config.log_every = 50  # steps
     config.validate_every = 200  # steps
@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.validation_sigmas = (0.1, 0.5, 2.0, 8.0, 30.0)
 
     config.rates = ml_collections.ConfigDict()
-    config.rates.palette_dropout = 0.1
+    config.rates.palette_dropout = 0.2  # of crops in their own hues
     config.rates.grey_dropout = 0.02
     config.rates.reference_color = 0.1  # the image tower sees the reference in color
     config.rates.reference_none = 0.1  # it sees nothing; otherwise the grey reference
@@ -38,23 +38,24 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     config.data.root = "../shared/footage/train"  # folders of frames
     config.data.hold_out_every = 11  # each 11th clip is for validation
-    config.data.frames = 32  # read from each clip
+    config.data.frames = 12  # a crop
     config.data.size = (48, 80)  # pixels of a crop: height, width
     config.data.short_sides = (48, 72)  # pixels of the scaled frame's short side
-    config.data.crops = 10  # a clip
+    config.data.crops = 40  # a clip
+    config.data.turned = 0.5  # share of crops with turned hues, which only the palette tells
     config.data.reference_every = 6  # frames between those that a palette is taken from
     config.data.window = 6  # frames a window
-    config.data.strides = (1, 1, 2, 3)  # frames between those of a window, one drawn each
+    config.data.strides = (1, 1, 2)  # frames between those of a window, one drawn each
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.kind = "muon"  # or adamw
     config.optimizer.learning_rate = 1e-3  # of biases, norms and other vectors
     config.optimizer.muon_learning_rate = 1e-2  # of kernels
     config.optimizer.warmup_steps = 100
-    config.optimizer.steps = 2200
+    config.optimizer.steps = 2600
     config.optimizer.decay = "cosine"
     config.optimizer.b2 = 0.99
-    config.optimizer.weight_decay = 1e-2
+    config.optimizer.weight_decay = 5e-2
     config.optimizer.clip_norm = 1.0
 
     if arg == "runlocal":

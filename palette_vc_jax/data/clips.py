@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from palette_vc_jax.data.vary import vary
+
 PICTURES = {".jpg", ".jpeg", ".png"}
 
 
@@ -20,6 +22,7 @@ class Crops(NamedTuple):
     names: list[str]  # of the clip each crop is from
     pixels: np.ndarray  # [N, T, H, W, 3] uint8 sRGB
     lengths: np.ndarray  # [N] frames that are real
+    turned: np.ndarray  # [N] bool, whether its hues are not those of the clip
 
 
 def list_clips(root: str | Path) -> list[Path]:
@@ -58,38 +61,43 @@ def load_crops(
     short_sides: tuple[int, int],
     crops_per_clip: int,
     seed: int,
+    turned: float | None = None,
 ) -> Crops:
     """Cut random crops out of every clip, the same rectangle from all its frames.
 
     Args:
         clips: folders of frames.
-        frames: frames taken from the start of a clip.
+        frames: frames of a crop, from a random place in the clip.
         size: (height, width) of a crop in pixels.
         short_sides: (least, most) pixels of the whole frame's short side after it is scaled; a
             crop of `size` is cut from the scaled frame. A frame too narrow for the crop is
             scaled until it covers it.
         crops_per_clip: rectangles a clip; every other one is mirrored left to right.
-        seed: of the rectangles.
+        seed: of every choice.
+        turned: share of the crops whose hues are turned, the rest being varied in tone and
+            saturation alone; None varies nothing.
     """
-    names, pixels, lengths = [], [], []
+    result = []
     rng = np.random.default_rng(seed)
     for clip in tqdm(clips, desc="reading clips", unit="clip", disable=None):
-        paths = frame_paths(clip)[:frames]
-        pictures = [Image.open(path).convert("RGB") for path in paths]
+        pictures = [Image.open(path).convert("RGB") for path in frame_paths(clip)]
+        length = min(len(pictures), frames)
         for index in range(crops_per_clip):
             box = _random_box(pictures[0].size, size, short_sides, rng)
+            start = rng.integers(len(pictures) - length + 1)
             crop = np.stack(
                 [
                     np.asarray(p.resize(size[::-1], Image.Resampling.LANCZOS, box=box))
-                    for p in pictures
+                    for p in pictures[start : start + length]
                 ]
             )
             crop = crop[:, :, ::-1] if index % 2 else crop
-            padding = [(0, frames - len(paths))] + [(0, 0)] * 3
-            names.append(clip.name)
-            pixels.append(np.pad(crop, padding, mode="edge"))
-            lengths.append(len(paths))
-    return Crops(names, np.stack(pixels), np.array(lengths))
+            turn = turned is not None and rng.random() < turned
+            crop = crop if turned is None else vary(crop, turn, rng)
+            padding = [(0, frames - length)] + [(0, 0)] * 3
+            result.append((clip.name, np.pad(crop, padding, mode="edge"), length, turn))
+    names, pixels, lengths, turns = zip(*result, strict=True)
+    return Crops(list(names), np.stack(pixels), np.array(lengths), np.array(turns))
 
 
 def _random_box(

@@ -25,6 +25,7 @@ class LatentClips(NamedTuple):
     references: np.ndarray  # [N, R, H, W, 3] uint8
     palettes: np.ndarray  # [N, R, 15] float32 in [-1, 1]
     lengths: np.ndarray  # [N] frames that are real
+    turned: np.ndarray  # [N] bool, whether its hues are turned: only a palette tells them
 
 
 def encode_crops(model: Model, crops: Crops, reference_every: int) -> LatentClips:
@@ -53,6 +54,7 @@ def encode_crops(model: Model, crops: Crops, reference_every: int) -> LatentClip
         references,
         np.array(palettes, np.float32),
         crops.lengths,
+        crops.turned,
     )
 
 
@@ -83,9 +85,9 @@ def sample_windows(
 
     Returns:
         `color`, `grey` `[B, T, h, w, C]`, `reference` `[B, H, W, 3]` in [-1, 1], `palette`
-        `[B, 15]`.
+        `[B, 15]`, `turned` `[B]`.
     """
-    color, grey, references, palettes = [], [], [], []
+    color, grey, references, palettes, turned = [], [], [], [], []
     for clip in rng.integers(len(clips.lengths), size=batch):
         stride = rng.choice(strides)
         if (frames - 1) * stride >= clips.lengths[clip]:
@@ -100,9 +102,11 @@ def sample_windows(
         grey.append(clips.grey[clip, window])
         references.append(clips.references[clip, reference])
         palettes.append(clips.palettes[clip, reference])
+        turned.append(clips.turned[clip])
     return {
         "color": np.stack(color).astype(np.float32),
         "grey": np.stack(grey).astype(np.float32),
         "reference": np.stack(references).astype(np.float32) / 127.5 - 1.0,
         "palette": np.stack(palettes),
+        "turned": np.array(turned),
     }

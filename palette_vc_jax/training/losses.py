@@ -58,7 +58,8 @@ def edm_loss(
     Args:
         params: `unet` and `image_encoder`.
         batch: `color` latents `[B, T, h, w, C]` of unit scale, unscaled `grey` latents of the
-            same shape, `reference` `[B, H, W, 3]` in [-1, 1], `palette` `[B, 15]` in [-1, 1].
+            same shape, `reference` `[B, H, W, 3]` in [-1, 1], `palette` `[B, 15]` in [-1, 1],
+            `turned` `[B]` bool: hues are turned, and so the palette is never dropped.
         rates: probabilities of `palette_dropout`, `grey_dropout`, and of what the image tower is
             shown: `reference_color`, `reference_none` (else the grey reference).
         weighting: `v` weighs all noise levels as SVD does, `eps` divides by 1 + sigma^2 (the
@@ -74,6 +75,7 @@ def edm_loss(
     keep_grey = jax.random.uniform(grey_key, (size,)) >= rates["grey_dropout"]
     grey = batch["grey"] * keep_grey[:, None, None, None, None]
     palette_mask = jax.random.uniform(palette_key, (size,)) >= rates["palette_dropout"]
+    palette_mask |= batch["turned"]
     context = _reference_context(params["image_encoder"], batch, image_key, config, rates)
 
     output = functional.apply(

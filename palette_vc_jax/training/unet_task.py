@@ -78,17 +78,18 @@ def _cached_latents(model: Model, config: Any) -> tuple[LatentClips, LatentClips
     data = config.data
     choices = [file_hashes(Path(config.vae))["vae.safetensors"], config.seed, data.root]
     choices += [data.hold_out_every, data.frames, data.size, data.short_sides, data.crops]
+    choices += [data.reference_every, data.turned]
     key = hashlib.sha256(repr(choices).encode()).hexdigest()[:12]
     folder = Path(config.cache)
     folder.mkdir(parents=True, exist_ok=True)
     result = []
     splits = hold_out(list_clips(data.root), data.hold_out_every)
-    for name, clips, crops in zip(("train", "held"), splits, (data.crops, 2), strict=True):
+    kinds = ("train", data.crops, data.turned), ("held", 2, None)
+    for (name, crops, turned), clips in zip(kinds, splits, strict=True):
         path = folder / f"{name}-{key}.npz"
         if not path.is_file():
-            pixels = load_crops(
-                clips, data.frames, tuple(data.size), tuple(data.short_sides), crops, config.seed
-            )
+            shape = data.frames, tuple(data.size), tuple(data.short_sides), crops
+            pixels = load_crops(clips, *shape, config.seed, turned)
             save_latents(path, encode_crops(model, pixels, data.reference_every))
         result.append(load_latents(path))
     return result[0], result[1]

@@ -11,7 +11,9 @@ from palette_vc_jax.data.latents import (
     sample_windows,
     save_latents,
 )
+from palette_vc_jax.data.vary import vary
 from palette_vc_jax.models.store import load_model
+from palette_vc_jax.video.color import rgb_to_chroma, rgb_to_luma
 from tests import films, tiny
 
 
@@ -49,6 +51,33 @@ def test_a_crop_is_one_rectangle_of_all_frames(root):
     assert (np.diff(green[:, :6]) > 0).all()
 
 
+def test_crops_say_whether_their_hues_are_turned(root):
+    """If this fails, the palette is dropped where only it tells the hues."""
+    clips = list_clips(root)
+    given = 3, (16, 24), (20, 30), 8
+    assert not load_crops(clips, *given, seed=0).turned.any()
+    assert not load_crops(clips, *given, seed=0, turned=0.0).turned.any()
+    assert load_crops(clips, *given, seed=0, turned=1.0).turned.all()
+
+
+def test_vary_turns_hues_at_fixed_luma():
+    """If this fails, the hue cannot be told from the palette alone, or all frames differ."""
+    frames = np.full((2, 4, 4, 3), (150, 120, 100), np.uint8)
+    angles = []
+    for seed in range(60):
+        plain = vary(frames, False, np.random.default_rng(seed))
+        turned = vary(frames, True, np.random.default_rng(seed))
+        assert np.ptp(turned.reshape(-1, 3), axis=0).max() == 0  # one variation for the crop
+        lumas = [rgb_to_luma(f[0, 0, 0].astype(np.float32), "bt601") for f in (plain, turned)]
+        assert abs(lumas[0] - lumas[1]) < 1.0
+        blue, red = rgb_to_chroma(turned[0, 0, 0].astype(np.float32), "bt601")
+        angles.append(np.arctan2(red, blue))
+        own = rgb_to_chroma(plain[0, 0, 0].astype(np.float32), "bt601")
+        assert own[0] < 0 < own[1]  # an unturned crop keeps its hue
+    counts, _ = np.histogram(angles, bins=4, range=(-np.pi, np.pi))
+    assert counts.min() >= 5  # every quarter of the hues is reached
+
+
 def test_no_clips_is_said_in_one_line(tmp_path):
     """If this fails, a wrong path ends in an error about empty arrays."""
     with pytest.raises(ValueError, match="no clips found"):
@@ -62,7 +91,8 @@ def test_windows_are_frames_of_one_clip_in_step(tmp_path):
     latents = np.broadcast_to(index[..., None, None, None], (3, 12, 2, 2, 4)).astype(np.float16)
     references = np.broadcast_to(np.arange(3)[:, None, None, None, None], (3, 2, 4, 4, 3))
     palettes = np.broadcast_to(np.arange(3)[:, None, None], (3, 2, 15)).astype(np.float32)
-    clips = LatentClips(latents, -latents, references.astype(np.uint8), palettes, lengths)
+    turned = np.array([False, True, False])
+    clips = LatentClips(latents, -latents, references.astype(np.uint8), palettes, lengths, turned)
     save_latents(tmp_path / "clips.npz", clips)
     clips = load_latents(tmp_path / "clips.npz")
     seen = set()
@@ -72,6 +102,7 @@ def test_windows_are_frames_of_one_clip_in_step(tmp_path):
         np.testing.assert_array_equal(batch["grey"][:, :, 0, 0, 0], -frames)
         clip = frames[:, 0].astype(int) // 100
         np.testing.assert_array_equal(batch["palette"][:, 0], clip)
+        np.testing.assert_array_equal(batch["turned"], clip == 1)
         np.testing.assert_allclose(batch["reference"][:, 0, 0, 0], clip / 127.5 - 1.0, atol=1e-6)
         steps = np.diff(frames, axis=1)
         assert (steps == steps[:, :1]).all() and set(np.abs(steps[:, 0])) <= {1, 2, 3}
@@ -89,7 +120,7 @@ def test_grey_latents_come_from_grey_pictures(tmp_path):
     luma = np.rint(pixels @ [0.299, 0.587, 0.114]).astype(np.uint8)
     grey = np.repeat(luma[..., None], 3, axis=-1)
     one, other = (
-        encode_crops(model, Crops(["a"], p, np.array([4])), reference_every=2)
+        encode_crops(model, Crops(["a"], p, np.array([4]), np.array([False])), reference_every=2)
         for p in (pixels, grey)
     )
     # Rounding to codes apart, the grey latents know nothing of the colors.
