@@ -19,11 +19,13 @@ from palette_vc_jax.data.latents import (
 )
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.clip import ImageEncoder
-from palette_vc_jax.models.config import PRESETS
+from palette_vc_jax.models.config import PRESETS, UNetConfig
 from palette_vc_jax.models.store import Model, file_hashes, load_model, save_model
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.training.loop import Task
 from palette_vc_jax.training.losses import edm_loss
+
+PALETTE_FLOOR = 1e-3  # variance added to each direction of palettes, below it is K-means' noise
 
 
 def make_task(config: Any) -> Task:
@@ -48,7 +50,7 @@ def make_task(config: Any) -> Task:
 
     return Task(
         params={
-            "unet": functional.init(UNet, preset.unet, config.seed),
+            "unet": _initial(preset.unet, config.seed, clips.palettes),
             "image_encoder": functional.init(ImageEncoder, preset.image_encoder, config.seed + 1),
         },
         loss=loss,
@@ -56,6 +58,24 @@ def make_task(config: Any) -> Task:
         validate=_validation(held, preset, config),
         export=export,
     )
+
+
+def _initial(config: UNetConfig, seed: int, palettes: np.ndarray) -> functional.Params:
+    """Start with a palette layer that sees all directions in which `palettes` vary alike.
+
+    Palettes differ mostly in brightness, which the grey latents tell anyway; their hues, ten
+    times weaker, would take a small model most of its training to find. `palettes` is
+    `[..., 15]` in [-1, 1].
+    """
+    params = functional.init(UNet, config, seed)
+    layer = params["palette_embedding"]
+    palettes = palettes.reshape(-1, palettes.shape[-1])
+    values, axes = np.linalg.eigh(np.cov(palettes.T))
+    whiten = axes / np.sqrt(values + PALETTE_FLOOR)  # [15, 15]
+    spread = jax.random.normal(jax.random.key(seed), layer["kernel"].shape) / np.sqrt(len(values))
+    layer["kernel"] = (whiten @ spread).astype(jnp.float32)
+    layer["bias"] = -palettes.mean(0) @ layer["kernel"]
+    return params
 
 
 def draw_sigma(key: jax.Array, batch: int, mean: float, std: float) -> jax.Array:

@@ -32,6 +32,7 @@ def _batch(seed: int, size: int = 2) -> dict[str, np.ndarray]:
         "grey": latents[1],
         "reference": rng.uniform(-1, 1, (size, 16, 16, 3)).astype(np.float32),
         "palette": rng.uniform(-1, 1, (size, 15)).astype(np.float32),
+        "turned": np.zeros(size, bool),
     }
 
 
@@ -108,6 +109,23 @@ def test_palette_dropout_is_the_null_palette():
     other = batch | {"palette": -batch["palette"]}
     assert loss(batch, 1.0) == loss(other, 1.0)
     assert loss(batch, 0.0) != loss(other, 0.0)
+    # Turned hues cannot be guessed, so the palette is not dropped there.
+    turned = {"turned": np.ones(2, bool)}
+    assert loss(batch | turned, 1.0) == loss(batch, 0.0)
+
+
+def test_the_palette_layer_starts_by_seeing_all_directions_alike():
+    """If this fails, brightness drowns the hues of a palette for most of the training."""
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(15, 15)) * np.geomspace(1.0, 0.1, 15)[:, None]
+    palettes = 0.2 + rng.normal(size=(500, 2, 15)) @ spread
+    layer = unet_task._initial(TINY.unet, 0, palettes)["palette_embedding"]
+    seen = palettes.reshape(-1, 15) @ layer["kernel"] + layer["bias"]
+    np.testing.assert_allclose(seen.mean(0), 0.0, atol=1e-4)
+    values, axes = np.linalg.eigh(np.cov(palettes.reshape(-1, 15).T))
+    responses = np.linalg.norm((axes * np.sqrt(values)).T @ layer["kernel"], axis=1)
+    assert responses.min() > 0.4 and responses.max() < 1.7  # random rows of norm 1
+    assert values[-1] / values[0] > 50
 
 
 def test_the_perfect_network_has_no_loss():
