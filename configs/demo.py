@@ -19,9 +19,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.seed = 0
     config.batch_size = 6  # windows a step
     config.weighting = "v"  # of the loss over noise levels: v (SVD's) or eps (the paper's)
-    # ln sigma ~ N(mean, std^2): 4 % of the windows lie above sigma 100, where sampling begins.
-    config.sigma_mean = 1.2
-    config.sigma_std = 1.9
+    # ln sigma ~ N(mean, std^2): 8 % of the windows lie above sigma 100, where sampling begins.
+    config.sigma_mean = 2.2
+    config.sigma_std = 1.7
     config.average_decay = 0.999  # of the parameters' running average
     config.log_every = 50  # steps
     config.validate_every = 200  # steps
@@ -52,7 +52,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 1e-3  # of biases, norms and other vectors
     config.optimizer.muon_learning_rate = 1e-2  # of kernels
     config.optimizer.warmup_steps = 100
-    config.optimizer.steps = 2600
+    config.optimizer.steps = 4000
     config.optimizer.decay = "cosine"
     config.optimizer.b2 = 0.99
     config.optimizer.weight_decay = 5e-2

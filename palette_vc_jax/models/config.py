@@ -67,6 +67,7 @@ class SamplingConfig:
     sigma_min: float = 0.002
     sigma_max: float = 700.0
     solver: str = "euler"
+    noise_share: float = 0.0  # of the noise's variance, one picture for all frames
     guidance_scale: float = 1.0
     fps: int = 6  # the value sent to the network (SVD: frames per second - 1)
     motion_bucket: int = 127
@@ -137,6 +138,7 @@ def demo() -> ModelConfig:
             sigma_min=0.01,
             sigma_max=100.0,
             solver="dpmpp_2m",
+            noise_share=0.9,
         ),
     )
 

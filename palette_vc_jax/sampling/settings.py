@@ -13,6 +13,7 @@ from palette_vc_jax.diffusion import guidance, schedule, solvers
 from palette_vc_jax.sampling import windows
 
 BLENDINGS = ("step", "final")
+_COMMON = 2**32 - 1  # in the place of a frame's number
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class SamplerSettings:
     sigma_max: float = 700.0
     rho: float = 7.0  # of the Karras schedule
     solver: str = "euler"  # a name in solvers.SOLVERS
+    noise_share: float = 0.0  # of the noise's variance, one picture for all frames, as in training
     guidance_scale: float = 1.0  # 1 is off: the network is evaluated once a step
     guidance: str = "palette"  # what the unconditional branch is without: a name in guidance.KINDS
     window: int = 14  # frames
@@ -51,6 +53,11 @@ class SamplerSettings:
         if self.blending not in BLENDINGS:
             known = ", ".join(BLENDINGS)
             raise ValueError(f"blending {self.blending!r} is not known; use one of {known}.")
+        if not 0.0 <= self.noise_share <= 1.0:
+            raise ValueError(
+                f"noise share {self.noise_share}; 0 (each frame its own noise) to 1 is needed: "
+                "give what the model was trained with."
+            )
         if self.windows_per_batch < 1:
             raise ValueError(
                 f"{self.windows_per_batch} windows in a batch; at least 1 is needed: "
@@ -124,26 +131,38 @@ def check_conditions(conditions: FilmConditions, plan: windows.WindowPlan) -> Fi
 
 
 def frame_noise(
-    seed: int, first: int, frames: int, shape: tuple[int, ...], block: int = 64
+    seed: int,
+    first: int,
+    frames: int,
+    shape: tuple[int, ...],
+    share: float = 0.0,
+    block: int = 64,
 ) -> np.ndarray:
     """Draw unit noise for frames first .. first + frames - 1 of a film; float32 [frames, *shape].
 
     Frame i's noise is normal(fold_in(key(seed), i)): it depends on the seed, the frame's number in
     the film and `shape` alone, so that a longer film, another batch size or a run that starts at a
-    later shot gives a frame the same noise. Drawn in blocks, for bounded device memory. Raises
-    ValueError for seeds that 32 bits do not hold.
+    later shot gives a frame the same noise. Drawn in blocks, for bounded device memory.
+
+    `share` of the variance is one picture for all frames of the film: what noise decides is then
+    decided alike along the film, which steadies it (the mixed noise of Ge et al., 'Preserve Your
+    Own Correlation', arXiv 2305.10474). Raises ValueError for seeds that 32 bits do not hold.
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed {seed}; 0 to {2**32 - 1} is needed: give another number.")
     noise = np.empty((frames, *shape), np.float32)
     for start in range(0, frames, block):
-        drawn = _noise_block(np.uint32(seed), first + start, block, shape)
+        drawn = _noise_block(np.uint32(seed), first + start, block, shape, share)
         noise[start : start + block] = np.asarray(drawn)[: frames - start]
     return noise
 
 
 @functools.partial(jax.jit, static_argnames=("count", "shape"))
-def _noise_block(seed: jax.Array, first: jax.Array, count: int, shape: tuple[int, ...]):
+def _noise_block(
+    seed: jax.Array, first: jax.Array, count: int, shape: tuple[int, ...], share: jax.Array
+) -> jax.Array:
     key = jax.random.key(seed)
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(first + jnp.arange(count))
-    return jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)
+    own = jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)
+    common = jax.random.normal(jax.random.fold_in(key, _COMMON), shape, jnp.float32)
+    return jnp.sqrt(1.0 - share) * own + jnp.sqrt(share) * common

@@ -67,7 +67,7 @@ def edm_loss(
     """
     size = sigma.shape[0]
     noise_key, palette_key, grey_key, image_key = jax.random.split(key, 4)
-    noise = jax.random.normal(noise_key, batch["color"].shape)
+    noise = window_noise(noise_key, batch["color"].shape, config.sampling.noise_share)
     wide = sigma[:, None, None, None, None]
     noisy = batch["color"] + wide * noise
     scale = edm.coefficients(sigma)
@@ -94,6 +94,14 @@ def edm_loss(
     if weighting == "eps":
         per_sample = per_sample / (1.0 + jnp.square(sigma))
     return per_sample.mean(), {}
+
+
+def window_noise(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:
+    """Draw unit noise `[B, T, h, w, C]`; `share` of the variance is common to a window's frames."""
+    own_key, common_key = jax.random.split(key)
+    own = jax.random.normal(own_key, shape)
+    common = jax.random.normal(common_key, (shape[0], 1, *shape[2:]))
+    return jnp.sqrt(1.0 - share) * own + jnp.sqrt(share) * common
 
 
 def time_ids(config: ModelConfig, batch: int) -> jax.Array:

@@ -34,6 +34,16 @@ def test_noise_is_noise():
     assert not np.array_equal(film[:20], frame_noise(2**32 - 1, 0, 20, (4, 4, 4)))
 
 
+def test_shared_noise_is_common_to_all_frames():
+    """Films would flicker where noise decides, or noise would not have the variance trained on."""
+    film = frame_noise(0, 0, 100, (8, 8, 4), share=0.75)
+    assert abs(film.std() - 1.0) < 0.1
+    correlation = np.corrcoef(film.reshape(100, -1))[~np.eye(100, dtype=bool)]
+    assert abs(correlation.mean() - 0.75) < 0.05
+    np.testing.assert_array_equal(frame_noise(0, 90, 10, (8, 8, 4), share=0.75), film[90:])
+    assert np.ptp(frame_noise(0, 0, 3, (2, 2), share=1.0), axis=0).max() == 0.0
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_seed_range(seed):
     """A seed too long would be an overflow inside of jax."""
@@ -58,6 +68,8 @@ def test_seed_range(seed):
         {"window_weights": "gaussian"},
         {"window_mode": "anchored", "overlap": 0},
         {"blending": "never"},
+        {"noise_share": 1.5},
+        {"noise_share": -0.1},
         {"windows_per_batch": 0},
     ],
 )

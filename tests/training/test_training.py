@@ -128,6 +128,17 @@ def test_the_palette_layer_starts_by_seeing_all_directions_alike():
     assert values[-1] / values[0] > 50
 
 
+def test_noise_of_a_window_is_shared_as_the_sampler_shares_it():
+    """If this fails, the sampler starts from noise that the model was not trained on."""
+    noise = np.asarray(losses.window_noise(jax.random.key(0), (3, 20, 8, 8, 4), 0.75))
+    assert abs(noise.std() - 1.0) < 0.1
+    for window in noise.reshape(3, 20, -1):
+        correlation = np.corrcoef(window)[~np.eye(20, dtype=bool)]
+        assert abs(correlation.mean() - 0.75) < 0.05
+    across = np.corrcoef(noise[:, 0].reshape(3, -1))[~np.eye(3, dtype=bool)]
+    assert np.abs(across).max() < 0.3
+
+
 def test_the_perfect_network_has_no_loss():
     """If this fails, the target is not the velocity whose denoised picture is the clean one.
 

@@ -1,0 +1,218 @@
+"""The single-file layout of Stability AI's generative-models (SGM), in terms of diffusers' names.
+
+One pure function per network gives, for a name of diffusers or transformers, the SGM name and
+what part of the SGM tensor it is; reading and writing a file both follow from these.
+
+Sources: generative-models' `sgm/modules/diffusionmodules/video_model.py` and
+`sgm/modules/autoencoding/temporal_ae.py`, OpenCLIP's `VisionTransformer`.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+UNET = "model.diffusion_model."
+DECODER = "first_stage_model.decoder."
+# Conditions are encoded by a VAE of their own that has kept its quant_conv.
+CONDITION_VAE = "conditioner.embedders.3.encoder."
+CLIP = "conditioner.embedders.0.open_clip.model.visual."
+# In the file, in no network of ours: the training-time encoder of the first stage, the
+# condition VAE's decoder, and the rest of OpenCLIP (text tower, scales).
+UNUSED = (
+    "first_stage_model.encoder.",
+    CONDITION_VAE + "decoder.",
+    CONDITION_VAE + "post_quant_conv.",
+    re.compile(r"conditioner\.embedders\.0\.open_clip\.model\.(?!visual\.)"),
+)
+
+
+class Place(NamedTuple):
+    """Where an SGM file keeps a tensor."""
+
+    name: str
+    part: str = "whole"  # or `pixel` (1x1 kernel of a linear layer), `transposed`, `q`, `k`, `v`
+
+
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+VAE_ATTENTION = {
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+}
+CLIP_LAYER = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "self_attn.out_proj": "attn.out_proj",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+CLIP_OUTER = {
+    "vision_model.embeddings.class_embedding": Place("class_embedding"),
+    "vision_model.embeddings.patch_embedding.weight": Place("conv1.weight"),
+    "vision_model.embeddings.position_embedding.weight": Place("positional_embedding"),
+    "vision_model.pre_layrnorm.weight": Place("ln_pre.weight"),
+    "vision_model.pre_layrnorm.bias": Place("ln_pre.bias"),
+    "vision_model.post_layernorm.weight": Place("ln_post.weight"),
+    "vision_model.post_layernorm.bias": Place("ln_post.bias"),
+    "visual_projection.weight": Place("proj", "transposed"),
+}
+
+
+def place(network: str, name: str, config: Any) -> Place:
+    """Give the SGM place of a tensor of `network` (`unet`, `vae`, `image_encoder`).
+
+    Args:
+        network: whose tensor it is.
+        name: in diffusers' or transformers' state dict.
+        config: the `ModelConfig`; blocks are numbered through, so their count matters.
+    """
+    found = {"unet": _unet, "vae": _vae, "image_encoder": _clip}[network](name, config)
+    if found is None:
+        raise ValueError(f"{network}: {name} has no place in an SGM file.")
+    return found
+
+
+# ---- UNet
+
+
+def _unet(name: str, config: Any) -> Place | None:
+    per_level = config.unet.layers_per_block + 1
+    top = len(config.unet.attention) - 1
+
+    def numbered(blocks: str, first: int) -> Callable[[re.Match], str]:
+        return lambda m: f"{blocks}.{first + int(m[1]) * per_level + int(m[2])}"
+
+    def upsampler(match: re.Match) -> str:
+        # It stands after the attention, which the coarsest level does not have.
+        level = int(match[1])
+        slot = 2 if config.unet.attention[top - level] else 1
+        return f"output_blocks.{(level + 1) * per_level - 1}.{slot}.conv"
+
+    rules = [
+        (r"time_embedding\.linear_([12])", lambda m: f"time_embed.{2 * int(m[1]) - 2}"),
+        (r"add_embedding\.linear_([12])", lambda m: f"label_emb.0.{2 * int(m[1]) - 2}"),
+        (r"conv_in", "input_blocks.0.0"),
+        (r"conv_norm_out", "out.0"),
+        (r"conv_out", "out.2"),
+        (
+            r"down_blocks\.(\d+)\.downsamplers\.0\.conv",
+            lambda m: f"input_blocks.{(int(m[1]) + 1) * per_level}.0.op",
+        ),
+        (r"up_blocks\.(\d+)\.upsamplers\.0\.conv", upsampler),
+        (r"down_blocks\.(\d+)\.(?:resnets|attentions)\.(\d+)", numbered("input_blocks", 1)),
+        (r"up_blocks\.(\d+)\.(?:resnets|attentions)\.(\d+)", numbered("output_blocks", 0)),
+        (r"mid_block\.resnets\.([01])", lambda m: f"middle_block.{2 * int(m[1])}"),
+        (r"mid_block\.attentions\.0", "middle_block.1"),
+    ]
+    block, rest = _first(rules, name)
+    if block is None:
+        return None
+    if ".resnets." in name:
+        slot = "" if name.startswith("mid_block") else ".0"
+        return Place(f"{UNET}{block}{slot}{_video_resnet(rest)}")
+    if ".attentions." in name:
+        slot = "" if name.startswith("mid_block") else ".1"
+        rest = rest.replace(".temporal_transformer_blocks.", ".time_stack.", 1)
+        rest = re.sub(
+            r"time_pos_embed\.linear_([12])",
+            lambda m: f"time_pos_embed.{2 * int(m[1]) - 2}",
+            rest,
+        )
+        return Place(f"{UNET}{block}{slot}{rest}")
+    return Place(UNET + block + rest)
+
+
+def _video_resnet(rest: str) -> str:
+    """Rename `.spatial_res_block.conv1.weight` and its like."""
+    match = re.fullmatch(r"\.(spatial|temporal)_res_block\.(\w+)(\.\w+)", rest)
+    if match is None:
+        return rest  # .time_mixer.mix_factor
+    stack = ".time_stack." if match[1] == "temporal" else "."
+    return stack + RESNET[match[2]] + match[3]
+
+
+# ---- VAE
+
+
+def _vae(name: str, config: Any) -> Place | None:
+    half, _, rest = name.partition(".")
+    if half == "quant_conv":
+        return Place(CONDITION_VAE + name)
+    top = len(config.vae.block_out_channels) - 1
+    prefix = {"encoder": CONDITION_VAE + "encoder.", "decoder": DECODER}.get(half)
+    if prefix is None:
+        return None
+    rules = [
+        (r"down_blocks\.(\d+)\.resnets\.(\d+)", r"down.\1.block.\2"),
+        (r"down_blocks\.(\d+)\.downsamplers\.0\.conv", r"down.\1.downsample.conv"),
+        (r"up_blocks\.(\d+)\.resnets\.(\d+)", lambda m: f"up.{top - int(m[1])}.block.{m[2]}"),
+        (
+            r"up_blocks\.(\d+)\.upsamplers\.0\.conv",
+            lambda m: f"up.{top - int(m[1])}.upsample.conv",
+        ),
+        (r"mid_block\.resnets\.([01])", lambda m: f"mid.block_{int(m[1]) + 1}"),
+        (r"mid_block\.attentions\.0", "mid.attn_1"),
+        (r"conv_norm_out", "norm_out"),
+        (r"time_conv_out", "conv_out.time_mix_conv"),
+        (r"conv_in|conv_out", r"\g<0>"),
+    ]
+    block, rest = _first(rules, rest)
+    if block is None:
+        return None
+    if block == "mid.attn_1":
+        layer, _, leaf = rest[1:].rpartition(".")
+        linear = leaf == "weight" and layer != "group_norm"
+        return Place(
+            f"{prefix}{block}.{VAE_ATTENTION[layer]}.{leaf}", "pixel" if linear else "whole"
+        )
+    temporal = re.fullmatch(r"\.temporal_res_block\.(\w+)(\.\w+)", rest)
+    if temporal is not None:
+        rest = f".time_stack.{RESNET[temporal[1]]}{temporal[2]}"
+    rest = rest.removeprefix(".spatial_res_block").replace(".time_mixer.", ".", 1)
+    return Place(prefix + block + rest.replace("conv_shortcut", "nin_shortcut"))
+
+
+# ---- CLIP
+
+
+def _clip(name: str, config: Any) -> Place | None:
+    if name in CLIP_OUTER:
+        outer = CLIP_OUTER[name]
+        return outer._replace(name=CLIP + outer.name)
+    match = re.fullmatch(r"vision_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
+    if match is None:
+        return None
+    block = f"{CLIP}transformer.resblocks.{match[1]}."
+    projection = re.fullmatch(r"self_attn\.([qkv])_proj", match[2])
+    if projection is not None:
+        return Place(f"{block}attn.in_proj_{match[3]}", projection[1])
+    if match[2] not in CLIP_LAYER:
+        return None
+    return Place(f"{block}{CLIP_LAYER[match[2]]}.{match[3]}")
+
+
+def is_unused(name: str) -> bool:
+    """Tell whether an SGM tensor belongs to none of the networks."""
+    return any(
+        name.startswith(known) if isinstance(known, str) else bool(known.match(name))
+        for known in UNUSED
+    )
+
+
+def _first(rules: list[tuple[str, Any]], name: str) -> tuple[str | None, str]:
+    """Apply the first rule whose pattern is a whole dotted prefix; give its result and the rest."""
+    for pattern, result in rules:
+        match = re.match(rf"(?:{pattern})(?=\.)", name)
+        if match is not None:
+            replaced = result(match) if callable(result) else match.expand(result)
+            return replaced, name[match.end() :]
+    return None, name
