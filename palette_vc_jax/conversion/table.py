@@ -19,7 +19,7 @@ AXES = {
     "temporal_conv": (2, 3, 4, 1, 0),  # [O, I, 3, 1, 1] -> [3, 1, 1, I, O]
 }
 KERNEL_KINDS = {2: "linear", 4: "conv", 5: "temporal_conv"}  # by the number of axes
-SHOWN = 3  # names in a message
+SHOWN = 10  # names of a kind in a message
 
 
 class Entry(NamedTuple):
@@ -78,14 +78,11 @@ def to_flax(table: Table, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Every tensor is used once and every parameter filled once; those of `zero_if_absent` may be
     missing. Raises ValueError naming tensors that are missing, unknown or misshaped.
     """
-    known = {entry.torch for entry in table.entries}
-    _complain(table, "missing", known - set(tensors) - table.zero_if_absent)
-    _complain(table, "unknown", set(tensors) - known - table.buffers)
+    check_torch(table, {name: tensor.shape for name, tensor in tensors.items()})
     flat = {}
     for entry in table.entries:
         if entry.torch in tensors:
-            tensor = _checked(table, entry.torch, tensors[entry.torch], entry.torch_shape)
-            flat[entry.flax] = _reorder(tensor, AXES[entry.kind])
+            flat[entry.flax] = flax_array(entry, tensors[entry.torch])
         else:
             flat[entry.flax] = np.zeros(entry.shape, np.float32)
     return _nest(flat)
@@ -97,14 +94,30 @@ def to_torch(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises ValueError naming parameters that are missing, unknown or misshaped.
     """
     flat = _flatten(params)
-    known = {entry.flax for entry in table.entries}
-    _complain(table, "missing", known - set(flat))
-    _complain(table, "unknown", set(flat) - known)
-    tensors = {}
-    for entry in table.entries:
-        array = _checked(table, entry.flax, np.asarray(flat[entry.flax]), entry.shape)
-        tensors[entry.torch] = _reorder(array, _inverse(entry.kind, array.ndim))
-    return tensors
+    wanted = {entry.flax: entry.shape for entry in table.entries}
+    _check(table, wanted, {path: np.shape(leaf) for path, leaf in flat.items()})
+    return {e.torch: torch_array(e, np.asarray(flat[e.flax])) for e in table.entries}
+
+
+def check_torch(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that tensors of these names and shapes fill every parameter once, and no more.
+
+    Raises one ValueError that names what is missing, unknown and misshaped.
+    """
+    wanted = {entry.torch: entry.torch_shape for entry in table.entries}
+    optional = table.zero_if_absent - set(shapes)
+    wanted = {name: shape for name, shape in wanted.items() if name not in optional}
+    _check(table, wanted, {n: shape for n, shape in shapes.items() if n not in table.buffers})
+
+
+def flax_array(entry: Entry, tensor: np.ndarray) -> np.ndarray:
+    """Bring a torch tensor's axes into flax' order, in a copy where they differ."""
+    return _reorder(tensor, AXES[entry.kind])
+
+
+def torch_array(entry: Entry, array: np.ndarray) -> np.ndarray:
+    """Undo `flax_array`."""
+    return _reorder(array, _inverse(entry.kind, array.ndim))
 
 
 def _entry(path: str, shape: tuple[int, ...]) -> Entry:
@@ -129,20 +142,31 @@ def _reorder(array: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
     return np.ascontiguousarray(array if axes is None else array.transpose(axes))
 
 
-def _checked(table: Table, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if tuple(array.shape) != shape:
+def _check(
+    table: Table,
+    wanted: Mapping[str, tuple[int, ...]],
+    given: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Compare names and shapes; raise one ValueError that tells all differences."""
+    misshaped = [
+        f"{name} has shape {tuple(given[name])}, the config asks for {shape}"
+        for name, shape in wanted.items()
+        if name in given and tuple(given[name]) != shape
+    ]
+    kinds = {
+        "missing": sorted(set(wanted) - set(given)),
+        "unknown": sorted(set(given) - set(wanted)),
+        "of another shape": misshaped,
+    }
+    found = [
+        f"{len(names)} tensors are {kind}, such as {_some(names)}; "
+        for kind, names in kinds.items()
+        if names
+    ]
+    if found:
         raise ValueError(
-            f"{table.network}: {name} has shape {tuple(array.shape)}, the config asks for {shape}; "
-            "give the config that belongs to these weights."
-        )
-    return array
-
-
-def _complain(table: Table, what: str, names: set[str]) -> None:
-    if names:
-        raise ValueError(
-            f"{table.network}: {len(names)} tensors are {what}, such as {_some(sorted(names))}; "
-            "give the weights and the config of one and the same network."
+            f"{table.network}: {''.join(found)}give the weights and the config of one and the "
+            "same network."
         )
 
 

@@ -81,7 +81,9 @@ def test_missing_unknown_and_misshaped_tensors_are_named():
     table, tensors = _table(), _tensors()
     with pytest.raises(ValueError, match="1 tensors are missing, such as norm.weight"):
         to_flax(table, {k: v for k, v in tensors.items() if k != "norm.weight"})
-    with pytest.raises(ValueError, match="5 tensors are unknown, such as x0, x1, x2;") as error:
+    with pytest.raises(
+        ValueError, match="5 tensors are unknown, such as x0, x1, x2, x3, x4;"
+    ) as error:
         to_flax(table, tensors | {f"x{i}": np.zeros(1) for i in range(5)})
     assert "\n" not in str(error.value)
     # As many elements in another order: a reshape would hide it.

@@ -1,0 +1,36 @@
+"""Convert a model back: `python convert/flax_to_svd.py --source DIR --output DIR`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from palette_vc_jax import cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the flags and convert."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--source", required=True, type=Path, help="model folder")
+    add("--output", required=True, type=Path, help="folder to write")
+    add("--format", default="diffusers", choices=["diffusers", "sgm"], help="of the output")
+    add(
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="of the weights",
+    )
+    options = parser.parse_args(argv)
+
+    from palette_vc_jax.conversion import svd
+
+    svd.flax_to_svd(options.source, options.output, options.format, options.dtype)
+    print(f"converted: {options.output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

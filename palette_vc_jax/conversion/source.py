@@ -1,0 +1,180 @@
+"""Open a published or fine-tuned SVD: a diffusers folder, or SGM's single file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from palette_vc_jax.conversion import clip, sgm, unet, vae
+from palette_vc_jax.conversion.config import check_values
+from palette_vc_jax.conversion.table import Table
+from palette_vc_jax.conversion.tensors import Tensor, open_sharded, open_tensors
+from palette_vc_jax.models import config as model_config
+from palette_vc_jax.models.config import ImageEncoderConfig, ModelConfig, UNetConfig, VAEConfig
+from palette_vc_jax.models.functional import shapes
+from palette_vc_jax.models.store import NETWORKS
+
+STEMS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "image_encoder": "model",
+}
+READERS = {
+    "unet": (UNetConfig, unet.read_unet_config),
+    "vae": (VAEConfig, vae.read_vae_config),
+    "image_encoder": (ImageEncoderConfig, clip.read_image_encoder_config),
+}
+TABLES = {
+    "unet": unet.unet_table,
+    "vae": vae.vae_table,
+    "image_encoder": clip.image_encoder_table,
+}
+# What this package computes; a scheduler that says otherwise belongs to another model.
+SCHEDULER = {
+    "_class_name": "EulerDiscreteScheduler",
+    "interpolation_type": "linear",
+    "prediction_type": "v_prediction",
+    "timestep_type": "continuous",
+    "use_karras_sigmas": True,
+}
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+
+class Source(NamedTuple):
+    """Weights of the three networks under diffusers' and transformers' names, not read yet."""
+
+    config: ModelConfig
+    tensors: dict[str, dict[str, Tensor]]  # network -> name -> tensor
+    files: tuple[Path, ...]  # what the weights are read from
+
+
+def tables(config: ModelConfig) -> dict[str, Table]:
+    """Give the table of each network."""
+    return {name: TABLES[name](shapes(NETWORKS[name], getattr(config, name))) for name in NETWORKS}
+
+
+def open_source(path: Path, config: ModelConfig | None = None) -> Source:
+    """Open a diffusers folder or an SGM file.
+
+    Args:
+        path: of either; `*.fp16.safetensors` and sharded files are found.
+        config: of an SGM file, which has none; by default SVD's, of 25 frames where the file's
+            name says `xt`.
+
+    Raises ValueError for whatever is missing, damaged, contradictory or not supported.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such folder or file; give a diffusers folder or an SVD file.")
+    _refuse_pickle(path)
+    config = config or (model_config.svd_xt() if "xt" in path.stem else model_config.svd())
+    return _open_sgm(path, config)
+
+
+def _open_folder(folder: Path) -> Source:
+    tensors, files, parts = {}, [], {}
+    for network, (kind, read) in READERS.items():
+        values = read_json(folder / network / "config.json")
+        parts[network] = kind(**read(values))
+        weights = _find_weights(folder / network, STEMS[network])
+        files.append(weights)
+        listed = open_sharded if weights.name.endswith(".json") else open_tensors
+        tensors[network] = listed(weights)
+        if network == "unet":
+            frames = values.get("num_frames", 14)
+    preset = model_config.svd_xt() if frames == 25 else model_config.svd()
+    sampling = replace(preset.sampling, num_frames=frames)
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    if scheduler.is_file():
+        values = read_json(scheduler)
+        check_values("scheduler", values, SCHEDULER)
+        for key in ("sigma_min", "sigma_max"):
+            sampling = replace(sampling, **{key: values.get(key, getattr(sampling, key))})
+    return Source(replace(preset, sampling=sampling, **parts), tensors, tuple(files))
+
+
+def _find_weights(folder: Path, stem: str) -> Path:
+    """Find a network's weights: whole before sharded, full precision before half."""
+    names = [
+        f"{stem}.safetensors",
+        f"{stem}.safetensors.index.json",
+        f"{stem}.fp16.safetensors",
+        f"{stem}.safetensors.index.fp16.json",
+    ]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    for path in sorted(folder.glob("*")):
+        _refuse_pickle(path)
+    raise ValueError(f"{folder}: no weights found; {names[0]} is needed: download it too.")
+
+
+def _refuse_pickle(path: Path) -> None:
+    if path.suffix in PICKLES:
+        raise ValueError(
+            f"{path}: a pickle can run code when it is read, and is not opened; give the "
+            "safetensors of the same model."
+        )
+
+
+def _open_sgm(path: Path, config: ModelConfig) -> Source:
+    stored = open_tensors(path)
+    tensors: dict[str, dict[str, Tensor]] = {}
+    used, missing = set(), []
+    for network, table in tables(config).items():
+        tensors[network] = {}
+        for entry in table.entries:
+            if entry.torch in table.zero_if_absent:
+                continue
+            place = sgm.place(network, entry.torch, config)
+            if place.name not in stored:
+                missing.append(place.name)
+                continue
+            used.add(place.name)
+            tensors[network][entry.torch] = part_of(stored[place.name], place.part)
+    unknown = sorted(name for name in set(stored) - used if not sgm.is_unused(name))
+    if missing or unknown:
+        raise ValueError(
+            f"{path}: not SVD's single file: "
+            + _list("missing", missing)
+            + _list("unknown", unknown)
+        )
+    return Source(config, tensors, (path,))
+
+
+def part_of(tensor: Tensor, part: str) -> Tensor:
+    """Give what a `sgm.Place` says of an SGM tensor."""
+    shape, read = tensor
+    if part == "whole":
+        return tensor
+    if part == "pixel":  # [O, I, 1, 1]; left as it is where it is none, for the check of shapes
+        flat = shape[:2] if shape[2:] == (1, 1) else shape
+        return Tensor(flat, lambda: read().reshape(flat))
+    if part == "transposed":
+        return Tensor(shape[::-1], lambda: np.ascontiguousarray(read().T))
+    third, index = shape[0] // 3, "qkv".index(part)
+    return Tensor((third, *shape[1:]), lambda: read()[index * third : (index + 1) * third])
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """Read a config file. Raises ValueError in one line if it is missing or no JSON object."""
+    try:
+        values = json.loads(path.read_text())
+    except OSError:
+        raise ValueError(
+            f"{path}: not found; give a diffusers folder with unet/, vae/ and image_encoder/."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); download it again.") from None
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{path}: not a JSON object; download it again.")
+    return values
+
+
+def _list(what: str, names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:8]) + (", ..." if len(names) > 8 else "")
+    return f"{len(names)} tensors are {what}: {shown}. " if names else ""

@@ -1,0 +1,256 @@
+"""Convert a whole model: from diffusers or SGM to this package's folder, and back."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import palette_vc_jax
+from palette_vc_jax.conversion import clip, sgm, unet, vae
+from palette_vc_jax.conversion.source import SCHEDULER, STEMS, open_source, tables
+from palette_vc_jax.conversion.table import check_torch, flax_array, torch_array
+from palette_vc_jax.conversion.tensors import DTYPES, Tensor, open_tensors, staged, write_tensors
+from palette_vc_jax.models import config as model_config
+from palette_vc_jax.models.clip import MEAN, STD
+from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.store import load_config
+
+FORMATS = ("diffusers", "sgm")
+PALETTE_FILE = "palette_embedding.safetensors"
+PALETTE_NOTE = (
+    "Linear layer from 15 numbers to the width of conv_in: five sRGB colors in [-1, 1], dark to "
+    "light by luma. Its output is added at every position and frame after conv_in, before "
+    "anything else; to color without a palette, add nothing."
+)
+
+
+def svd_to_flax(
+    source: Path,
+    output: Path,
+    dtype: str = "float32",
+    name: str | None = None,
+    config: ModelConfig | None = None,
+) -> None:
+    """Convert a diffusers folder or an SGM file into a model folder with a zero palette layer.
+
+    Args:
+        source: folder or file.
+        output: folder to write; it appears when it is whole.
+        dtype: of the weights written, `float32` or `bfloat16`.
+        name: of the source for the record; by default that of the path.
+        config: of an SGM file; see `open_source`.
+
+    Raises ValueError for whatever is missing, damaged, contradictory or not supported.
+    """
+    opened = open_source(source, config)
+    by_network = tables(opened.config)
+    for network, table in by_network.items():
+        given = opened.tensors[network]
+        check_torch(table, {key: tensor.shape for key, tensor in given.items()})
+    with staged(output) as folder, _bar("converting", _bytes(opened.config, dtype)) as bar:
+        for network, table in by_network.items():
+            given = opened.tensors[network]
+            arrays = {
+                entry.flax: Tensor(entry.shape, _filled(entry, given.get(entry.torch)))
+                for entry in table.entries
+            }
+            write_tensors(folder / f"{network}.safetensors", arrays, dtype, bar.update)
+        _write_json(folder / "config.json", model_config.to_dict(opened.config))
+        _write_json(
+            folder / "provenance.json",
+            {
+                "source": name or source.name,
+                "sha256": {_relative(path, source): sha256(path) for path in opened.files},
+                "dtype": dtype,
+                "converter": f"palette_vc_jax {palette_vc_jax.__version__}",
+            },
+        )
+
+
+def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -> None:
+    """Convert a model folder to a diffusers folder or a folder with SGM's single file.
+
+    The palette layer, which neither form knows, goes into a file of its own beside
+    `palette_embedding.json`, which says how to apply it.
+
+    Raises ValueError for a model that diffusers cannot build, and as `svd_to_flax`.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"format {form!r} is not known; use one of {', '.join(FORMATS)}.")
+    config = load_config(source)
+    by_network = {}
+    for network, table in tables(config).items():
+        stored = open_tensors(source / f"{network}.safetensors")
+        wrong = [
+            entry.flax
+            for entry in table.entries
+            if entry.flax not in stored or stored[entry.flax].shape != entry.shape
+        ]
+        if wrong or len(stored) != len(table.entries):
+            raise ValueError(f"{source}: {network}.safetensors and config.json do not agree.")
+        by_network[network] = {
+            entry.torch: Tensor(entry.torch_shape, _emptied(entry, stored[entry.flax]))
+            for entry in table.entries
+        }
+    palette = {
+        key.removeprefix("palette_embedding."): by_network["unet"].pop(key) for key in unet.PALETTE
+    }
+    configs = {
+        "unet": unet.write_unet_config(config.unet, config.sampling.num_frames),
+        "vae": vae.write_vae_config(config.vae),
+        "image_encoder": clip.write_image_encoder_config(config.image_encoder),
+    }
+    with staged(output) as folder, _bar("converting", _bytes(config, dtype)) as bar:
+        write_tensors(folder / PALETTE_FILE, palette, dtype, bar.update)
+        note = {"file": PALETTE_FILE, "colors": config.unet.palette_colors, "use": PALETTE_NOTE}
+        _write_json(folder / "palette_embedding.json", note)
+        if form == "sgm":
+            write_tensors(
+                folder / f"{config.name}.safetensors",
+                _to_sgm(by_network, config),
+                dtype,
+                bar.update,
+            )
+            return
+        for network, tensors in by_network.items():
+            (folder / network).mkdir()
+            write_tensors(
+                folder / network / f"{STEMS[network]}.safetensors", tensors, dtype, bar.update
+            )
+            _write_json(folder / network / "config.json", configs[network])
+        for path, values in _pipeline_files(config).items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            _write_json(folder / path, values)
+
+
+def sha256(path: Path) -> str:
+    """Give a file's hash, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _filled(entry: Any, tensor: Tensor | None) -> Callable[[], np.ndarray]:
+    if tensor is None:  # the palette layer of a published model: new, and without effect
+        return lambda: np.zeros(entry.shape, np.float32)
+    return lambda: flax_array(entry, tensor.read())
+
+
+def _emptied(entry: Any, tensor: Tensor) -> Callable[[], np.ndarray]:
+    return lambda: torch_array(entry, tensor.read())
+
+
+def _to_sgm(
+    by_network: Mapping[str, Mapping[str, Tensor]], config: ModelConfig
+) -> dict[str, Tensor]:
+    """Name and shape the tensors as SGM's file does.
+
+    The first stage's encoder, which has no quant_conv there, is the same encoder with quant_conv
+    folded into its last convolution, so that readers of either copy encode alike.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for network, tensors in by_network.items():
+        for name, tensor in tensors.items():
+            place = sgm.place(network, name, config)
+            parts.setdefault(place.name, {})[place.part] = tensor
+    result = {name: _whole(found) for name, found in parts.items()}
+    encoder = sgm.CONDITION_VAE + "encoder."
+    folded = {
+        name.replace(encoder, "first_stage_model.encoder.", 1): tensor
+        for name, tensor in result.items()
+        if name.startswith(encoder)
+    }
+    quant = {leaf: by_network["vae"][f"quant_conv.{leaf}"] for leaf in ("weight", "bias")}
+    last = {leaf: by_network["vae"][f"encoder.conv_out.{leaf}"] for leaf in ("weight", "bias")}
+
+    def weight() -> np.ndarray:
+        mix = np.float32(quant["weight"].read())[:, :, 0, 0]
+        return np.einsum("om,mihw->oihw", mix, np.float32(last["weight"].read()))
+
+    def bias() -> np.ndarray:
+        mix = np.float32(quant["weight"].read())[:, :, 0, 0]
+        return mix @ np.float32(last["bias"].read()) + np.float32(quant["bias"].read())
+
+    place = "first_stage_model.encoder.conv_out."
+    folded[place + "weight"] = Tensor(last["weight"].shape, weight)
+    folded[place + "bias"] = Tensor(last["bias"].shape, bias)
+    return result | folded
+
+
+def _whole(parts: Mapping[str, Tensor]) -> Tensor:
+    """Undo `source.part_of`."""
+    part, tensor = next(iter(parts.items()))
+    shape, read = tensor
+    if part == "whole":
+        return tensor
+    if part == "pixel":
+        return Tensor((*shape, 1, 1), lambda: read()[:, :, None, None])
+    if part == "transposed":
+        return Tensor(shape[::-1], lambda: np.ascontiguousarray(read().T))
+    rows = [parts[name] for name in "qkv"]
+    return Tensor((3 * shape[0], *shape[1:]), lambda: np.concatenate([row.read() for row in rows]))
+
+
+def _pipeline_files(config: ModelConfig) -> dict[str, dict[str, Any]]:
+    """Give what `StableVideoDiffusionPipeline.from_pretrained` reads beside the networks."""
+    sampling = config.sampling
+    scheduler = SCHEDULER | {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "num_train_timesteps": 1000,
+        "sigma_min": sampling.sigma_min,
+        "sigma_max": sampling.sigma_max,
+        "steps_offset": 1,
+        "timestep_spacing": "leading",
+        "trained_betas": None,
+    }
+    extractor = {
+        "crop_size": {"height": 224, "width": 224},
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(MEAN),
+        "image_processor_type": "CLIPImageProcessor",
+        "image_std": list(STD),
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "size": {"shortest_edge": 224},
+    }
+    index = {
+        "_class_name": "StableVideoDiffusionPipeline",
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "image_encoder": ["transformers", clip.CLASS],
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "unet": ["diffusers", unet.CLASS],
+        "vae": ["diffusers", vae.CLASS],
+    }
+    return {
+        "model_index.json": index,
+        "scheduler/scheduler_config.json": scheduler,
+        "feature_extractor/preprocessor_config.json": extractor,
+    }
+
+
+def _bytes(config: ModelConfig, dtype: str) -> int:
+    numbers = sum(
+        int(np.prod(entry.shape)) for table in tables(config).values() for entry in table.entries
+    )
+    return numbers * np.dtype(DTYPES[dtype]).itemsize
+
+
+def _bar(title: str, total: int) -> tqdm:
+    return tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None)
+
+
+def _relative(path: Path, source: Path) -> str:
+    return path.name if path == source else str(path.relative_to(source))
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n")
