@@ -41,6 +41,11 @@ def apply(
 
     Safe under every JAX transformation: nothing is stored in the module.
     """
+    return getattr(build(module, config, params), method)(*args)
+
+
+def build(module: type[nnx.Module], config: Any, params: Params) -> nnx.Module:
+    """Make `module(config)` with `params` in place of its parameters."""
     graphdef, state = _abstract(module, config)
     flat = flatten(params)
     filled = nnx.from_flat_state(
@@ -49,7 +54,7 @@ def apply(
             for path, variable in nnx.to_flat_state(state)
         }
     )
-    return getattr(nnx.merge(graphdef, filled), method)(*args)
+    return nnx.merge(graphdef, filled)
 
 
 def flatten(params: Params, prefix: str = "") -> dict[str, Any]:

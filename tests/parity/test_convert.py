@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from palette_vc_jax import parity
 from palette_vc_jax.conversion.svd import flax_to_svd, svd_to_flax
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.functional import flatten
@@ -346,3 +347,15 @@ def test_a_value_beyond_float16_is_refused(model_folder, tmp_path):
     with pytest.raises(ValueError, match="quant_conv.bias.*does not fit float16"):
         flax_to_svd(broken, tmp_path / "out", "diffusers", "float16")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("palette", [False, True])
+def test_check_parity_passes_on_a_converted_model(folder, model_folder, palette):
+    """Wrong if the command that a researcher trusts fails on a right model, or sees nothing."""
+    case = parity.Case(frames=3, height=32, width=48, palette=palette)
+    rows = list(parity.check(folder, model_folder, case))
+    print(parity.table(rows))
+    assert all(row.passed for row in rows), parity.table(rows)
+    names = " ".join(row.name for row in rows)
+    for part in ("down_blocks.1", "mid_block", "up_blocks.0", "VAE decode", "CLIP", "frame 2"):
+        assert part in names
