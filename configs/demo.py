@@ -2,7 +2,7 @@
 
     python train.py --config configs/demo.py --workdir runs/demo
 
-Needs the VAE that configs/demo_vae.py trains. About 60 minutes on two CPU cores. `:runlocal`
+Needs the VAE that configs/demo_vae.py trains. About 85 minutes on two CPU cores. `:runlocal`
 does the same for four steps.
 """
 
@@ -22,6 +22,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     # ln sigma ~ N(mean, std^2): 8 % of the windows lie above sigma 100, where sampling begins.
     config.sigma_mean = 2.2
     config.sigma_std = 1.7
+    config.noise_share = 0.9  # of the noise's variance, one picture for all frames of a window
     config.average_decay = 0.999  # of the parameters' running average
     config.log_every = 50  # steps
     config.validate_every = 200  # steps

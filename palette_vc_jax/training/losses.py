@@ -52,6 +52,7 @@ def edm_loss(
     config: ModelConfig,
     rates: Mapping[str, float],
     weighting: str = "v",
+    noise_share: float = 0.0,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Denoise color latents at noise levels `sigma` `[B]`.
 
@@ -64,10 +65,11 @@ def edm_loss(
             shown: `reference_color`, `reference_none` (else the grey reference).
         weighting: `v` weighs all noise levels as SVD does, `eps` divides by 1 + sigma^2 (the
             paper's equation 5 read literally).
+        noise_share: see `window_noise`.
     """
     size = sigma.shape[0]
     noise_key, palette_key, grey_key, image_key = jax.random.split(key, 4)
-    noise = window_noise(noise_key, batch["color"].shape, config.sampling.noise_share)
+    noise = window_noise(noise_key, batch["color"].shape, noise_share)
     wide = sigma[:, None, None, None, None]
     noisy = batch["color"] + wide * noise
     scale = edm.coefficients(sigma)

@@ -39,7 +39,9 @@ def make_task(config: Any) -> Task:
     def loss(params, batch, key):
         sigma_key, key = jax.random.split(key)
         sigma = draw_sigma(sigma_key, config.batch_size, config.sigma_mean, config.sigma_std)
-        return edm_loss(params, batch, sigma, key, preset, config.rates, config.weighting)
+        return edm_loss(
+            params, batch, sigma, key, preset, config.rates, config.weighting, config.noise_share
+        )
 
     def batch(step: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((config.seed, step))
@@ -133,7 +135,11 @@ def _validation(held: LatentClips, preset: Any, config: Any) -> Callable[[Any], 
     def measure(params, sigma, palette_dropout):
         sigmas = jnp.full((config.validation_clips,), sigma)
         used = rates | {"palette_dropout": palette_dropout}
-        return edm_loss(params, batch, sigmas, jax.random.key(0), preset, used)[0]
+        key = jax.random.key(0)
+        value, _ = edm_loss(
+            params, batch, sigmas, key, preset, used, noise_share=config.noise_share
+        )
+        return value
 
     def validate(params: Any) -> dict[str, float]:
         values = {}
