@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     demo = Path(palette_vc_jax.__file__).parent / "demo"
     parser.add_argument("--input", default="examples/bikes.mp4", help="film")
     parser.add_argument("--model", type=Path, default=demo, help="model folder")
-    parser.add_argument("--first", type=int, default=60, help="frame to begin with")
+    parser.add_argument("--first", type=int, default=160, help="frame to begin with")
     parser.add_argument("--frames", type=int, default=12, help="frames to color")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--picture", type=Path, help="file for the middle frame under each palette")
