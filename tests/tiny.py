@@ -27,7 +27,12 @@ CONFIG = dataclasses.replace(
     ),
     image_encoder=model_config.ImageEncoderConfig(8, 16, 1, 2, 16, 8, 8),
     sampling=dataclasses.replace(
-        model_config.demo().sampling, short_side=16, num_frames=4, overlap=1, steps=2
+        model_config.demo().sampling,
+        short_side=16,
+        num_frames=4,
+        overlap=1,
+        steps=2,
+        guidance_scale=1.0,
     ),
 )
 

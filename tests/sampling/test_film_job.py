@@ -125,13 +125,17 @@ def test_one_picture_and_a_folder_of_frames(color, tmp_path):
     assert not (tmp_path / "result.palette.json").exists()
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(color, tmp_path, capsys):
+@pytest.mark.parametrize(("guidance", "evaluations"), [(1.0, 9), (1.7, 18)])
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+    color, tmp_path, capsys, guidance, evaluations
+):
     """If this fails, a plan cannot be looked at before the night's work is started."""
     source = films.write_film(tmp_path / "in.mkv", films.lumas(9))
-    color(source, tmp_path / "out.mkv", "--dry_run", "--steps", 3)
+    flags = ("--dry_run", "--steps", 3, "--guidance_scale", guidance)
+    color(source, tmp_path / "out.mkv", *flags)
     plan = json.loads(capsys.readouterr().out)
     assert plan["frames"] == 9 and plan["shots"] == [[0, 9]] and plan["windows"] == 3
-    assert plan["network_evaluations"] == 9
+    assert plan["network_evaluations"] == evaluations
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 
