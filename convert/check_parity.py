@@ -24,20 +24,18 @@ def main(argv: list[str] | None = None) -> None:
     add("--palette", action="store_true", help="with a palette, added in PyTorch by a hook")
     options = parser.parse_args(argv)
     try:
-        from palette_vc_jax import parity
+        from palette_vc_jax.parity import case, check, report
     except ModuleNotFoundError as error:
         raise ValueError(
             f"{error.name} is needed here; pip install -r requirements-dev.txt."
         ) from None
 
-    case = parity.Case(
-        options.frames, options.height, options.width, options.steps, options.palette
-    )
+    sizes = options.frames, options.height, options.width, options.steps
     rows = []
-    for row in parity.check(options.torch, options.flax, case):
+    for row in check.check(options.torch, options.flax, case.Case(*sizes, options.palette)):
         rows.append(row)
         print(f"{row.name}: {row.relative:.1e}", file=sys.stderr)
-    print(parity.table(rows))
+    print(report.table(rows))
     failed = [row.name for row in rows if not row.passed]
     if failed:
         print(f"{len(failed)} of {len(rows)} comparisons failed: {', '.join(failed)}")

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from palette_vc_jax.conversion import clip as clip_conversion
 from palette_vc_jax.conversion import unet as unet_conversion
 from palette_vc_jax.conversion import vae as vae_conversion
+from palette_vc_jax.conversion.svd import svd_to_flax
 from palette_vc_jax.conversion.table import Table, to_flax
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ImageEncoderConfig, UNetConfig, VAEConfig
@@ -93,11 +94,9 @@ def other_unet(tmp_path_factory) -> Pair:
 @pytest.fixture(scope="session")
 def vae(tmp_path_factory) -> Pair:
     """VAE, 64 and 128 wide."""
-    diffusers = pytest.importorskip("diffusers")
-    values = vae_conversion.write_vae_config(VAE_CONFIG)
-    model = diffusers.AutoencoderKLTemporalDecoder.from_config(values)
+    random_svd = pytest.importorskip("tests.parity.random_svd", reason="parity needs diffusers")
     return _pair(
-        _randomized(model, 3),
+        random_svd.make_vae(VAE_CONFIG, 3),
         VAE_CONFIG,
         "diffusion_pytorch_model",
         tmp_path_factory.mktemp("vae"),
@@ -110,11 +109,9 @@ def vae(tmp_path_factory) -> Pair:
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory) -> Pair:
     """CLIP vision tower of three layers, for pictures of 224 pixels a side."""
-    transformers = pytest.importorskip("transformers")
-    values = clip_conversion.write_image_encoder_config(CLIP)
-    model = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**values))
+    random_svd = pytest.importorskip("tests.parity.random_svd", reason="parity needs diffusers")
     return _pair(
-        _randomized(model, 4),
+        random_svd.make_image_encoder(CLIP, 4),
         CLIP,
         "model",
         tmp_path_factory.mktemp("clip"),
@@ -122,6 +119,29 @@ def clip(tmp_path_factory) -> Pair:
         ImageEncoder,
         clip_conversion.image_encoder_table,
     )
+
+
+@pytest.fixture(scope="session")
+def pipeline(unet, vae, clip):
+    """Put the three random networks into diffusers' pipeline."""
+    random_svd = pytest.importorskip("tests.parity.random_svd", reason="parity needs diffusers")
+    return random_svd.assemble(unet.torch, vae.torch, clip.torch)
+
+
+@pytest.fixture(scope="session")
+def folder(pipeline, tmp_path_factory):
+    """Save the pipeline as its library does."""
+    path = tmp_path_factory.mktemp("pipeline") / "svd"
+    pipeline.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_folder(folder, tmp_path_factory):
+    """Convert the pipeline."""
+    path = tmp_path_factory.mktemp("converted") / "model"
+    svd_to_flax(folder, path)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -174,11 +194,9 @@ def _call(module, *arrays):
 
 
 def _unet(config: UNetConfig, seed: int, tmp_path_factory) -> Pair:
-    diffusers = pytest.importorskip("diffusers")
-    values = unet_conversion.write_unet_config(config)
-    model = diffusers.UNetSpatioTemporalConditionModel.from_config(values)
+    random_svd = pytest.importorskip("tests.parity.random_svd", reason="parity needs diffusers")
     return _pair(
-        _randomized(model, seed),
+        random_svd.make_unet(config, seed),
         config,
         "diffusion_pytorch_model",
         tmp_path_factory.mktemp("unet"),
@@ -186,32 +204,6 @@ def _unet(config: UNetConfig, seed: int, tmp_path_factory) -> Pair:
         UNet,
         unet_conversion.unet_table,
     )
-
-
-def _randomized(model, seed: int):
-    """Fill a torch model with weights under which every part of it shows in the output.
-
-    Weights are scaled by fan-in; norm scales, biases and mix factors are far from the values
-    that they start with in training.
-    """
-    torch = pytest.importorskip("torch")
-    generator = torch.Generator().manual_seed(seed)
-    norms = (torch.nn.GroupNorm, torch.nn.LayerNorm)
-    for module in model.modules():
-        for name, weight in module.named_parameters(recurse=False):
-            noise = torch.randn(weight.shape, generator=generator)
-            if name == "weight" and isinstance(module, norms):
-                value = 1 + 0.3 * noise
-            elif (
-                name == "weight" and weight.ndim > 1 and not isinstance(module, torch.nn.Embedding)
-            ):
-                value = noise / weight[0].numel() ** 0.5
-            elif name == "mix_factor":
-                value = 1.5 * noise
-            else:  # biases, class and position embeddings
-                value = 0.3 * noise
-            weight.data.copy_(value)
-    return model.eval()
 
 
 def _pair(model, asked, stem, folder, read_config, module_class, make_table) -> Pair:

@@ -1,0 +1,1 @@
+"""Run PyTorch and JAX on the same inputs and compare."""

@@ -1,0 +1,61 @@
+"""Compare a converted model with the PyTorch one it came from.
+
+The torch side runs first, records what goes in and out of every block, and is freed before the
+JAX side is loaded: each block is then given the recorded inputs, so that its error is its own.
+"""
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from palette_vc_jax.conversion.source import open_source
+from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.store import NETWORKS, load_config, load_model
+from palette_vc_jax.parity import jax_side, torch_side
+from palette_vc_jax.parity.case import Case, draw_inputs
+from palette_vc_jax.parity.report import Row, compare_values
+
+
+def check(torch_folder: Path, flax_folder: Path, case: Case) -> Iterator[Row]:
+    """Run both sides and yield a row for each component, cheap ones first.
+
+    PyTorch's weights are rounded to the type that the converted ones are stored in.
+
+    Raises ValueError for folders that cannot be read, and for a size that the model cannot take.
+    """
+    if not torch_folder.is_dir():
+        raise ValueError(f"{torch_folder}: not a folder; give the diffusers folder of the model.")
+    config = load_config(flax_folder)
+    theirs = open_source(torch_folder).config
+    yield compare_values("config", _values(config), _values(theirs))
+    inputs = draw_inputs(config, case)
+    if case.palette:
+        inputs["layer"] = _palette_layer(flax_folder, config)
+    dtype = jax_side.stored_dtype(flax_folder)
+    recorded = torch_side.run(torch_folder, inputs, config, case, dtype)
+    gc.collect()
+    with jax.default_matmul_precision("highest"):
+        yield from jax_side.compare_all(flax_folder, inputs, recorded, config, case)
+
+
+def _values(config: ModelConfig) -> dict[str, object]:
+    """Give the values of architecture, and of the sigmas, by name."""
+    networks = {
+        f"{network}.{field}": getattr(getattr(config, network), field)
+        for network in NETWORKS
+        for field in getattr(config, network).__dataclass_fields__
+    }
+    sampling = {f"sampling.{k}": getattr(config.sampling, k) for k in ("sigma_min", "sigma_max")}
+    return networks | sampling
+
+
+def _palette_layer(folder: Path, config: ModelConfig) -> dict[str, np.ndarray]:
+    """Read the palette layer; one that is zero, as after conversion, is drawn at random."""
+    layer = load_model(folder, ("unet",)).params["unet"]["palette_embedding"]
+    if any(np.any(leaf) for leaf in layer.values()):
+        return layer
+    rng = np.random.default_rng(0)
+    return {k: rng.normal(0.0, 0.3, v.shape).astype(np.float32) for k, v in layer.items()}

@@ -1,0 +1,182 @@
+"""The JAX side: the networks of a model folder on what PyTorch was run on."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import safe_open
+
+from palette_vc_jax.diffusion import edm, schedule, solvers
+from palette_vc_jax.models import clip, functional
+from palette_vc_jax.models.clip import ImageEncoder
+from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.layers import GroupNorm, LayerNorm
+from palette_vc_jax.models.store import NETWORKS, load_model
+from palette_vc_jax.models.unet import Level, UNet
+from palette_vc_jax.models.vae import VAE
+from palette_vc_jax.parity.case import GUIDANCES, SMALL, Case
+from palette_vc_jax.parity.report import BLOCK, PIPELINE, WHOLE, Row, compare, compare_values
+from palette_vc_jax.sampling.sampler import sample_scan
+from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
+
+TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # by safetensors' codes
+
+
+def stored_dtype(folder: Path) -> str:
+    """Name the type of a model folder's weights."""
+    with safe_open(Path(folder) / "unet.safetensors", framework="numpy") as file:
+        return TYPES[file.get_slice(next(iter(file.keys()))).get_dtype()]
+
+
+def compare_all(
+    folder: Path, inputs: dict, recorded: dict, config: ModelConfig, case: Case
+) -> Iterator[Row]:
+    """Run one network after the other and compare each with `torch_side.run`'s results."""
+    yield compare_values("norms", norms(config), recorded["norms"])
+    sigmas = schedule.karras_sigmas(
+        case.steps, config.sampling.sigma_min, config.sampling.sigma_max
+    )
+    yield compare("sigmas", sigmas, recorded["sigmas"], 1e-6)
+    yield compare("one Euler step", _middle_step(inputs, sigmas), recorded["step"], BLOCK)
+
+    pixels = inputs["picture"].astype(np.float32)[None] / 127.5 - 1.0
+    params = _load(folder, "vae")
+    encode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="encode"))
+    decode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="decode"))
+    grey = np.asarray(encode(params, pixels[None])[0][0])  # [1, h, w, C]
+    yield compare("VAE encode", grey, recorded["vae"]["encode"], WHOLE)
+    decoded = decode(params, inputs["latents"])[0]
+    yield compare("VAE decode", decoded, recorded["vae"]["decode"], WHOLE)
+
+    params = _load(folder, "image_encoder")
+    ready = clip.preprocess(pixels, config.image_encoder.image_size)
+    yield compare("CLIP preprocessing", ready, recorded["preprocessed"], BLOCK)
+    embed = jax.jit(functools.partial(functional.apply, ImageEncoder, config.image_encoder))
+    context = np.asarray(embed(params, ready))
+    yield compare("CLIP embedding", context, recorded["embedding"], WHOLE)
+
+    params = _load(folder, "unet")
+    if case.palette:
+        params["palette_embedding"] = jax.tree.map(jnp.asarray, inputs["layer"])
+    yield from unet_rows(params, inputs, recorded["unet"], config, case)
+    for scale in GUIDANCES:
+        theirs = recorded[f"pipeline {scale:g}"]
+        ours = _sample(params, inputs, grey, context, config, case, scale)
+        for frame in range(case.frames):
+            name = f"pipeline, guidance {scale:g}, frame {frame}"
+            yield compare(name, ours[frame], theirs[frame], PIPELINE)
+
+
+def _middle_step(inputs: dict, sigmas: np.ndarray) -> np.ndarray:
+    """Take the step in the middle with the noise, scaled, as sample and as v what is at hand."""
+    index = (len(sigmas) - 1) // 2
+    sample, v = (
+        inputs["noise"] * sigmas[index],
+        inputs["sample"][0][..., : inputs["noise"].shape[-1]],
+    )
+    estimate = edm.denoised(v, sample, sigmas[index])
+    row = solvers.solver_table("euler", sigmas)[index]
+    return np.asarray(solvers.step(sample, estimate, np.zeros_like(estimate), row))
+
+
+def norms(config: ModelConfig) -> dict[str, tuple[float, int]]:
+    """Give epsilon and groups (0 for a layer norm) of every norm, as `torch_side` does."""
+    found = {}
+    for network, kind in NETWORKS.items():
+        part = getattr(config, network)
+        module = nnx.eval_shape(lambda kind=kind, part=part: kind(part, rngs=nnx.Rngs(0)))
+        for path, norm in nnx.iter_modules(module):
+            if isinstance(norm, GroupNorm | LayerNorm):
+                name = ".".join(map(str, (network, *path)))
+                found[name] = norm.eps, getattr(norm, "groups", 0)
+    return found
+
+
+def unet_rows(
+    params: Any, inputs: dict, recorded: dict, config: ModelConfig, case: Case
+) -> Iterator[Row]:
+    """Compare each level with what `torch_side.record_unet` recorded, then the whole UNet."""
+    module = functional.build(UNet, config.unet, params)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def level(graph, state, x, time, context, skips):
+        return _level(nnx.merge(graph, state), x, time, context, skips)
+
+    for name, block in recorded["blocks"].items():
+        part = module
+        for key in name.split("."):
+            part = part[int(key)] if key.isdigit() else getattr(part, key)
+        graph, state = nnx.split(part)
+        for scale, expected, note in ((1.0, "out", ""), (SMALL, "small", f", inputs x {SMALL:g}")):
+            x, skips = jax.tree.map(
+                lambda y, s=scale: np.float32(s) * y, (block["x"], block["skips"])
+            )
+            out = level(graph, state, x, block["time"], inputs["context"], skips)
+            yield compare(f"UNet {name}{note}", out, block[expected], BLOCK)
+    whole = _predict(config)(
+        params,
+        inputs["sample"],
+        0.25 * np.log(inputs["sigma"]),
+        inputs["context"],
+        inputs["ids"],
+        inputs["palette"],
+        np.full(1, float(case.palette), np.float32),
+    )
+    yield compare("UNet", whole, recorded["out"], WHOLE)
+
+
+def _level(block: Level, x: Any, time: Any, context: Any, skips: list[Any]) -> Any:
+    """Run one level as `UNet.__call__` does; skips are taken from the end."""
+    skips = list(skips)
+    for index in range(len(block.resnets)):
+        x = jnp.concatenate([x, skips.pop()], axis=-1) if skips else x
+        x = block.layer(index, x, time, context)
+    for name in ("downsamplers", "upsamplers"):
+        if hasattr(block, name):
+            x = getattr(block, name)[0](x)
+    return x
+
+
+def _load(folder: Path, network: str) -> Any:
+    return jax.tree.map(jnp.asarray, load_model(folder, (network,)).params[network])
+
+
+@functools.lru_cache(maxsize=2)
+def _predict(config: ModelConfig) -> Any:
+    return jax.jit(functools.partial(functional.apply, UNet, config.unet))
+
+
+def _sample(
+    params: Any,
+    inputs: dict,
+    grey: np.ndarray,
+    context: np.ndarray,
+    config: ModelConfig,
+    case: Case,
+    scale: float,
+) -> np.ndarray:
+    """Run the sampler over one window as diffusers' pipeline runs: `[T, h, w, C]`."""
+    settings = SamplerSettings(
+        steps=case.steps,
+        sigma_min=config.sampling.sigma_min,
+        sigma_max=config.sampling.sigma_max,
+        guidance_scale=scale,
+        guidance="svd",
+        window=case.frames,
+        overlap=0,
+    )
+    conditions = FilmConditions(
+        np.repeat(grey, case.frames, axis=0),
+        context,
+        inputs["ids"][0],
+        inputs["palette"],
+        float(case.palette),
+    )
+    noise = inputs["noise"] * np.float32(schedule.initial_scale(settings.sigma_max))
+    plan = settings.plan([(0, case.frames)])
+    return np.asarray(sample_scan(_predict(config), params, noise, conditions, plan, settings))

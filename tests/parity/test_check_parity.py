@@ -1,0 +1,194 @@
+"""The command that a researcher trusts: it passes on a right model and fails on a wrong one."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from convert import check_parity, svd_to_flax
+from palette_vc_jax.models import functional, layers, transformer, unet
+from palette_vc_jax.models.config import ModelConfig
+from tests.commands import command
+from tests.parity.conftest import CLIP, UNET, VAE_CONFIG
+
+pytest.importorskip("torch", reason="parity needs torch")
+pytest.importorskip("diffusers", reason="parity needs diffusers")
+
+from palette_vc_jax.parity import case, check, jax_side, report, torch_side
+
+CONFIG = ModelConfig("svd", UNET, VAE_CONFIG, CLIP)
+CASE = case.Case(frames=3, height=32, width=48)
+gelu = jax.nn.gelu
+
+
+@pytest.mark.parametrize("palette, steps", [(False, 25), (True, 3)])
+def test_a_converted_model_passes(folder, model_folder, palette, steps):
+    """Wrong if the command fails on a right model, or leaves out what may be wrong."""
+    rows = list(check.check(folder, model_folder, CASE._replace(palette=palette, steps=steps)))
+    print(report.table(rows))
+    assert all(row.passed for row in rows), report.table(rows)
+    names = " ".join(row.name for row in rows)
+    for part in ("config", "norms", "sigmas", "step", "CLIP", "VAE decode", "mid_block"):
+        assert part in names
+    for part in ("down_blocks.1, inputs x 0.001", "up_blocks.0", "guidance 2, frame 2"):
+        assert part in names
+
+
+def test_one_wrong_weight_is_found_and_told(folder, model_folder, tmp_path, capsys):
+    """Wrong if the command ends well on a model that is not the one beside it."""
+    broken = shutil.copytree(model_folder, tmp_path / "broken")
+    tensors = load_file(broken / "unet.safetensors")
+    name = "up_blocks.0.resnets.1.temporal_res_block.conv1.kernel"
+    tensors[name] = tensors[name][::-1].copy()  # the frames before and after change places
+    save_file(tensors, broken / "unet.safetensors")
+    flags = ["--torch", folder, "--flax", broken, "--height", 32, "--width", 48, "--steps", 2]
+    assert command(check_parity.main, *flags) == 1
+    printed = capsys.readouterr().out
+    failed = [line.split("  ")[0] for line in printed.splitlines() if line.endswith("FAIL")]
+    assert "UNet up_blocks.0" in failed and "UNet" in failed
+    assert "UNet down_blocks.1" not in failed and "VAE decode" not in failed
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--height", "42"], "multiples of"),
+        (["--frames", "0"], "at least 1"),
+        (["--steps", "1"], "at least 1"),
+        (["--torch", "nowhere"], "nowhere"),
+        (["--flax", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(folder, model_folder, capsys, flags, words):
+    """Wrong if a mistyped flag costs the minutes that loading takes, or ends in a traceback."""
+    good = ["--torch", folder, "--flax", model_folder, "--height", 32, "--width", 48]
+    assert command(check_parity.main, *good, *flags) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: ") and words in said
+
+
+def test_bfloat16_is_compared_with_rounded_weights(folder, tmp_path):
+    """Wrong if a model stored in bfloat16 fails for its rounding, or its rounding hides errors."""
+    assert command(
+        svd_to_flax.main, "--source", folder, "--output", tmp_path / "m",
+        "--dtype", "bfloat16",
+    ) == 0  # fmt: skip
+    rows = list(check.check(folder, tmp_path / "m", CASE._replace(steps=2)))
+    assert all(row.passed for row in rows), report.table(rows)
+
+
+def test_no_output_passes_for_being_empty():
+    """Wrong if two sides that both broke down agree."""
+    sound = np.linspace(0.0, 1.0, 6).reshape(2, 3)
+    assert report.compare("x", sound, sound, 1e-6).passed
+    for value in (np.nan, np.inf, 0.5):
+        broken = np.full((2, 3), value)
+        for pair in ((broken, sound), (sound, broken), (broken, broken)):
+            assert not report.compare("x", *pair, 1.0).passed
+    assert not report.compare("x", sound, sound[:, :2], 1.0).passed
+
+
+@pytest.fixture(scope="module")
+def recorded(unet):
+    """Record PyTorch's UNet on its own."""
+    inputs = case.draw_inputs(CONFIG, CASE)
+    return inputs, torch_side.record_unet(unet.torch, inputs, CASE.frames)
+
+
+@pytest.fixture
+def rows(recorded, unet):
+    """Give `rows(config)`: the comparisons of the UNet, as the code is then, by name."""
+
+    def compare(config=CONFIG):
+        _forget()
+        params = jax.tree.map(jnp.asarray, unet.params)
+        for row in jax_side.unet_rows(params, *recorded, config, CASE):
+            print(row)
+            yield row
+
+    yield compare
+    _forget()
+
+
+def _forget():
+    """Have modules built and compiled anew."""
+    functional._abstract.cache_clear()
+    jax_side._predict.cache_clear()
+
+
+def _turned_blend(self, spatial, temporal):
+    weight = jax.nn.sigmoid(self.mix_factor[...])
+    return (1.0 - weight) * spatial + weight * temporal
+
+
+def _padded_below(channels, padding, *, rngs):
+    return layers.Downsample(channels, (0, 1), rngs=rngs)
+
+
+def _gate_first(self, x):
+    gate, value = jnp.split(self.proj(x), 2, axis=-1)
+    return value * gelu(gate, approximate=False)
+
+
+def _sine_first(values, width):
+    cosine, sine = jnp.split(layers.sinusoid(values, width), 2, axis=-1)
+    return jnp.concatenate([sine, cosine], axis=-1)
+
+
+def _folded_wrongly(self, x):
+    batch, frames, positions, channels = x.shape
+    tokens = x.reshape(batch * positions, frames, channels)
+    return self.attn1(tokens).reshape(x.shape)
+
+
+CONV = layers.TemporalConv.__call__
+WRONG = {
+    "blend direction": (layers.AlphaBlender, "__call__", _turned_blend),
+    "padding": (unet, "Downsample", _padded_below),
+    "GELU variant": (jax.nn, "gelu", lambda x, approximate: gelu(x, approximate=True)),
+    "GEGLU halves": (transformer.GEGLU, "__call__", _gate_first),
+    "frame order": (
+        layers.TemporalConv,
+        "__call__",
+        lambda self, x: CONV(self, x[:, ::-1])[:, ::-1],
+    ),
+    "frames and positions": (transformer.TemporalBlock, "_along_time", _folded_wrongly),
+    "sine before cosine": (transformer, "sinusoid", _sine_first),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_each_mistake_of_a_port_fails_a_block(rows, monkeypatch, mistake):
+    """Wrong if the comparison is blind to a mistake that ports of this network make."""
+    monkeypatch.setattr(*WRONG[mistake])
+    first = next(rows())
+    assert first.name == "UNet down_blocks.0" and not first.passed
+
+
+def test_time_embedding_with_sine_first_fails_the_whole(rows, monkeypatch):
+    """Wrong if the one sinusoid outside the blocks is not compared."""
+    monkeypatch.setattr(unet, "sinusoid", _sine_first)
+    *blocks, whole = rows()
+    assert all(row.passed for row in blocks) and not whole.passed
+
+
+@pytest.mark.parametrize(
+    ("eps", "block"),
+    [({"norm_eps": 1e-5}, "down_blocks.0"), ({"deep_norm_eps": 1e-6}, "down_blocks.1")],
+)
+def test_one_epsilon_fails_small_inputs_and_the_list_of_norms(rows, eps, block):
+    """Wrong if an epsilon that only dark or flat latents show goes unseen."""
+    wrong = dataclasses.replace(CONFIG, unet=dataclasses.replace(UNET, **eps))
+    name = f"UNet {block}, inputs x 0.001"
+    assert not next(row for row in rows(wrong) if row.name == name).passed
+    listed = report.compare_values("norms", jax_side.norms(wrong), jax_side.norms(CONFIG))
+    assert not listed.passed and "unet." in listed.name
+
+
+def test_the_right_network_passes_every_block(rows):
+    """Wrong if the mistakes above fail for another reason than the mistake."""
+    assert all(row.passed for row in rows())
