@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 
@@ -30,3 +31,20 @@ class Checkpoints:
         """Wait until everything is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def read_newest(folder: str | Path, part: str) -> Any | None:
+    """Read `part` of the newest state under `folder` as numpy arrays; None if there is none.
+
+    The rest of the state, which may be several times as large, is left on disk.
+    """
+    handler = ocp.PyTreeCheckpointHandler()
+    with ocp.CheckpointManager(Path(folder).absolute(), item_handlers=handler) as manager:
+        step = manager.latest_step()
+        if step is None:
+            return None
+        known = manager.item_metadata(step).tree[part]
+        target = {part: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), known)}
+        kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
+        args = ocp.args.PyTreeRestore(item=target, restore_args=kinds, partial_restore=True)
+        return manager.restore(step, args=args)[part]

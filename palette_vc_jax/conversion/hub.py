@@ -16,6 +16,8 @@ WANTED = [
 def fetch(name: str) -> Path:
     """Download the diffusers folder `name` (`owner/model`) into the hub's cache; give its place.
 
+    Half precision is left out where there is full precision.
+
     The token comes from the environment (`HF_TOKEN`) or `hf auth login`. Raises ValueError in one
     line for a model that is unknown, gated or out of reach.
     """
@@ -23,6 +25,9 @@ def fetch(name: str) -> Path:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     try:
+        folder = Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=["*fp16*"]))
+        if any(folder.glob("unet/*.safetensors")):
+            return folder
         return Path(snapshot_download(name, allow_patterns=WANTED))
     except GatedRepoError:
         raise ValueError(

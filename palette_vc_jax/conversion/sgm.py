@@ -81,6 +81,15 @@ def place(network: str, name: str, config: Any) -> Place:
     return found
 
 
+def whole_shape(shape: tuple[int, ...], part: str) -> tuple[int, ...]:
+    """Give the shape of the SGM tensor of which a tensor of `shape` is `part`."""
+    if part == "pixel":
+        return (*shape, 1, 1)
+    if part == "transposed":
+        return shape[::-1]
+    return (3 * shape[0], *shape[1:]) if part in "qkv" else shape
+
+
 # ---- UNet
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from palette_vc_jax.conversion import clip, sgm, unet, vae
 from palette_vc_jax.conversion.config import check_values
-from palette_vc_jax.conversion.table import Table
+from palette_vc_jax.conversion.table import Table, faults, refuse
 from palette_vc_jax.conversion.tensors import Tensor, open_sharded, open_tensors
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.config import ImageEncoderConfig, ModelConfig, UNetConfig, VAEConfig
@@ -81,9 +81,12 @@ def _open_folder(folder: Path) -> Source:
         values = read_json(folder / network / "config.json")
         parts[network] = kind(**read(values))
         weights = _find_weights(folder / network, STEMS[network])
-        files.append(weights)
-        listed = open_sharded if weights.name.endswith(".json") else open_tensors
-        tensors[network] = listed(weights)
+        if weights.suffix == ".json":
+            tensors[network], shards = open_sharded(weights)
+            files += shards
+        else:
+            tensors[network] = open_tensors(weights)
+            files.append(weights)
         if network == "unet":
             frames = values.get("num_frames", 14)
     preset = model_config.svd_xt() if frames == 25 else model_config.svd()
@@ -124,25 +127,23 @@ def _refuse_pickle(path: Path) -> None:
 def _open_sgm(path: Path, config: ModelConfig) -> Source:
     stored = open_tensors(path)
     tensors: dict[str, dict[str, Tensor]] = {}
-    used, missing = set(), []
+    wanted = {}
     for network, table in tables(config).items():
         tensors[network] = {}
         for entry in table.entries:
             if entry.torch in table.zero_if_absent:
                 continue
             place = sgm.place(network, entry.torch, config)
-            if place.name not in stored:
-                missing.append(place.name)
-                continue
-            used.add(place.name)
-            tensors[network][entry.torch] = part_of(stored[place.name], place.part)
-    unknown = sorted(name for name in set(stored) - used if not sgm.is_unused(name))
-    if missing or unknown:
-        raise ValueError(
-            f"{path}: not SVD's single file: "
-            + _list("missing", missing)
-            + _list("unknown", unknown)
-        )
+            shape = sgm.whole_shape(entry.torch_shape, place.part)
+            wanted[place.name] = shape
+            if place.name in stored and stored[place.name].shape == shape:
+                tensors[network][entry.torch] = part_of(stored[place.name], place.part)
+    given = {
+        name: tensor.shape
+        for name, tensor in stored.items()
+        if name in wanted or not sgm.is_unused(name)
+    }
+    refuse(faults(path.name, wanted, given))
     return Source(config, tensors, (path,))
 
 
@@ -151,9 +152,8 @@ def part_of(tensor: Tensor, part: str) -> Tensor:
     shape, read = tensor
     if part == "whole":
         return tensor
-    if part == "pixel":  # [O, I, 1, 1]; left as it is where it is none, for the check of shapes
-        flat = shape[:2] if shape[2:] == (1, 1) else shape
-        return Tensor(flat, lambda: read().reshape(flat))
+    if part == "pixel":
+        return Tensor(shape[:2], lambda: read().reshape(shape[:2]))
     if part == "transposed":
         return Tensor(shape[::-1], lambda: np.ascontiguousarray(read().T))
     third, index = shape[0] // 3, "qkv".index(part)
@@ -173,8 +173,3 @@ def read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise ValueError(f"{path}: not a JSON object; download it again.")
     return values
-
-
-def _list(what: str, names: list[str]) -> str:
-    shown = ", ".join(sorted(names)[:8]) + (", ..." if len(names) > 8 else "")
-    return f"{len(names)} tensors are {what}: {shown}. " if names else ""

@@ -12,7 +12,7 @@ from tqdm import tqdm
 import palette_vc_jax
 from palette_vc_jax.conversion import clip, sgm, unet, vae
 from palette_vc_jax.conversion.source import SCHEDULER, STEMS, open_source, tables
-from palette_vc_jax.conversion.table import check_torch, flax_array, torch_array
+from palette_vc_jax.conversion.table import faults, flax_array, refuse, torch_array, torch_faults
 from palette_vc_jax.conversion.tensors import DTYPES, Tensor, open_tensors, staged, write_tensors
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.clip import MEAN, STD
@@ -48,9 +48,14 @@ def svd_to_flax(
     """
     opened = open_source(source, config)
     by_network = tables(opened.config)
-    for network, table in by_network.items():
-        given = opened.tensors[network]
-        check_torch(table, {key: tensor.shape for key, tensor in given.items()})
+    refuse(
+        "".join(
+            torch_faults(
+                table, {key: tensor.shape for key, tensor in opened.tensors[network].items()}
+            )
+            for network, table in by_network.items()
+        )
+    )
     with staged(output) as folder, _bar("converting", _bytes(opened.config, dtype)) as bar:
         for network, table in by_network.items():
             given = opened.tensors[network]
@@ -59,7 +64,6 @@ def svd_to_flax(
                 for entry in table.entries
             }
             write_tensors(folder / f"{network}.safetensors", arrays, dtype, bar.update)
-        _write_json(folder / "config.json", model_config.to_dict(opened.config))
         _write_json(
             folder / "provenance.json",
             {
@@ -69,6 +73,8 @@ def svd_to_flax(
                 "converter": f"palette_vc_jax {palette_vc_jax.__version__}",
             },
         )
+        # Last: a folder without it is no model.
+        _write_json(folder / "config.json", model_config.to_dict(opened.config))
 
 
 def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -> None:
@@ -82,20 +88,18 @@ def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -
     if form not in FORMATS:
         raise ValueError(f"format {form!r} is not known; use one of {', '.join(FORMATS)}.")
     config = load_config(source)
-    by_network = {}
+    by_network, wrong = {}, ""
     for network, table in tables(config).items():
         stored = open_tensors(source / f"{network}.safetensors")
-        wrong = [
-            entry.flax
-            for entry in table.entries
-            if entry.flax not in stored or stored[entry.flax].shape != entry.shape
-        ]
-        if wrong or len(stored) != len(table.entries):
-            raise ValueError(f"{source}: {network}.safetensors and config.json do not agree.")
+        wanted = {entry.flax: entry.shape for entry in table.entries}
+        wrong += faults(network, wanted, {key: tensor.shape for key, tensor in stored.items()})
+        if wrong:
+            continue
         by_network[network] = {
             entry.torch: Tensor(entry.torch_shape, _emptied(entry, stored[entry.flax]))
             for entry in table.entries
         }
+    refuse(wrong)
     palette = {
         key.removeprefix("palette_embedding."): by_network["unet"].pop(key) for key in unet.PALETTE
     }
@@ -231,9 +235,9 @@ def _pipeline_files(config: ModelConfig) -> dict[str, dict[str, Any]]:
         "vae": ["diffusers", vae.CLASS],
     }
     return {
-        "model_index.json": index,
         "scheduler/scheduler_config.json": scheduler,
         "feature_extractor/preprocessor_config.json": extractor,
+        "model_index.json": index,  # last: a folder without it is no model
     }
 
 

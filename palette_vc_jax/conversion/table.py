@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from palette_vc_jax.models.functional import flatten, nest
+
 # Kind -> order of torch's axes on the flax side: flax = torch.transpose(axes).
 AXES = {
     "same": None,  # biases, norm scales, embeddings, mix factors: as they are
@@ -19,7 +21,7 @@ AXES = {
     "temporal_conv": (2, 3, 4, 1, 0),  # [O, I, 3, 1, 1] -> [3, 1, 1, I, O]
 }
 KERNEL_KINDS = {2: "linear", 4: "conv", 5: "temporal_conv"}  # by the number of axes
-SHOWN = 10  # names of a kind in a message
+SHOWN = 100  # names of a kind in a message, which is one line
 
 
 class Entry(NamedTuple):
@@ -78,14 +80,14 @@ def to_flax(table: Table, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Every tensor is used once and every parameter filled once; those of `zero_if_absent` may be
     missing. Raises ValueError naming tensors that are missing, unknown or misshaped.
     """
-    check_torch(table, {name: tensor.shape for name, tensor in tensors.items()})
+    refuse(torch_faults(table, {name: tensor.shape for name, tensor in tensors.items()}))
     flat = {}
     for entry in table.entries:
         if entry.torch in tensors:
             flat[entry.flax] = flax_array(entry, tensors[entry.torch])
         else:
             flat[entry.flax] = np.zeros(entry.shape, np.float32)
-    return _nest(flat)
+    return nest(flat)
 
 
 def to_torch(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -93,21 +95,48 @@ def to_torch(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     Raises ValueError naming parameters that are missing, unknown or misshaped.
     """
-    flat = _flatten(params)
+    flat = flatten(params)
     wanted = {entry.flax: entry.shape for entry in table.entries}
-    _check(table, wanted, {path: np.shape(leaf) for path, leaf in flat.items()})
+    refuse(faults(table.network, wanted, {path: np.shape(leaf) for path, leaf in flat.items()}))
     return {e.torch: torch_array(e, np.asarray(flat[e.flax])) for e in table.entries}
 
 
-def check_torch(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that tensors of these names and shapes fill every parameter once, and no more.
+def torch_faults(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Say why torch tensors of these names and shapes do not fill every parameter just once.
 
-    Raises one ValueError that names what is missing, unknown and misshaped.
+    Empty if they do.
     """
     wanted = {entry.torch: entry.torch_shape for entry in table.entries}
     optional = table.zero_if_absent - set(shapes)
     wanted = {name: shape for name, shape in wanted.items() if name not in optional}
-    _check(table, wanted, {n: shape for n, shape in shapes.items() if n not in table.buffers})
+    given = {name: shape for name, shape in shapes.items() if name not in table.buffers}
+    return faults(table.network, wanted, given)
+
+
+def faults(
+    network: str,
+    wanted: Mapping[str, tuple[int, ...]],
+    given: Mapping[str, tuple[int, ...]],
+) -> str:
+    """Tell every difference between two sets of named shapes; empty if there is none."""
+    misshaped = [
+        f"{name} has shape {tuple(given[name])}, the config asks for {shape}"
+        for name, shape in wanted.items()
+        if name in given and tuple(given[name]) != shape
+    ]
+    kinds = {
+        "missing": sorted(set(wanted) - set(given)),
+        "unknown": sorted(set(given) - set(wanted)),
+        "of another shape": misshaped,
+    }
+    found = [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds.items() if names]
+    return f"{network}: of its tensors, {'; '.join(found)}. " if found else ""
+
+
+def refuse(found: str) -> None:
+    """Raise ValueError with all that was found, if anything was."""
+    if found:
+        raise ValueError(f"{found}Give the weights and the config of one and the same network.")
 
 
 def flax_array(entry: Entry, tensor: np.ndarray) -> np.ndarray:
@@ -142,54 +171,6 @@ def _reorder(array: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
     return np.ascontiguousarray(array if axes is None else array.transpose(axes))
 
 
-def _check(
-    table: Table,
-    wanted: Mapping[str, tuple[int, ...]],
-    given: Mapping[str, tuple[int, ...]],
-) -> None:
-    """Compare names and shapes; raise one ValueError that tells all differences."""
-    misshaped = [
-        f"{name} has shape {tuple(given[name])}, the config asks for {shape}"
-        for name, shape in wanted.items()
-        if name in given and tuple(given[name]) != shape
-    ]
-    kinds = {
-        "missing": sorted(set(wanted) - set(given)),
-        "unknown": sorted(set(given) - set(wanted)),
-        "of another shape": misshaped,
-    }
-    found = [
-        f"{len(names)} tensors are {kind}, such as {_some(names)}; "
-        for kind, names in kinds.items()
-        if names
-    ]
-    if found:
-        raise ValueError(
-            f"{table.network}: {''.join(found)}give the weights and the config of one and the "
-            "same network."
-        )
-
-
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN])
-
-
-def _flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split(".")
-        level = nested
-        for key in parents:
-            level = level.setdefault(key, {})
-        level[leaf] = value
-    return nested
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

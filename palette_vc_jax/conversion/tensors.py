@@ -44,8 +44,8 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
     }
 
 
-def open_sharded(index: Path) -> dict[str, Tensor]:
-    """List the tensors of a sharded model from its `*.index.json`.
+def open_sharded(index: Path) -> tuple[dict[str, Tensor], list[Path]]:
+    """List the tensors of a sharded model from its `*.index.json`, and the shards.
 
     Raises ValueError for an index that cannot be read, and for shards that are missing or lack
     tensors.
@@ -61,7 +61,8 @@ def open_sharded(index: Path) -> dict[str, Tensor]:
             f"{index}: {len(lost)} tensors are not in the shards named, such as {lost[0]}; "
             "download the shards again."
         )
-    return {name: shards[file][name] for name, file in files.items()}
+    tensors = {name: shards[file][name] for name, file in files.items()}
+    return tensors, [index.parent / file for file in shards]
 
 
 def write_tensors(
@@ -103,12 +104,9 @@ def write_tensors(
 def staged(folder: Path) -> Iterator[Path]:
     """Give a folder to fill that becomes `folder` when all is well, and vanishes otherwise.
 
-    Raises ValueError if `folder` exists and is not empty, or where it would lie does not.
+    Raises ValueError as `check_free`.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: exists already; give a name that is free.")
-    if not folder.absolute().parent.is_dir():
-        raise ValueError(f"{folder.parent}: no such folder; make it first.")
+    check_free(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     partial.mkdir()
@@ -119,3 +117,11 @@ def staged(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """Raise ValueError if `folder` exists and is not empty, or where it would lie does not."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: exists already; give a name that is free.")
+    if not folder.absolute().parent.is_dir():
+        raise ValueError(f"{folder.parent}: no such folder; make it first.")

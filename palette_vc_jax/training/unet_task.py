@@ -1,5 +1,6 @@
 """Train the UNet with its palette layer, and for the demo the image tower, on cached latents."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -47,9 +48,6 @@ def make_task(config: Any) -> Task:
         rng = np.random.default_rng((config.seed, step))
         return sample_windows(clips, data.window, tuple(data.strides), config.batch_size, rng)
 
-    def export(params, folder: Path) -> None:
-        save_model(folder, preset, params | {"vae": vae.params["vae"]}, dtype=np.float16)
-
     return Task(
         params={
             "unet": _initial(preset.unet, config.seed, clips.palettes),
@@ -58,8 +56,16 @@ def make_task(config: Any) -> Task:
         loss=loss,
         batch=batch,
         validate=_validation(held, preset, config),
-        export=export,
+        export=functools.partial(export, config),
     )
+
+
+def export(
+    config: Any, params: dict[str, functional.Params], folder: Path, dtype: type = np.float16
+) -> None:
+    """Write what was trained, with the VAE it was trained on, as a model folder."""
+    vae = load_model(Path(config.vae), networks=("vae",)).params
+    save_model(folder, PRESETS[config.model](), params | vae, dtype)
 
 
 def _initial(config: UNetConfig, seed: int, palettes: np.ndarray) -> functional.Params:

@@ -4,14 +4,21 @@ import json
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from convert import flax_to_svd as flax_to_svd_main
+from convert import svd_to_flax as svd_to_flax_main
+from palette_vc_jax.checkpoint import Checkpoints
+from palette_vc_jax.conversion import svd
+from palette_vc_jax.conversion import tensors as tensors_module
 from palette_vc_jax.conversion.svd import flax_to_svd, svd_to_flax
-from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.config import PRESETS, ModelConfig
 from palette_vc_jax.models.functional import flatten
 from palette_vc_jax.models.store import load_model
+from tests.commands import command
 from tests.parity.conftest import CLIP, UNET, VAE_CONFIG
 
 FILES = {
@@ -265,7 +272,7 @@ def _refused(source, tmp_path, *said):
     assert not list(tmp_path.glob("*model*"))
 
 
-def test_all_wrong_tensors_are_told_at_once(copy, tmp_path):
+def test_all_wrong_tensors_are_told_at_once(copy, sgm_file, tmp_path):
     """Wrong if a user mends one tensor only to be told of the next."""
     path = copy / FILES["unet"]
     tensors = load_file(path)
@@ -273,10 +280,22 @@ def test_all_wrong_tensors_are_told_at_once(copy, tmp_path):
     tensors["extra"] = np.zeros(1, np.float32)
     tensors["conv_out.bias"] = np.zeros(7, np.float32)
     save_file(tensors, path)
-    _refused(copy, tmp_path, "conv_in.bias", "extra", "conv_out.bias has shape (7,)")
+    path = copy / FILES["vae"]
+    tensors = load_file(path)
+    lost = [name for name in tensors if name.startswith("decoder.mid_block")]
+    save_file({name: tensors[name] for name in tensors if name not in lost}, path)
+    _refused(copy, tmp_path, "conv_in.bias", "extra", "conv_out.bias has shape (7,)", *lost)
+
+    tensors = load_file(sgm_file)
+    unet = "model.diffusion_model."
+    tensors[unet + "stranger"] = tensors.pop(unet + "out.2.bias")
+    tensors[unet + "out.0.bias"] = np.zeros(7, np.float32)
+    save_file(tensors, tmp_path / "svd.safetensors")
+    said = ["stranger", "1 missing: " + unet + "out.2.bias", "out.0.bias has shape (7,)"]
+    _refused(tmp_path / "svd.safetensors", tmp_path, *said)
 
 
-def test_damaged_sources_are_refused_in_one_line(copy, sgm_file, tmp_path):
+def test_damaged_sources_are_refused_in_one_line(copy, tmp_path):
     """Wrong if a bad download ends in a traceback, or in something that looks converted."""
     weights = copy / FILES["vae"]
     whole = weights.read_bytes()
@@ -299,10 +318,6 @@ def test_damaged_sources_are_refused_in_one_line(copy, sgm_file, tmp_path):
     checkpoint = tmp_path / "svd.ckpt"
     checkpoint.write_bytes(b"\x80\x04")
     _refused(checkpoint, tmp_path, "pickle")
-    tensors = load_file(sgm_file)
-    tensors["model.diffusion_model.stranger"] = tensors.pop("model.diffusion_model.out.2.bias")
-    save_file(tensors, tmp_path / "svd.safetensors")
-    _refused(tmp_path / "svd.safetensors", tmp_path, "stranger", "out.2.bias")
     _refused(tmp_path / "nowhere", tmp_path, "no such folder or file")
 
 
@@ -315,3 +330,57 @@ def test_a_value_beyond_float16_is_refused(model_folder, tmp_path):
     with pytest.raises(ValueError, match="quant_conv.bias.*does not fit float16"):
         flax_to_svd(broken, tmp_path / "out", "diffusers", "float16")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("written", [0, 1, 3])
+def test_a_conversion_cut_short_leaves_nothing(folder, tmp_path, monkeypatch, written):
+    """Wrong if half a model is later taken for one."""
+    whole = svd.write_tensors
+
+    def write(path, *rest):
+        if len(list(path.parent.glob("*.safetensors"))) == written:
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+        whole(path, *rest)
+
+    def end(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(svd, "write_tensors", write)
+    if written == 3:
+        monkeypatch.setattr(svd, "sha256", end)
+    output = tmp_path / "model"
+    assert command(svd_to_flax_main.main, "--source", folder, "--output", output) == 130
+    assert not list(tmp_path.iterdir())
+    # Even one that could not tidy up, as after a power cut, is no model.
+    monkeypatch.setattr(tensors_module.shutil, "rmtree", lambda *_, **__: None)
+    assert command(svd_to_flax_main.main, "--source", folder, "--output", output) == 130
+    (partial,) = tmp_path.iterdir()
+    assert partial.name == ".model.partial" and not (partial / "provenance.json").exists()
+    with pytest.raises(ValueError, match="not a checkpoint folder"):
+        load_model(partial)
+
+
+def test_a_run_goes_back_by_its_average_or_its_newest_weights(
+    model_folder, folder, tmp_path, monkeypatch
+):
+    """Wrong if what was trained here cannot be used there without waiting for the run's end."""
+    monkeypatch.setitem(PRESETS, "small", lambda: CONFIG)
+    model = load_model(model_folder)
+    trained = {name: model.params[name] for name in ("unet", "image_encoder")}
+    raw, average = (jax.tree.map(lambda x, f=f: f * x, trained) for f in (2.0, 0.5))
+    run = tmp_path / "run"
+    run.mkdir()
+    checkpoints = Checkpoints(run / "checkpoints")
+    checkpoints.save(7, {"params": raw, "average": average, "step": np.array(7)})
+    checkpoints.close()
+    config = {"task": "unet", "model": "small", "vae": str(model_folder)}
+    (run / "config.json").write_text(json.dumps(config))
+    before = load_file(folder / FILES["unet"])
+    for weights, factor in (("ema", 0.5), ("raw", 2.0)):
+        out = tmp_path / weights
+        flags = ["--source", run, "--output", out, "--weights", weights]
+        assert command(flax_to_svd_main.main, *flags) == 0
+        _same(load_file(out / FILES["unet"]), {k: factor * v for k, v in before.items()})
+        _same(load_file(out / FILES["vae"]), load_file(folder / FILES["vae"]))
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "ema", "raw"}
