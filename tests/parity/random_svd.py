@@ -20,10 +20,10 @@ from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.config import ImageEncoderConfig, ModelConfig, UNetConfig, VAEConfig
 
 
-def make_unet(config: UNetConfig, seed: int) -> Any:
+def make_unet(config: UNetConfig, seed: int, num_frames: int = 14) -> Any:
     """Make diffusers' UNet with random weights."""
     kind = diffusers.UNetSpatioTemporalConditionModel
-    return randomized(kind.from_config(unet.write_unet_config(config)), seed)
+    return randomized(kind.from_config(unet.write_unet_config(config, num_frames)), seed)
 
 
 def make_vae(config: VAEConfig, seed: int) -> Any:
@@ -41,7 +41,7 @@ def make_image_encoder(config: ImageEncoderConfig, seed: int) -> Any:
 def make_pipeline(config: ModelConfig) -> diffusers.StableVideoDiffusionPipeline:
     """Make diffusers' pipeline with SVD's scheduler and three random networks."""
     return assemble(
-        make_unet(config.unet, 1),
+        make_unet(config.unet, 1, config.sampling.num_frames),
         make_vae(config.vae, 3),
         make_image_encoder(config.image_encoder, 4),
     )
