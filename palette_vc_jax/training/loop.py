@@ -19,6 +19,7 @@ class Task(NamedTuple):
     """What is trained: everything the loop does not need to know."""
 
     params: Any  # where a fresh run starts
+    frozen: Any  # what is used and not trained
     loss: Loss
     batch: Callable[[int], Any]  # step -> batch, the same for the same step
     validate: Callable[[Any], dict[str, float]]  # averaged params -> values to log
@@ -36,7 +37,9 @@ def run(task: Task, config: Any, workdir: Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
     optimizer = make_optimizer(config.optimizer)
-    step = make_step(task.loss, optimizer, config.average_decay, config.seed)
+    step = jax.jit(
+        make_step(task.loss, optimizer, config.average_decay, config.seed), donate_argnums=0
+    )
     state = init_state(task.params, optimizer)
     checkpoints = Checkpoints(workdir / "checkpoints")
     state = checkpoints.restore(state) or state
@@ -46,7 +49,7 @@ def run(task: Task, config: Any, workdir: Path) -> None:
     started, window = time.time(), []
     bar = tqdm(range(start, total), initial=start, total=total, unit="step", disable=None)
     for index in bar:
-        state, metrics = step(state, task.batch(index))
+        state, metrics = step(state, task.frozen, task.batch(index))
         window.append(metrics)
         done = index + 1
         if done % config.log_every == 0 or done == total:

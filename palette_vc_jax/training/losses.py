@@ -4,7 +4,6 @@ Both are pure functions `(params, batch, key, ...) -> (loss, metrics)`.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,19 +52,23 @@ def edm_loss(
     rates: Mapping[str, float],
     weighting: str = "v",
     noise_share: float = 0.0,
+    dtype: jnp.dtype = jnp.float32,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Denoise color latents at noise levels `sigma` `[B]`.
 
     Args:
-        params: `unet` and `image_encoder`.
+        params: `unet`, and `image_encoder` where it is trained.
         batch: `color` latents `[B, T, h, w, C]` of unit scale, unscaled `grey` latents of the
-            same shape, `reference` `[B, H, W, 3]` in [-1, 1], `palette` `[B, 15]` in [-1, 1],
-            `turned` `[B]` bool: hues are turned, and so the palette is never dropped.
+            same shape, `palette` `[B, 15]` in [-1, 1], `turned` `[B]` bool: hues are turned,
+            and so the palette is never dropped. Of the reference picture, with `image_encoder`
+            the picture itself, `reference` `[B, H, W, 3]` in [-1, 1], otherwise its embeddings
+            `context_color` and `context_grey`, `[B, L, D]` each.
         rates: probabilities of `palette_dropout`, `grey_dropout`, and of what the image tower is
             shown: `reference_color`, `reference_none` (else the grey reference).
         weighting: `v` weighs all noise levels as SVD does, `eps` divides by 1 + sigma^2 (the
             paper's equation 5 read literally).
         noise_share: see `window_noise`.
+        dtype: what the UNet computes in; the loss is summed in float32.
     """
     size = sigma.shape[0]
     noise_key, palette_key, grey_key, image_key = jax.random.split(key, 4)
@@ -78,21 +81,23 @@ def edm_loss(
     grey = batch["grey"] * keep_grey[:, None, None, None, None]
     palette_mask = jax.random.uniform(palette_key, (size,)) >= rates["palette_dropout"]
     palette_mask |= batch["turned"]
-    context = _reference_context(params["image_encoder"], batch, image_key, config, rates)
+    context = _reference_context(params, batch, image_key, config, rates)
 
+    sample = jnp.concatenate([noisy * scale.c_in[:, None, None, None, None], grey], axis=-1)
     output = functional.apply(
         UNet,
         config.unet,
-        params["unet"],
-        jnp.concatenate([noisy * scale.c_in[:, None, None, None, None], grey], axis=-1),
+        jax.tree.map(lambda leaf: leaf.astype(dtype), params["unet"]),
+        sample.astype(dtype),
         scale.c_noise,
-        context,
+        context.astype(dtype),
         time_ids(config, size),
         batch["palette"],
         palette_mask.astype(jnp.float32),
     )
     target = edm.velocity_target(batch["color"], noise, wide)
-    per_sample = jnp.square(output - target).mean((1, 2, 3, 4))
+    error = output.astype(jnp.float32) - target
+    per_sample = jnp.square(error).mean((1, 2, 3, 4))
     if weighting == "eps":
         per_sample = per_sample / (1.0 + jnp.square(sigma))
     return per_sample.mean(), {}
@@ -113,14 +118,22 @@ def time_ids(config: ModelConfig, batch: int) -> jax.Array:
     return jnp.tile(jnp.array(ids, jnp.float32), (batch, 1))
 
 
-def _reference_context(params, batch, key, config: ModelConfig, rates) -> Any:
+def _reference_context(params, batch, key, config: ModelConfig, rates) -> jax.Array:
     """Embed the reference picture as the image tower is to see it: color, grey or nothing."""
     draw = jax.random.uniform(key, (batch["palette"].shape[0],))
     in_color = draw < rates["reference_color"]
     nothing = draw >= 1.0 - rates["reference_none"]
-    color = batch["reference"]
-    grey = jnp.broadcast_to((color @ LUMA)[..., None], color.shape)
-    pictures = jnp.where(in_color[:, None, None, None], color, grey)
-    pictures = clip.preprocess(pictures, config.image_encoder.image_size)
-    context = functional.apply(ImageEncoder, config.image_encoder, params, pictures)
+    if "image_encoder" in params:
+        color = batch["reference"]
+        grey = jnp.broadcast_to((color @ LUMA)[..., None], color.shape)
+        pictures = jnp.where(in_color[:, None, None, None], color, grey)
+        context = embed(params["image_encoder"], pictures, config)
+    else:
+        context = jnp.where(in_color[:, None, None], batch["context_color"], batch["context_grey"])
     return context * ~nothing[:, None, None]
+
+
+def embed(params: functional.Params, pictures: jax.Array, config: ModelConfig) -> jax.Array:
+    """Embed pictures `[B, H, W, 3]` in [-1, 1] as `[B, L, D]`."""
+    ready = clip.preprocess(pictures, config.image_encoder.image_size)
+    return functional.apply(ImageEncoder, config.image_encoder, params, ready)

@@ -37,11 +37,18 @@ def make_task(config: Any) -> Task:
     clips, held = _cached_latents(model, config)
     data = config.data
 
-    def loss(params, batch, key):
+    def loss(params, frozen, batch, key):
         sigma_key, key = jax.random.split(key)
         sigma = draw_sigma(sigma_key, config.batch_size, config.sigma_mean, config.sigma_std)
         return edm_loss(
-            params, batch, sigma, key, preset, config.rates, config.weighting, config.noise_share
+            params | frozen,
+            batch,
+            sigma,
+            key,
+            preset,
+            config.rates,
+            config.weighting,
+            config.noise_share,
         )
 
     def batch(step: int) -> dict[str, np.ndarray]:
@@ -53,6 +60,7 @@ def make_task(config: Any) -> Task:
             "unet": _initial(preset.unet, config.seed, clips.palettes),
             "image_encoder": functional.init(ImageEncoder, preset.image_encoder, config.seed + 1),
         },
+        frozen={},
         loss=loss,
         batch=batch,
         validate=_validation(held, preset, config),

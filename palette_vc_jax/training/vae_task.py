@@ -31,10 +31,11 @@ def make_task(config: Any) -> Task:
     axes = color_axes(crops.pixels, config.color_floor)
     validation = _to_float(held.pixels[:: data.crops, : data.window])
 
-    def loss(params, frames, key):
+    def loss(params, frozen, frames, key):
+        del frozen  # nothing is
         return vae_loss(params, frames, key, model.vae, axes, config.kl_weight)
 
-    evaluate = jax.jit(lambda params: loss(params, validation, jax.random.key(0))[1])
+    evaluate = jax.jit(lambda params: loss(params, {}, validation, jax.random.key(0))[1])
 
     def validate(params) -> dict[str, float]:
         return {f"validation_{name}": float(value) for name, value in evaluate(params).items()}
@@ -45,6 +46,7 @@ def make_task(config: Any) -> Task:
 
     return Task(
         params=_initial(model.vae, config.seed, axes),
+        frozen={},
         loss=loss,
         batch=lambda step: _batch(crops, config, step),
         validate=validate,

@@ -55,13 +55,14 @@ def _config(steps: int) -> ml_collections.ConfigDict:
 def _toy_task(exported: dict) -> loop.Task:
     """Fit a line with noise from the step's key: all that a resume could get wrong is in it."""
 
-    def loss(params, batch, key):
+    def loss(params, frozen, batch, key):
         noise = 0.1 * jax.random.normal(key, batch.shape)
         error = params["slope"] * batch + params["offset"] - 2.0 * batch + noise
         return jnp.square(error).mean(), {"error": jnp.abs(error).mean()}
 
     return loop.Task(
         params={"slope": jnp.zeros(()), "offset": jnp.ones((2,))},
+        frozen={},
         loss=loss,
         batch=lambda step: np.random.default_rng(step).normal(size=2).astype(np.float32),
         validate=lambda params: {"validation": float(params["slope"])},
