@@ -6,7 +6,7 @@ The same command again resumes. `--config FILE:ARG` hands ARG to the file's `get
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -20,6 +20,7 @@ def main(argv: list[str]) -> None:
     from palette_vc_jax import cli
     from palette_vc_jax.training import loop, tasks
 
+    logging.set_verbosity(logging.WARNING)  # orbax tells every step it takes
     config = CONFIG.value
     cli.run(lambda: loop.run(tasks.make_task(config), config, Path(WORKDIR.value)))
 

@@ -31,7 +31,8 @@ from quality_tables import NOTES, Record, clip_table, row_table, target_table
 
 import palette_vc_jax
 from palette_vc_jax import cli
-from palette_vc_jax.data.clips import frame_paths, grey_of, hold_out, list_clips
+from palette_vc_jax.data.crops import grey_of
+from palette_vc_jax.data.sources import frame_paths, list_clips
 from palette_vc_jax.metrics import color as metrics
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import file_hashes, load_model
@@ -196,8 +197,8 @@ def choose_clips(
     Raises ValueError for fewer than two clips, which `other` needs, and for names not among them.
     """
     folders = list_clips(options.clips)
-    if options.hold_out:
-        _, folders = hold_out(folders, options.hold_out)
+    if options.hold_out:  # those that training with `data.hold_out_every` leaves out
+        folders = folders[options.hold_out - 1 :: options.hold_out]
     names = [folder.name for folder in folders]
     if len(names) < 2:
         raise ValueError(f"{options.clips}: {len(names)} clips to measure; give at least 2.")

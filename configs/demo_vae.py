@@ -21,6 +21,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.log_every = 25  # steps
     config.validate_every = 200  # steps
     config.save_every = 200  # steps
+    config.keep = 2  # newest checkpoints
+    config.keep_every = 0  # steps between checkpoints that are kept for good; 0 keeps none
+    config.accumulate = 1  # parts of a batch, whose gradients are averaged
 
     config.data = ml_collections.ConfigDict()
     config.data.root = "../shared/footage/train"  # folders of frames

@@ -1,12 +1,13 @@
 """How every command ends: one line for what went wrong, and the exit code that says whose it is.
 
-0 done; 1 a failure, such as a full disk; 2 the user's mistake; 130 stopped with Ctrl-C.
+0 done; 1 a failure, such as a full disk; 2 the user's mistake; 75 told to leave by SIGTERM, with
+everything saved: the same command goes on; 130 stopped with Ctrl-C.
 """
 
 import sys
 from collections.abc import Callable
 
-FAILURE, MISTAKE, STOPPED = 1, 2, 130
+FAILURE, MISTAKE, PREEMPTED, STOPPED = 1, 2, 75, 130
 
 
 def run(main: Callable[[], object]) -> None:

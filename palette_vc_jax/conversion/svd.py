@@ -1,6 +1,5 @@
 """Convert a whole model: from diffusers or SGM to this package's folder, and back."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from palette_vc_jax.conversion.tensors import DTYPES, Tensor, open_tensors, stag
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.clip import MEAN, STD
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.store import load_config
+from palette_vc_jax.models.store import load_config, sha256
 
 FORMATS = ("diffusers", "sgm")
 PALETTE_FILE = "palette_embedding.safetensors"
@@ -129,12 +128,6 @@ def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -
         for path, values in _pipeline_files(config).items():
             (folder / path).parent.mkdir(exist_ok=True)
             _write_json(folder / path, values)
-
-
-def sha256(path: Path) -> str:
-    """Give a file's hash, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _filled(entry: Any, tensor: Tensor | None) -> Callable[[], np.ndarray]:

@@ -1,112 +1,91 @@
-"""What the UNet trains on: latents of crops, reference pictures and their palettes, kept on disk.
+"""Pixels to what the UNet is trained on: latents in color and in grey, and picture embeddings.
 
-The VAE runs once over every crop; training reads bytes and never touches it.
+The networks that do this are frozen. The cache and the batches of a run without one come from
+the same compiled functions, and both round latents to float16: training is the same with either.
 """
 
-from pathlib import Path
+import functools
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from palette_vc_jax.data.clips import Crops, grey_of
-from palette_vc_jax.models import functional
+from palette_vc_jax.data.samples import Batch
+from palette_vc_jax.models import clip, functional
+from palette_vc_jax.models.clip import ImageEncoder
+from palette_vc_jax.models.config import ImageEncoderConfig, VAEConfig
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.models.vae import VAE
-from palette_vc_jax.palette.image import from_image
+
+LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
-class LatentClips(NamedTuple):
-    """Latents of N crops with T frames, and R reference frames of each."""
+class Encoder(NamedTuple):
+    """The frozen networks; without an image encoder, pictures are left as they are."""
 
-    color: np.ndarray  # [N, T, h, w, C] float16, unit scale
-    grey: np.ndarray  # [N, T, h, w, C] float16, as encoded: conditions are not scaled
-    references: np.ndarray  # [N, R, H, W, 3] uint8
-    palettes: np.ndarray  # [N, R, 15] float32 in [-1, 1]
-    lengths: np.ndarray  # [N] frames that are real
-    turned: np.ndarray  # [N] bool, whether its hues are turned: only a palette tells them
+    model: Model
+    embeds: bool
 
+    def latents(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Encode uint8 frames `[N, H, W, 3]`, each alone.
 
-def encode_crops(model: Model, crops: Crops, reference_every: int) -> LatentClips:
-    """Encode crops in color and in grey, and take each `reference_every`-th frame's palette."""
-    config = model.config.vae
+        Returns float16 `[N, h, w, C]` twice: color latents of unit scale, and unscaled latents
+        of the grey frames, as conditions are.
+        """
+        color, grey = _encode(self.model.params["vae"], frames, self.model.config.vae)
+        return np.asarray(color), np.asarray(grey)
 
-    @jax.jit
-    def mode(frames):
-        return functional.apply(VAE, config, model.params["vae"], frames[None], method="encode")[0][
-            0
-        ]
+    def contexts(self, pictures: np.ndarray) -> np.ndarray:
+        """Embed uint8 pictures `[N, H, W, 3]` in color and in grey: float32 `[N, 2, L, D]`."""
+        config = self.model.config.image_encoder
+        return np.asarray(_embed(self.model.params["image_encoder"], pictures, config))
 
-    color, grey = [], []
-    for clip in tqdm(crops.pixels, desc="encoding", unit="crop", disable=None):
-        frames = clip.astype(np.float32) / 127.5 - 1.0
-        color.append(np.asarray(mode(frames) * config.scaling_factor, np.float16))
-        grey.append(np.asarray(mode(grey_of(frames)), np.float16))
-    references = crops.pixels[:, ::reference_every]
-    palettes = [
-        [from_image(picture, source="training").vector() for picture in clip]
-        for clip in tqdm(references, desc="palettes", unit="crop", disable=None)
-    ]
-    return LatentClips(
-        np.stack(color),
-        np.stack(grey),
-        references,
-        np.array(palettes, np.float32),
-        crops.lengths,
-        crops.turned,
-    )
+    def batch(self, batch: Batch) -> Batch:
+        """Turn pixels, as `ClipReader` gives them, into latents; leave a batch of latents alone.
 
-
-def save_latents(path: Path, clips: LatentClips) -> None:
-    """Write clips beside `path`, then move them into place whole."""
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **clips._asdict())
-    partial.rename(path)
+        Gives `color` and `grey` `[B, T, h, w, C]`, `palette`, `turned`, and `reference` in
+        [-1, 1] or, where pictures are embedded, `context_color` and `context_grey` `[B, L, D]`.
+        """
+        batch = dict(batch)
+        if "frames" in batch:
+            frames = batch.pop("frames")
+            latents = self.latents(frames.reshape(-1, *frames.shape[2:]))
+            shape = frames.shape[:2]
+            batch["color"], batch["grey"] = (x.reshape(*shape, *x.shape[1:]) for x in latents)
+            if self.embeds:
+                contexts = self.contexts(batch.pop("reference"))
+                batch["context_color"], batch["context_grey"] = contexts[:, 0], contexts[:, 1]
+        for key in ("color", "grey"):
+            batch[key] = batch[key].astype(np.float32)
+        if "reference" in batch:
+            batch["reference"] = batch["reference"].astype(np.float32) / 127.5 - 1.0
+        return batch
 
 
-def load_latents(path: Path) -> LatentClips:
-    """Read what `save_latents` wrote."""
-    with np.load(path) as arrays:
-        return LatentClips(**{name: arrays[name] for name in LatentClips._fields})
+@functools.partial(jax.jit, static_argnums=2)
+def _encode(params: functional.Params, frames: jax.Array, config: VAEConfig) -> tuple:
+    def mode(frame: jax.Array) -> jax.Array:  # [H, W, 3] in [-1, 1]
+        return functional.apply(VAE, config, params, frame[None, None], method="encode")[0][0, 0]
+
+    def one(frame: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rgb = frame.astype(jnp.float32) / 127.5 - 1.0
+        color = mode(rgb) * config.scaling_factor
+        return color.astype(jnp.float16), mode(_grey(rgb)).astype(jnp.float16)
+
+    # A frame at a time: its latents are then the same in whatever company it comes.
+    return jax.lax.map(one, frames)
 
 
-def sample_windows(
-    clips: LatentClips, frames: int, strides: tuple[int, ...], batch: int, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Draw a batch of windows, each with a random reference frame of its own clip.
+@functools.partial(jax.jit, static_argnums=2)
+def _embed(params: functional.Params, pictures: jax.Array, config: ImageEncoderConfig) -> jax.Array:
+    def one(picture: jax.Array) -> jax.Array:
+        rgb = picture.astype(jnp.float32) / 127.5 - 1.0
+        ready = clip.preprocess(jnp.stack([rgb, _grey(rgb)]), config.image_size)
+        return functional.apply(ImageEncoder, config, params, ready)  # [2, L, D]
 
-    Args:
-        clips: to draw from.
-        frames: a window.
-        strides: of which one is drawn a window; too long ones fall back to 1.
-        batch: windows.
-        rng: source of every choice.
+    return jax.lax.map(one, pictures)
 
-    Returns:
-        `color`, `grey` `[B, T, h, w, C]`, `reference` `[B, H, W, 3]` in [-1, 1], `palette`
-        `[B, 15]`, `turned` `[B]`.
-    """
-    color, grey, references, palettes, turned = [], [], [], [], []
-    for clip in rng.integers(len(clips.lengths), size=batch):
-        stride = rng.choice(strides)
-        if (frames - 1) * stride >= clips.lengths[clip]:
-            stride = 1
-        span = (frames - 1) * stride + 1
-        start = rng.integers(max(clips.lengths[clip] - span, 0) + 1)
-        window = slice(start, start + span, stride)
-        if rng.random() < 0.5:  # time runs both ways
-            window = slice(start + span - 1, start - 1 if start else None, -stride)
-        reference = rng.integers(clips.references.shape[1])
-        color.append(clips.color[clip, window])
-        grey.append(clips.grey[clip, window])
-        references.append(clips.references[clip, reference])
-        palettes.append(clips.palettes[clip, reference])
-        turned.append(clips.turned[clip])
-    return {
-        "color": np.stack(color).astype(np.float32),
-        "grey": np.stack(grey).astype(np.float32),
-        "reference": np.stack(references).astype(np.float32) / 127.5 - 1.0,
-        "palette": np.stack(palettes),
-        "turned": np.array(turned),
-    }
+
+def _grey(rgb: jax.Array) -> jax.Array:
+    return jnp.broadcast_to((rgb @ jnp.array(LUMA))[..., None], rgb.shape)

@@ -66,10 +66,13 @@ def load_config(folder: Path) -> ModelConfig:
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """Give the sha256 of each weights file in a model folder."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(Path(folder).glob("*.safetensors"))
-    }
+    return {path.name: sha256(path) for path in sorted(Path(folder).glob("*.safetensors"))}
+
+
+def sha256(path: Path) -> str:
+    """Give a file's hash, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load_network(folder: Path, name: str, config: object) -> Params:

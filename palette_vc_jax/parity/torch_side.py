@@ -31,7 +31,7 @@ def run(folder: Path, inputs: dict, config: ModelConfig, case: Case, dtype: str)
     """
     pipe = diffusers.StableVideoDiffusionPipeline.from_pretrained(
         folder,
-        torch_dtype=torch.float32,
+        dtype=torch.float32,
         variant=_variant(folder),
         local_files_only=True,
         low_cpu_mem_usage=False,

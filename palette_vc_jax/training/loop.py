@@ -1,8 +1,12 @@
 """The loop: restore, step, log, validate, save, and export the model at the end."""
 
+import contextlib
+import fcntl
 import json
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +14,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from palette_vc_jax import cli
 from palette_vc_jax.checkpoint import Checkpoints
 from palette_vc_jax.training.optimizer import make_optimizer
 from palette_vc_jax.training.step import Loss, init_state, make_step
@@ -18,10 +23,10 @@ from palette_vc_jax.training.step import Loss, init_state, make_step
 class Task(NamedTuple):
     """What is trained: everything the loop does not need to know."""
 
-    params: Any  # where a fresh run starts
+    init: Callable[[], Any]  # -> params where a fresh run starts
     frozen: Any  # what is used and not trained
     loss: Loss
-    batch: Callable[[int], Any]  # step -> batch, the same for the same step
+    batches: Callable[[int], Iterator[Any]]  # sample to begin with -> batches from it on
     validate: Callable[[Any], dict[str, float]]  # averaged params -> values to log
     export: Callable[[Any, Path], None]  # averaged params, folder for the finished model
 
@@ -29,55 +34,137 @@ class Task(NamedTuple):
 def run(task: Task, config: Any, workdir: Path) -> None:
     """Train until `config.optimizer.steps`; the same call again goes on where the last stopped.
 
-    Writes `metrics.jsonl`, `checkpoints/` and, at the end, `model/` under `workdir`.
+    Writes `metrics.jsonl`, `checkpoints/` and, at the end, `model/` under `workdir`. SIGTERM saves
+    and leaves with exit code `cli.PREEMPTED`.
 
-    Raises FloatingPointError naming the step when the loss is not finite; the last saved state
-    stays as it is.
+    Raises FloatingPointError naming the step when the loss is not finite, and whatever reading
+    data raises; the last good state is on disk then.
     """
     workdir.mkdir(parents=True, exist_ok=True)
+    with _locked(workdir), _terminated() as stop:
+        _run(task, config, workdir, stop)
+
+
+def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
     (workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
     optimizer = make_optimizer(config.optimizer)
     step = jax.jit(
-        make_step(task.loss, optimizer, config.average_decay, config.seed), donate_argnums=0
+        make_step(task.loss, optimizer, config.average_decay, config.seed, config.accumulate),
+        donate_argnums=0,
     )
-    state = init_state(task.params, optimizer)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    state = checkpoints.restore(state) or state
+    checkpoints = Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)
+    params = task.init()
+    target = jax.eval_shape(lambda params: init_state(params, optimizer), params)
+    restored = checkpoints.restore(target)
+    state, record = restored or (init_state(params, optimizer), {"samples": 0})
+    del params  # while training there is one copy
     start, total = int(state["step"]), config.optimizer.steps
+    log = _Log(workdir / "metrics.jsonl", start)
 
-    log = (workdir / "metrics.jsonl").open("a")
-    started, window = time.time(), []
+    def save() -> None:
+        done = int(state["step"])
+        checkpoints.save(done, state, {"samples": record["samples"]})
+
+    began, window, pending = time.time(), [], None
+    stream = task.batches(record["samples"])
     bar = tqdm(range(start, total), initial=start, total=total, unit="step", disable=None)
     for index in bar:
-        state, metrics = step(state, task.frozen, task.batch(index))
+        try:
+            batch = next(stream)
+        except (ValueError, OSError):
+            # A file that cannot be read costs nothing of what was learned.
+            _finite(pending, index)
+            if index > start:
+                save()
+            checkpoints.close()
+            raise
+        state, metrics = step(state, task.frozen, batch)
+        record = {"samples": record["samples"] + config.batch_size}
+        # The last step's loss is looked at while this one runs.
+        _finite(pending, index)
+        pending, done = metrics, index + 1
         window.append(metrics)
-        done = index + 1
-        if done % config.log_every == 0 or done == total:
-            entry = {"step": done, "seconds": round(time.time() - started, 1)}
-            entry |= _mean(window, done)
+        logs, validates, saves = (
+            done % every == 0 or done == total
+            for every in (config.log_every, config.validate_every, config.save_every)
+        )
+        if logs or saves or stop:
+            _finite(pending, done)
+        if logs:
+            values = {name: float(np.mean([m[name] for m in window])) for name in window[0]}
             window = []
-            bar.set_postfix(loss=entry["loss"])
-            _write(log, entry)
-        if done % config.validate_every == 0 or done == total:
-            _write(log, {"step": done} | task.validate(state["average"]))
-        if done % config.save_every == 0 or done == total:
-            checkpoints.save(done, state)
+            bar.set_postfix(loss=values["loss"])
+            log.write({"step": done, "seconds": round(time.time() - began, 1)} | values)
+        if validates:
+            log.write({"step": done} | task.validate(state["average"]))
+        if saves or stop:
+            save()
+        if stop:
+            checkpoints.close()
+            print(f"terminated; saved step {done}, the same command resumes.", file=sys.stderr)
+            sys.exit(cli.PREEMPTED)
     checkpoints.close()
     log.close()
     task.export(jax.device_get(state["average"]), workdir / "model")
 
 
-def _mean(window: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
-    """Average the metrics since the last log; reading them here waits for the device once."""
-    values = {name: float(np.mean([m[name] for m in window])) for name in window[0]}
-    if not np.isfinite(values["loss"]):
+def _finite(metrics: Any, step: int) -> None:
+    """Raise FloatingPointError if the loss of `step` is not finite; `metrics` None is fine."""
+    if metrics is not None and not np.isfinite(metrics["loss"]):
         raise FloatingPointError(
-            f"the loss is not finite within the {len(window)} steps up to {step}; "
-            "lower optimizer.learning_rate and run the same command to resume."
+            f"the loss of step {step} is not finite; lower optimizer.learning_rate and run the "
+            "same command to go on from the last checkpoint."
         )
-    return values
 
 
-def _write(log: Any, entry: dict[str, float]) -> None:
-    log.write(json.dumps(entry) + "\n")
-    log.flush()
+class _Log:
+    """JSON lines, one a record; those after the step that is resumed from are taken out."""
+
+    def __init__(self, path: Path, start: int):
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= start]
+        if len(kept) < len(lines):
+            partial = path.with_suffix(".partial")
+            partial.write_text("".join(f"{line}\n" for line in kept))
+            partial.rename(path)
+        self._file = path.open("a")
+
+    def write(self, values: dict[str, float]) -> None:
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")  # cut short when the run was killed
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    """Keep other runs out of `workdir`; the lock ends with the process, however it ends."""
+    with (workdir / ".lock").open("w") as file:
+        if jax.process_index() == 0:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"{workdir}: another run is using it; wait for its end, or give another "
+                    "--workdir."
+                ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[list[int]]:
+    """Give a list that SIGTERM makes non-empty."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -8,7 +8,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from palette_vc_jax import cli
-from palette_vc_jax.data.clips import frame_paths, list_clips
+from palette_vc_jax.data.sources import frame_paths, list_clips
 from palette_vc_jax.palette import gmm
 
 FRAMES = 10  # a clip, as in the paper

@@ -1,5 +1,6 @@
 """Train the demo's VAE on small crops, then give its latents unit scale."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from palette_vc_jax.data.clips import Crops, grey_of, hold_out, list_clips, load_crops
+from palette_vc_jax.data.crops import CropConfig, grey_of, load_crops
+from palette_vc_jax.data.sources import hold_out, open_clips
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.config import PRESETS, VAEConfig
 from palette_vc_jax.models.store import save_model
@@ -22,14 +24,20 @@ def make_task(config: Any) -> Task:
     """Build the task of `config.model`'s VAE on `config.data`."""
     model = PRESETS[config.model]()
     data = config.data
-    crops, held = (
-        load_crops(
-            clips, data.frames, tuple(data.size), tuple(data.short_sides), data.crops, config.seed
-        )
-        for clips in hold_out(list_clips(data.root), data.hold_out_every)
+    config_of_crops = CropConfig(
+        data.frames,
+        tuple(data.size),
+        tuple(data.short_sides),
+        data.crops,
+        reference_every=data.frames,
+        seed=config.seed,
     )
-    axes = color_axes(crops.pixels, config.color_floor)
-    validation = _to_float(held.pixels[:: data.crops, : data.window])
+    source = open_clips("folders", data.root)
+    (crops, lengths), (held, _) = (
+        load_crops(clips, config_of_crops) for clips in hold_out(source, data.hold_out_every)
+    )
+    axes = color_axes(crops, config.color_floor)
+    validation = _to_float(held[:: data.crops, : data.window])
 
     def loss(params, frozen, frames, key):
         del frozen  # nothing is
@@ -41,14 +49,14 @@ def make_task(config: Any) -> Task:
         return {f"validation_{name}": float(value) for name, value in evaluate(params).items()}
 
     def export(params, folder: Path) -> None:
-        whitened = whiten(params, model.vae, _to_float(crops.pixels[:: data.crops, ::4]))
+        whitened = whiten(params, model.vae, _to_float(crops[:: data.crops, ::4]))
         save_model(folder, model, {"vae": whitened})
 
     return Task(
-        params=_initial(model.vae, config.seed, axes),
+        init=lambda: _initial(model.vae, config.seed, axes),
         frozen={},
         loss=loss,
-        batch=lambda step: _batch(crops, config, step),
+        batches=lambda first: _batches(crops, lengths, config, first // config.batch_size),
         validate=validate,
         export=export,
     )
@@ -81,20 +89,26 @@ def _initial(config: VAEConfig, seed: int, axes: np.ndarray) -> functional.Param
     return params
 
 
-def _batch(crops: Crops, config: Any, step: int) -> np.ndarray:
+def _batches(
+    crops: np.ndarray, lengths: np.ndarray, config: Any, step: int
+) -> Iterator[np.ndarray]:
+    while True:
+        yield _batch(crops, lengths, config, step)
+        step += 1
+
+
+def _batch(crops: np.ndarray, lengths: np.ndarray, config: Any, step: int) -> np.ndarray:
     """Cut `[B, T, h, w, 3]` in [-1, 1] out of the crops; some clips are turned grey."""
     data = config.data
     rng = np.random.default_rng((config.seed, step))
     height, width = data.patch
     clips = []
     for _ in range(config.batch_size):
-        clip = rng.integers(len(crops.names))
-        start = rng.integers(max(crops.lengths[clip] - data.window, 0) + 1)
-        top = rng.integers(crops.pixels.shape[2] - height + 1)
-        left = rng.integers(crops.pixels.shape[3] - width + 1)
-        frames = crops.pixels[
-            clip, start : start + data.window, top : top + height, left : left + width
-        ]
+        clip = rng.integers(len(crops))
+        start = rng.integers(max(lengths[clip] - data.window, 0) + 1)
+        top = rng.integers(crops.shape[2] - height + 1)
+        left = rng.integers(crops.shape[3] - width + 1)
+        frames = crops[clip, start : start + data.window, top : top + height, left : left + width]
         frames = _to_float(frames)
         clips.append(grey_of(frames) if rng.random() < data.grey_rate else frames)
     return np.stack(clips)

@@ -1,0 +1,118 @@
+"""What is cut out of a clip: one rectangle of some frames, perhaps mirrored or varied in color.
+
+A clip has a fixed number of crops, each a pure function of the seed, the clip and its number:
+latents that were cached for it are those that would be computed anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from palette_vc_jax.data.sources import ClipSource
+from palette_vc_jax.data.vary import vary
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """How crops are cut; all of it shapes the latents that are cached."""
+
+    frames: int  # at most, from a random place in the clip
+    size: tuple[int, int]  # pixels: height, width
+    short_sides: tuple[int, int]  # pixels of the scaled frame's short side: least, most
+    crops: int  # a clip; every other one is mirrored left to right
+    reference_every: int  # frames between those that a palette and an embedding are taken from
+    turned: float | None = None  # share whose hues are turned; None: colors as they are
+    seed: int = 0
+
+
+class Crop(NamedTuple):
+    """One crop of one clip."""
+
+    clip: int
+    number: int  # among the clip's crops
+    start: int  # first frame
+    length: int  # frames
+    place: tuple[float, float, float]  # of the rectangle: scale, top, left, each in [0, 1]
+    mirrored: bool
+    turned: bool
+
+
+def draw_crop(source: ClipSource, index: int, config: CropConfig) -> Crop:
+    """Choose crop `index`, counting the crops of all clips through."""
+    clip, number = divmod(index, config.crops)
+    rng = _rng(config, clip, number)
+    frames = source.length(clip)
+    length = min(frames, config.frames)
+    start = int(rng.integers(frames - length + 1))
+    place = tuple(float(value) for value in rng.uniform(size=3))
+    turned = config.turned is not None and rng.random() < config.turned
+    return Crop(clip, number, start, length, place, bool(number % 2), bool(turned))
+
+
+def references(length: int, config: CropConfig) -> range:
+    """Give the frames of a crop that a palette and an embedding may be taken from."""
+    return range(0, length, config.reference_every)
+
+
+def read_crop(
+    source: ClipSource, crop: Crop, frames: Sequence[int], config: CropConfig
+) -> np.ndarray:
+    """Read frames of a crop, counted from its first, as uint8 sRGB `[T, H, W, 3]`."""
+    pictures = source.read(crop.clip, [crop.start + frame for frame in frames])
+    height, width = config.size
+    cut = []
+    for picture in pictures:
+        box = _box(picture.shape[:2], crop.place, config)
+        scaled = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS, box=box)
+        cut.append(np.asarray(scaled))
+    pixels = np.stack(cut)
+    pixels = pixels[:, :, ::-1] if crop.mirrored else pixels
+    if config.turned is not None:
+        # One variation a crop, whichever of its frames are read.
+        pixels = vary(pixels, crop.turned, _rng(config, crop.clip, crop.number, 1))
+    return np.ascontiguousarray(pixels)
+
+
+def _rng(config: CropConfig, *parts: int) -> np.random.Generator:
+    return np.random.default_rng((config.seed, *parts))
+
+
+def _box(
+    picture: tuple[int, int], place: tuple[float, float, float], config: CropConfig
+) -> tuple[float, float, float, float]:
+    """Give the rectangle (left, top, right, bottom) of a picture (height, width).
+
+    The frame is scaled until its short side has a length within `short_sides`, or until it
+    covers the crop; then a crop of `size` is cut from it.
+    """
+    (height, width), size = picture, config.size
+    least, most = config.short_sides
+    scale = (least + place[0] * (most - least)) / min(width, height)
+    scale = max(scale, size[0] / height, size[1] / width)
+    box_height, box_width = size[0] / scale, size[1] / scale
+    top, left = place[1] * (height - box_height), place[2] * (width - box_width)
+    return left, top, min(left + box_width, width), min(top + box_height, height)
+
+
+def grey_of(rgb: np.ndarray) -> np.ndarray:
+    """Turn RGB into Y' of BT.601, replicated to three channels, in the input's scale."""
+    luma = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
+    return np.repeat(luma[..., None], 3, axis=-1).astype(np.float32)
+
+
+def load_crops(source: ClipSource, config: CropConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Read all crops of all clips into memory.
+
+    Returns uint8 `[N, T, H, W, 3]`, the last frame repeated where a crop is shorter, and the
+    lengths `[N]`.
+    """
+    drawn = [draw_crop(source, n, config) for n in range(len(source) * config.crops)]
+    pixels = [
+        read_crop(source, crop, np.minimum(range(config.frames), crop.length - 1), config)
+        for crop in tqdm(drawn, desc="reading clips", unit="crop", disable=None)
+    ]
+    return np.stack(pixels), np.array([crop.length for crop in drawn])

@@ -1,0 +1,79 @@
+"""Batches in a shuffled order, read ahead by threads or worker processes.
+
+The order is a pure function of the seed and the step, the same for any number of processes,
+workers and devices.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grain
+from absl import flags
+
+from palette_vc_jax.data.samples import Batch, Reader, SampleConfig, read_sample
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How batches are put together."""
+
+    batch_size: int  # over all processes
+    workers: int = 0  # processes that read ahead; 0 reads in threads
+    ahead: int = 4  # batches read ahead
+    process: int = 0  # number of this one
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """This process' samples from a step on, by number: a source for grain."""
+
+    reader: Reader
+    order: grain.MapDataset
+    config: SampleConfig
+    every: int
+    loader: LoaderConfig
+    first: int  # sample of the run that the iterator begins with
+
+    def __len__(self) -> int:
+        return 2**62
+
+    def __getitem__(self, index: int) -> Batch:
+        loader = self.loader
+        rows = loader.batch_size // loader.processes
+        batch, row = divmod(int(index), rows)
+        number = self.first + batch * loader.batch_size + loader.process * rows + row
+        return read_sample(self.reader, self.order[number], number, self.config, self.every)
+
+
+def batches(
+    reader: Reader, config: SampleConfig, every: int, loader: LoaderConfig, first: int = 0
+) -> Iterator[Batch]:
+    """Iterate over this process' share of batches, without end.
+
+    Args:
+        reader: of crops.
+        config: of windows; its seed orders the crops, each of which is seen once an epoch.
+        every: frames between references.
+        loader: of batches.
+        first: sample of the run to begin with, counted over all processes: what was consumed.
+
+    Raises ValueError if the batch does not divide among the processes.
+    """
+    if loader.batch_size % loader.processes:
+        raise ValueError(
+            f"batch_size={loader.batch_size} does not divide among {loader.processes} processes; "
+            "give a multiple."
+        )
+    order = grain.MapDataset.range(len(reader)).shuffle(seed=config.seed).repeat()
+    samples = _Samples(reader, order, config, every, loader, first)
+    rows = loader.batch_size // loader.processes
+    dataset = grain.MapDataset.source(samples).batch(rows)
+    threads = grain.ReadOptions(num_threads=8, prefetch_buffer_size=loader.ahead * rows)
+    dataset = dataset.to_iter_dataset(threads)
+    if loader.workers:
+        if not flags.FLAGS.is_parsed():  # grain hands absl's flags on to its workers
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(loader.workers, per_worker_buffer_size=loader.ahead)
+        dataset = dataset.mp_prefetch(options)
+    return iter(dataset)

@@ -1,0 +1,113 @@
+"""What a step sees of a clip: a window of frames, and the palette of a frame of the same clip.
+
+Which ones is a pure function of the seed and of the sample's number, counted over the whole run
+and over all processes: nothing else has to be saved to go on where a run stopped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from palette_vc_jax.data.crops import CropConfig, draw_crop, read_crop, references
+from palette_vc_jax.data.sources import ClipSource
+from palette_vc_jax.palette.image import from_image
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How windows are drawn from crops."""
+
+    window: int  # frames
+    strides: tuple[int, ...] = (1,)  # frames between those of a window, of which one is drawn
+    reversible: bool = True  # time may run both ways
+    seed: int = 0
+
+
+class Window(NamedTuple):
+    """Which frames of a crop are seen."""
+
+    frames: np.ndarray  # [T], counted from the crop's first
+    reference: int  # among `crops.references`
+
+
+class Reader(Protocol):
+    """Crops by number, from clips or from the cache."""
+
+    def __len__(self) -> int: ...
+
+    def length(self, crop: int) -> int:
+        """Count a crop's frames."""
+
+    def read(self, crop: int, window: Window) -> Batch:
+        """Read what a window needs."""
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Crops read from their clips, as pixels.
+
+    `read` gives `frames` uint8 `[T, H, W, 3]`, `reference` uint8 `[H, W, 3]`, `palette` `[15]` in
+    [-1, 1] and `turned`.
+    """
+
+    source: ClipSource
+    config: CropConfig
+
+    def __len__(self) -> int:
+        return len(self.source) * self.config.crops
+
+    def length(self, crop: int) -> int:
+        return draw_crop(self.source, crop, self.config).length
+
+    def read(self, crop: int, window: Window) -> Batch:
+        drawn = draw_crop(self.source, crop, self.config)
+        frame = references(drawn.length, self.config)[window.reference]
+        pixels = read_crop(self.source, drawn, [*window.frames, frame], self.config)
+        palette = from_image(pixels[-1], source="training").vector()
+        return {
+            "frames": pixels[:-1],
+            "reference": pixels[-1],
+            "palette": palette.astype(np.float32),
+            "turned": np.array(drawn.turned),
+        }
+
+
+def draw_window(
+    length: int, references: int, config: SampleConfig, rng: np.random.Generator
+) -> Window:
+    """Draw a window of a crop with `length` frames; strides too long for it fall back to 1.
+
+    Raises ValueError if the crop is shorter than a window.
+    """
+    if length < config.window:
+        raise ValueError(
+            f"{length} frames where a window has {config.window}; lower data.window, or take "
+            "short clips out."
+        )
+    stride = int(rng.choice(config.strides))
+    stride = stride if (config.window - 1) * stride < length else 1
+    span = (config.window - 1) * stride + 1
+    frames = int(rng.integers(length - span + 1)) + stride * np.arange(config.window)
+    if config.reversible and rng.random() < 0.5:
+        frames = frames[::-1]
+    return Window(frames, int(rng.integers(references)))
+
+
+def read_sample(reader: Reader, crop: int, number: int, config: SampleConfig, every: int) -> Batch:
+    """Read sample `number` of the run, which the shuffled order has given to `crop`."""
+    rng = np.random.default_rng((config.seed, number))
+    length = reader.length(crop)
+    try:
+        window = draw_window(length, -(-length // every), config, rng)
+    except ValueError as error:
+        raise ValueError(f"crop {crop}: {error}") from None
+    return reader.read(crop, window)
+
+
+def stack(samples: list[Mapping[str, Any]]) -> Batch:
+    """Put samples into a batch."""
+    return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}

@@ -1,0 +1,191 @@
+"""Runs that stop, die, diverge or meet damage: nothing that was learned is lost."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from palette_vc_jax import cli
+from palette_vc_jax.training import loop
+from tests import films
+from tests.training import toy
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Write six clips of random frames."""
+    folder = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    for clip in range(6):
+        pictures = [rng.integers(0, 256, (12, 16, 3)).astype(np.uint8) for _ in range(5)]
+        films.write_pictures(folder / f"clip{clip}", pictures)
+    return folder
+
+
+def _state(workdir, step):
+    """Read a whole checkpoint: params, average, optimizer and step."""
+    handler = ocp.StandardCheckpointer()
+    return handler.restore(workdir.absolute() / "checkpoints" / str(step) / "state")
+
+
+def _steps(workdir):
+    return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def _equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def _start(clips, workdir, steps):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.training.toy", str(clips), str(workdir), str(steps)],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_stopped_run_resumes_to_the_same_state(clips, tmp_path):
+    """If this fails, stopping and resuming changes what is learned: 2 + 2 steps are not 4."""
+    whole, parts = {}, {}
+    loop.run(toy.task(clips, whole), toy.config(4), tmp_path / "whole")
+    loop.run(toy.task(clips, parts), toy.config(2), tmp_path / "parts")
+    loop.run(toy.task(clips, parts), toy.config(4), tmp_path / "parts")
+    _equal(whole["params"], parts["params"])
+    _equal(_state(tmp_path / "whole", 4), _state(tmp_path / "parts", 4))
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    logged = [json.loads(line)["step"] for line in lines]
+    assert logged == [2, 2, 4, 4]  # each a training and a validation line
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(clips, tmp_path):
+    """If this fails, a batch in parts trains something else, or is weighed by their number."""
+    whole, parts = {}, {}
+    for exported, accumulate in ((whole, 1), (parts, 4)):
+        task = toy.task(clips, exported)
+        # Without the noise, whose key is each part's own.
+        task = task._replace(
+            loss=lambda p, f, b, k, loss=task.loss: loss(p, f, b, jax.random.key(0))
+        )
+        given = toy.config(3, accumulate=accumulate)
+        loop.run(task, given, tmp_path / str(accumulate))
+    noise = 0.1  # the same noise for each part is not the whole batch's: means differ a little
+    for name in ("slope", "offset"):
+        one, other = (np.asarray(run["params"][name]) for run in (whole, parts))
+        assert np.abs(one - other).max() < noise * np.abs(one).max()
+
+
+def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(clips, tmp_path):
+    """If this fails, a power cut costs more than the steps since the last checkpoint."""
+    steps, kills, writing = 150, 10, 0
+    whole = _start(clips, tmp_path / "whole", steps)
+    assert whole.wait() == 0, whole.stderr.read()
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    rng = random.Random(0)
+    for _ in range(kills):
+        before = set(checkpoints.glob("*"))
+        run = _start(clips, tmp_path / "killed", steps)
+        while not set(checkpoints.glob("*")) - before and run.poll() is None:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0.0, 0.4))
+        run.kill()
+        assert run.wait() == -signal.SIGKILL, run.stderr.read()
+        writing += any(not path.name.isdigit() for path in checkpoints.glob("*"))
+    assert writing > 0  # some were killed while a checkpoint was written
+    last = _start(clips, tmp_path / "killed", steps)
+    assert last.wait() == 0, last.stderr.read()
+    _equal(_state(tmp_path / "whole", steps), _state(tmp_path / "killed", steps))
+    last = [
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-2])
+        for name in ("whole", "killed")
+    ]
+    assert last[0]["loss"] == last[1]["loss"]
+
+
+def test_sigterm_saves_and_leaves_with_a_code_of_its_own(clips, tmp_path):
+    """If this fails, a machine that is taken away costs the steps since the last checkpoint."""
+    run = _start(clips, tmp_path, 100000)
+    metrics = tmp_path / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 4):
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait() == cli.PREEMPTED
+    said = run.stderr.read().splitlines()[-1]
+    assert said == f"terminated; saved step {_steps(tmp_path)[-1]}, the same command resumes."
+
+
+def test_a_diverged_run_names_the_step_and_keeps_its_checkpoint(clips, tmp_path):
+    """If this fails, a run whose loss is NaN goes on and saves NaN over its good state."""
+    task = toy.task(clips)
+
+    def broken(first):
+        for index, batch in enumerate(task.batches(first)):
+            yield batch | {"frames": batch["frames"] * (np.nan if index == 1 else 1.0)}
+
+    loop.run(task, toy.config(2), tmp_path)
+    with pytest.raises(FloatingPointError, match="the loss of step 4 is not finite"):
+        loop.run(task._replace(batches=broken), toy.config(8), tmp_path)
+    assert _steps(tmp_path) == [2]
+
+
+def test_data_that_cannot_be_read_costs_nothing(clips, tmp_path):
+    """If this fails, a broken file after hours costs the steps since the last checkpoint."""
+    task, whole, parts = toy.task(clips), {}, {}
+
+    def broken(first):
+        for index, batch in enumerate(task.batches(first)):
+            if index == 3:
+                raise ValueError("f3.png: cannot be read")
+            yield batch
+
+    with pytest.raises(ValueError, match="f3.png"):
+        loop.run(task._replace(batches=broken), toy.config(6), tmp_path / "parts")
+    assert _steps(tmp_path / "parts")[-1] == 3
+    loop.run(toy.task(clips, parts), toy.config(6), tmp_path / "parts")
+    loop.run(toy.task(clips, whole), toy.config(6), tmp_path / "whole")
+    _equal(whole["params"], parts["params"])
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(clips, tmp_path, capsys):
+    """If this fails, one bad sector ends a run for good, or goes unseen."""
+    whole, parts = {}, {}
+    loop.run(toy.task(clips, whole), toy.config(6), tmp_path / "whole")
+    loop.run(toy.task(clips), toy.config(4), tmp_path / "parts")
+    for path in (tmp_path / "parts" / "checkpoints" / "4" / "state").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[:20])
+    loop.run(toy.task(clips, parts), toy.config(6), tmp_path / "parts")
+    assert "checkpoint 4 is damaged" in capsys.readouterr().err
+    _equal(whole["params"], parts["params"])
+    assert (tmp_path / "parts" / "checkpoints" / "damaged-4").is_dir()
+    assert _steps(tmp_path / "parts") == [4, 6]
+
+
+def test_a_workdir_is_for_one_run(clips, tmp_path):
+    """If this fails, two runs overwrite each other, or one goes on with another's weights."""
+    with loop._locked(tmp_path), pytest.raises(ValueError, match="another run is using it"):
+        loop.run(toy.task(clips), toy.config(2), tmp_path)
+    loop.run(toy.task(clips), toy.config(2), tmp_path)
+    other = toy.task(clips)._replace(init=lambda: {"slope": np.zeros((3, 1, 1), np.float32)})
+    with pytest.raises(ValueError, match="another model or way to train.*params.offset"):
+        loop.run(other, toy.config(4), tmp_path)
+    assert _steps(tmp_path) == [2]
+
+
+def test_checkpoints_kept_for_good(clips, tmp_path):
+    """If this fails, the states that were to be compared later are gone."""
+    loop.run(toy.task(clips), toy.config(9, save_every=1, keep=2, keep_every=4), tmp_path)
+    assert _steps(tmp_path) == [4, 8, 9]
