@@ -32,6 +32,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.keep_every = 0  # steps between checkpoints that are kept for good; 0 keeps none
     config.accumulate = 1  # parts of a batch, whose gradients are averaged
     config.compute_dtype = "float32"  # of the UNet; its parameters are float32 anyway
+    config.remat = "none"  # what the backward pass computes again: none, layers or attention
     config.validation_clips = 8  # windows of held-out clips
     config.validation_sigmas = (0.1, 0.5, 2.0, 8.0, 30.0)
 
@@ -40,6 +41,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.rates.grey_dropout = 0.02
     config.rates.reference_color = 0.1  # the image tower sees the reference in color
     config.rates.reference_none = 0.1  # it sees nothing; otherwise the grey reference
+
+    config.mesh = ml_collections.ConfigDict()  # devices; one of the three may be -1: what is left
+    config.mesh.data = 1  # samples are split
+    config.mesh.fsdp = -1  # samples and parameters are split
+    config.mesh.frames = 1  # the frames of a clip are split
+    config.mesh.split_from = 2**16  # numbers; smaller tensors are copied
 
     config.data = ml_collections.ConfigDict()
     config.data.source = "folders"  # of frames; or videos, or tfds (a prepared davis)

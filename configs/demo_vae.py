@@ -25,6 +25,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.keep_every = 0  # steps between checkpoints that are kept for good; 0 keeps none
     config.accumulate = 1  # parts of a batch, whose gradients are averaged
 
+    config.mesh = ml_collections.ConfigDict()  # devices; one of the three may be -1: what is left
+    config.mesh.data = 1  # samples are split
+    config.mesh.fsdp = -1  # samples and parameters are split
+    config.mesh.frames = 1  # the frames of a clip are split
+    config.mesh.split_from = 2**16  # numbers; smaller tensors are copied
+
     config.data = ml_collections.ConfigDict()
     config.data.root = "../shared/footage/train"  # folders of frames
     config.data.hold_out_every = 11  # each 11th clip is for validation

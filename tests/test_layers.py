@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "palette_vc_jax"
 FLOORS = [
-    {"video", "palette", "models", "diffusion", "parallel"},
+    {"parallel"},
+    {"video", "palette", "models", "diffusion"},
     {"sampling", "data", "metrics", "checkpoint", "conversion"},
     {"training", "parity"},
 ]

@@ -20,8 +20,7 @@ class LoaderConfig:
     batch_size: int  # over all processes
     workers: int = 0  # processes that read ahead; 0 reads in threads
     ahead: int = 4  # batches read ahead
-    process: int = 0  # number of this one
-    processes: int = 1
+    rows: tuple[int, ...] | None = None  # of a batch, that this process reads; None: all of them
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,16 @@ class _Samples:
     order: grain.MapDataset
     config: SampleConfig
     every: int
-    loader: LoaderConfig
+    batch_size: int
+    rows: tuple[int, ...]  # of each batch
     first: int  # sample of the run that the iterator begins with
 
     def __len__(self) -> int:
         return 2**62
 
     def __getitem__(self, index: int) -> Batch:
-        loader = self.loader
-        rows = loader.batch_size // loader.processes
-        batch, row = divmod(int(index), rows)
-        number = self.first + batch * loader.batch_size + loader.process * rows + row
+        batch, row = divmod(int(index), len(self.rows))
+        number = self.first + batch * self.batch_size + self.rows[row]
         return read_sample(self.reader, self.order[number], number, self.config, self.every)
 
 
@@ -57,19 +55,12 @@ def batches(
         every: frames between references.
         loader: of batches.
         first: sample of the run to begin with, counted over all processes: what was consumed.
-
-    Raises ValueError if the batch does not divide among the processes.
     """
-    if loader.batch_size % loader.processes:
-        raise ValueError(
-            f"batch_size={loader.batch_size} does not divide among {loader.processes} processes; "
-            "give a multiple."
-        )
+    rows = tuple(range(loader.batch_size)) if loader.rows is None else loader.rows
     order = grain.MapDataset.range(len(reader)).shuffle(seed=config.seed).repeat()
-    samples = _Samples(reader, order, config, every, loader, first)
-    rows = loader.batch_size // loader.processes
-    dataset = grain.MapDataset.source(samples).batch(rows)
-    threads = grain.ReadOptions(num_threads=8, prefetch_buffer_size=loader.ahead * rows)
+    samples = _Samples(reader, order, config, every, loader.batch_size, rows, first)
+    dataset = grain.MapDataset.source(samples).batch(len(rows))
+    threads = grain.ReadOptions(num_threads=8, prefetch_buffer_size=loader.ahead * len(rows))
     dataset = dataset.to_iter_dataset(threads)
     if loader.workers:
         if not flags.FLAGS.is_parsed():  # grain hands absl's flags on to its workers

@@ -1,50 +1,126 @@
 """The one entry to attention: it alone decides how the softmax is computed.
 
-Logits of a whole spatial layer at 1024x576 (9216 x 9216 a head and frame) do not fit any device,
-so beyond a budget the queries are taken in chunks, each against all keys.
+Logits of a whole spatial layer at 1024x576 (9216 x 9216 a head and frame) do not fit any device.
+Long sequences go through a fused kernel where the hardware has one, and elsewhere the queries are
+taken in chunks, each against all keys.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
+from palette_vc_jax.parallel import placement
+
+ATTENTION = "attention"  # name of what a kernel gives, for remat policies
 LOGITS_BUDGET = 2**28  # bytes of fp32 logits held at once; above it, queries go in chunks
+LONG = 1024  # queries from which on a fused kernel pays
+TPU_BLOCKS = (1024, 768, 512, 384, 256, 128)  # of queries or keys; those that divide fit the lanes
+HALF = (jnp.bfloat16, jnp.float16)
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """Attend: softmax(q k^T / sqrt(D)) v, with the softmax in fp32.
 
     Args:
-        query: `[B, S, N, D]`.
-        key, value: `[B, L, N, D]`.
+        query: `[B, S, N, D]`, or `[B, M, S, N, D]` with M frames or places that attend alone.
+        key, value: the same with L in place of S.
 
     Returns:
-        `[B, S, N, D]`, in the query's type.
+        The shape and type of the query.
     """
-    batch, length, heads, _ = query.shape
-    row_bytes = 4 * batch * heads * key.shape[1]
-    if length * row_bytes <= LOGITS_BUDGET:
-        return plain_attention(query, key, value)
-    return chunked_attention(query, key, value, max(1, LOGITS_BUDGET // row_bytes))
+    kind = choose(placement.platform(), query.dtype, query.shape[-3], key.shape[-3], key.shape[-1])
+    if kind is None:
+        return checkpoint_name(_budgeted(query, key, value), ATTENTION)
+    if query.ndim == 4:
+        return attention(query[:, None], key[:, None], value[:, None])[:, 0]
+
+    def fused(*parts: jax.Array) -> jax.Array:
+        folded = (x.reshape(-1, *x.shape[2:]) for x in parts)  # [B*M, S, N, D]
+        return KERNELS[kind](*folded).reshape(parts[0].shape)
+
+    return placement.on_each_device(fused, query, key, value)
+
+
+def choose(platform: str, dtype: jnp.dtype, queries: int, keys: int, size: int) -> str | None:
+    """Name the fused kernel for S queries, L keys and a head of `size`; None if none fits.
+
+    cuDNN takes half precision and heads up to 128 (in multiples of 8), the TPU's takes sequences
+    of whole lanes.
+    """
+    if dtype not in HALF or min(queries, keys) < LONG:
+        return None
+    if platform == "gpu" and size % 8 == 0 and size <= 128:
+        return "cudnn"
+    if platform == "tpu" and queries % 128 == keys % 128 == 0 and size <= 128:
+        return "splash"
+    return None
 
 
 def plain_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """Attend with all logits in memory; shapes as in `attention`."""
+    """Attend with all logits in memory; `[..., S, N, D]` and `[..., L, N, D]`."""
     scale = query.shape[-1] ** -0.5
-    logits = jnp.einsum("bsnd,blnd->bnsl", query, key, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("...snd,...lnd->...nsl", query, key, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(logits * scale, axis=-1).astype(value.dtype)
-    return jnp.einsum("bnsl,blnd->bsnd", weights, value)
+    return jnp.einsum("...nsl,...lnd->...snd", weights, value)
 
 
 def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, chunk: int) -> jax.Array:
-    """Attend `chunk` queries at a time; shapes as in `attention`, any chunk from 1 up.
+    """Attend `chunk` queries at a time; shapes as in `plain_attention`, any chunk from 1 up.
 
     The backward pass computes each chunk's logits again instead of keeping them.
     """
-    batch, length, heads, size = query.shape
+    *lead, length, heads, size = query.shape
     chunk = min(chunk, length)
     count = -(-length // chunk)
-    padded = jnp.pad(query, [(0, 0), (0, count * chunk - length), (0, 0), (0, 0)])
-    chunks = padded.reshape(batch, count, chunk, heads, size).swapaxes(0, 1)
+    border = [(0, 0)] * len(lead) + [(0, count * chunk - length), (0, 0), (0, 0)]
+    chunks = jnp.pad(query, border).reshape(*lead, count, chunk, heads, size)
     attend = jax.checkpoint(lambda part: plain_attention(part, key, value))
-    out = jax.lax.map(attend, chunks)  # [count, B, chunk, N, D]
-    return out.swapaxes(0, 1).reshape(batch, count * chunk, heads, size)[:, :length]
+    out = jax.lax.map(attend, jnp.moveaxis(chunks, -4, 0))  # [count, ..., chunk, N, D]
+    out = jnp.moveaxis(out, 0, -4).reshape(*lead, count * chunk, heads, size)
+    return out[..., :length, :, :]
+
+
+def _budgeted(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    *lead, length, heads, _ = query.shape
+    row_bytes = 4 * math.prod(lead) * heads * key.shape[-3] // placement.devices()
+    if length * row_bytes <= LOGITS_BUDGET:
+        return plain_attention(query, key, value)
+    return chunked_attention(query, key, value, max(1, LOGITS_BUDGET // max(1, row_bytes)))
+
+
+def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+
+
+def _splash(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Run JAX's TPU kernel a frame at a time: its temporaries are a frame's then."""
+    kernel = _splash_kernel(query.shape[2], query.shape[1], key.shape[1])
+    scaled = query * query.shape[-1] ** -0.5
+    heads_first = [x.swapaxes(1, 2) for x in (scaled, key, value)]  # [B, N, S, D]
+    return jax.lax.map(lambda parts: kernel(*parts), heads_first).swapaxes(1, 2)
+
+
+def _splash_kernel(heads: int, queries: int, keys: int):
+    # Made anew for each trace: what it holds of the mask belongs to the traced program.
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+    rows, columns = (
+        next(size for size in TPU_BLOCKS if length % size == 0) for length in (queries, keys)
+    )
+    blocks = splash.BlockSizes(
+        block_q=rows,
+        block_kv=columns,
+        block_q_dkv=rows,
+        block_kv_dkv=columns,
+        block_q_dq=rows,
+        block_kv_dq=columns,
+    )
+    mask = splash.MultiHeadMask([splash.FullMask((queries, keys))] * heads)
+    return splash.make_splash_mha_single_device(
+        mask, block_sizes=blocks, residual_checkpoint_name=ATTENTION
+    )
+
+
+KERNELS = {"cudnn": _cudnn, "splash": _splash}

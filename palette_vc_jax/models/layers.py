@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from palette_vc_jax.parallel import placement
+
 LECUN = nnx.initializers.lecun_normal()
 ZEROS = nnx.initializers.zeros_init()
 
@@ -193,8 +195,9 @@ class SpatioTemporalResBlock(nnx.Module):
         self.time_mixer = AlphaBlender(switched=not time_width)
 
     def __call__(self, x: jax.Array, time: jax.Array | None = None) -> jax.Array:
-        x = self.spatial_res_block(x, time)
-        return self.time_mixer(x, self.temporal_res_block(x, time))
+        x = self.spatial_res_block(placement.by_frame(x), time)
+        temporal = self.temporal_res_block(placement.by_place(x, axis=3), time)
+        return self.time_mixer(x, placement.by_frame(temporal))
 
 
 class Downsample(nnx.Module):

@@ -16,6 +16,9 @@ from palette_vc_jax.models.layers import (
     TimestepEmbedding,
     sinusoid,
 )
+from palette_vc_jax.parallel import placement
+
+HIDDEN_BUDGET = 2**28  # bytes of a feed-forward's hidden values held at once; above it, in chunks
 
 
 class Attention(nnx.Module):
@@ -38,12 +41,12 @@ class Attention(nnx.Module):
         self.heads = heads
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
-        """Attend from tokens `[B, S, C]` to `context` `[B, L, D]` (default: to themselves)."""
+        """Attend from tokens `[..., S, C]` to `context` `[..., L, D]` (default: to themselves)."""
         context = x if context is None else context
-        if context.shape[1] == 1:
+        if context.shape[-2] == 1:
             # The softmax over one key is 1: the query has no say.
-            return self.to_out[0](self.to_v(context))  # [B, 1, C]
-        split = lambda y: y.reshape(*y.shape[:2], self.heads, -1)  # noqa: E731
+            return self.to_out[0](self.to_v(context))  # [..., 1, C]
+        split = lambda y: y.reshape(*y.shape[:-1], self.heads, -1)  # noqa: E731
         out = attention(split(self.to_q(x)), split(self.to_k(context)), split(self.to_v(context)))
         return self.to_out[0](out.reshape(x.shape))
 
@@ -75,8 +78,26 @@ class FeedForward(nnx.Module):
             ]
         )
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, axis: int) -> jax.Array:
+        """Transform tokens `[B, T, S, C]`, in chunks along `axis` where they are many."""
+        width = self.net[2].in_features
+        size = 2 * width * x.size // x.shape[-1] * x.dtype.itemsize // placement.devices()
+        count = _chunks(x.shape[axis], size)
+        if count == 1:
+            return self._transform(x)
+        parts = x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])
+        # The backward pass computes each chunk again instead of keeping it.
+        out = jax.lax.map(jax.checkpoint(self._transform), jnp.moveaxis(parts, axis, 0))
+        return jnp.moveaxis(out, 0, axis).reshape(x.shape)
+
+    def _transform(self, x: jax.Array) -> jax.Array:
         return self.net[2](self.net[0](x))
+
+
+def _chunks(length: int, size: int) -> int:
+    """Give the least divisor of `length` that cuts `size` bytes into parts within the budget."""
+    within = (n for n in range(1, length) if length % n == 0 and size // n <= HIDDEN_BUDGET)
+    return next(within, length)
 
 
 class SpatialBlock(nnx.Module):
@@ -92,10 +113,9 @@ class SpatialBlock(nnx.Module):
 
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
         """Transform tokens `[B, T, S, C]` with a context `[B, L, D]` that all frames share."""
-        frames = lambda y: y.reshape(-1, *y.shape[2:])  # noqa: E731  [B*T, S, C]
-        x = x + self.attn1(frames(self.norm1(x))).reshape(x.shape)
+        x = x + self.attn1(self.norm1(x))
         x = x + _cross(self.attn2, self.norm2(x), context)
-        return x + self.ff(self.norm3(x))
+        return x + self.ff(self.norm3(x), axis=2)
 
 
 class TemporalBlock(nnx.Module):
@@ -113,15 +133,13 @@ class TemporalBlock(nnx.Module):
 
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
         """Transform tokens `[B, T, S, C]` with a context `[B, L, D]` that all positions share."""
-        x = x + self.ff_in(self.norm_in(x))
+        x = x + self.ff_in(self.norm_in(x), axis=1)
         x = x + self._along_time(self.norm1(x))
         x = x + _cross(self.attn2, self.norm2(x), context)
-        return x + self.ff(self.norm3(x))
+        return x + self.ff(self.norm3(x), axis=1)
 
     def _along_time(self, x: jax.Array) -> jax.Array:
-        batch, frames, positions, channels = x.shape
-        tokens = x.swapaxes(1, 2).reshape(batch * positions, frames, channels)
-        return self.attn1(tokens).reshape(batch, positions, frames, channels).swapaxes(1, 2)
+        return self.attn1(x.swapaxes(1, 2)).swapaxes(1, 2)  # [B, S, T, C] inside
 
 
 def _cross(layer: Attention, x: jax.Array, context: jax.Array) -> jax.Array:
@@ -153,10 +171,11 @@ class SpatioTemporalTransformer(nnx.Module):
         """Transform `[B, T, h, w, C]` with the image embedding `[B, L, D]`."""
         batch, frames, _, _, channels = x.shape
         tokens = self.proj_in(self.norm(x).reshape(batch, frames, -1, channels))  # [B, T, S, C]
-        spatial = self.transformer_blocks[0](tokens, context)
+        spatial = self.transformer_blocks[0](placement.by_frame(tokens), context)
         # Frame positions enter the temporal branch alone and count from the window's start.
         positions = sinusoid(jnp.arange(frames), channels).astype(x.dtype)
         positions = self.time_pos_embed(positions)[None, :, None]  # [1, T, 1, C]
-        temporal = self.temporal_transformer_blocks[0](spatial + positions, context)
-        mixed = self.time_mixer(spatial, temporal)
+        temporal = placement.by_place(spatial + positions, axis=2)
+        temporal = self.temporal_transformer_blocks[0](temporal, context)
+        mixed = self.time_mixer(spatial, placement.by_frame(temporal))
         return x + self.proj_out(mixed).reshape(x.shape)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from palette_vc_jax.models.attention import ATTENTION
 from palette_vc_jax.models.config import UNetConfig
 from palette_vc_jax.models.layers import (
     ZEROS,
@@ -20,6 +21,14 @@ from palette_vc_jax.models.layers import (
     sinusoid,
 )
 from palette_vc_jax.models.transformer import SpatioTemporalTransformer
+from palette_vc_jax.parallel import placement
+
+# What the backward pass finds kept of a residual block or transformer; the rest is computed again.
+REMAT = {
+    "none": None,  # everything is kept
+    "layers": jax.checkpoint_policies.nothing_saveable,  # their inputs alone
+    "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION),  # and attention
+}
 
 
 class Level(nnx.Module):
@@ -42,11 +51,23 @@ class Level(nnx.Module):
                 ]
             )
 
-    def layer(self, index: int, x: jax.Array, time: jax.Array, context: jax.Array) -> jax.Array:
-        """Apply residual block `index` and the transformer behind it, if there is one."""
-        x = self.resnets[index](x, time)
+    def layer(
+        self,
+        index: int,
+        x: jax.Array,
+        time: jax.Array,
+        context: jax.Array,
+        skip: jax.Array | None = None,
+        remat: str = "none",
+    ) -> jax.Array:
+        """Apply residual block `index` and the transformer behind it, if there is one.
+
+        On the way up the block's input is `x` and the `skip` beside it.
+        """
+        parts = (x,) if skip is None else (x, skip)
+        x = _apply(self.resnets[index], remat, parts, time)
         if hasattr(self, "attentions") and index < len(self.attentions):
-            x = self.attentions[index](x, context)
+            x = _apply(self.attentions[index], remat, (x,), context)
         return x
 
 
@@ -91,6 +112,7 @@ class UNet(nnx.Module):
         added_time_ids: jax.Array,
         palette: jax.Array,
         palette_mask: jax.Array,
+        remat: str = "none",
     ) -> jax.Array:
         """Run one forward pass, in the type of `sample` (norms and softmax in fp32).
 
@@ -102,6 +124,7 @@ class UNet(nnx.Module):
             added_time_ids: `[B, 3]`, fps - 1, motion bucket, noise augmentation.
             palette: `[B, 15]`, five sRGB colors in [-1, 1], dark to light.
             palette_mask: `[B]`, 1 to use the palette, 0 for the null palette.
+            remat: one of `REMAT`, for the backward pass.
 
         Returns:
             `[B, T, h, w, C]`, the velocity v.
@@ -115,19 +138,18 @@ class UNet(nnx.Module):
         skips = [x]
         for block in self.down_blocks:
             for index in range(len(block.resnets)):
-                x = block.layer(index, x, time, context)
+                x = block.layer(index, x, time, context, remat=remat)
                 skips.append(x)
             if hasattr(block, "downsamplers"):
                 x = block.downsamplers[0](x)
                 skips.append(x)
 
-        x = self.mid_block.layer(0, x, time, context)
-        x = self.mid_block.layer(1, x, time, context)
+        for index in range(len(self.mid_block.resnets)):
+            x = self.mid_block.layer(index, x, time, context, remat=remat)
 
         for block in self.up_blocks:
             for index in range(len(block.resnets)):
-                x = jnp.concatenate([x, skips.pop()], axis=-1)
-                x = block.layer(index, x, time, context)
+                x = block.layer(index, x, time, context, skips.pop(), remat)
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x)
 
@@ -138,6 +160,21 @@ class UNet(nnx.Module):
         added = sinusoid(added_time_ids, self.config.addition_time_embed_dim)  # [B, 3, width]
         added = added.reshape(added.shape[0], -1).astype(dtype)
         return self.time_embedding(noise) + self.add_embedding(added)
+
+
+def _apply(
+    module: nnx.Module, remat: str, parts: tuple[jax.Array, ...], condition: jax.Array
+) -> jax.Array:
+    """Call `module` on `parts` side by side; its weights are gathered here, and let go again."""
+    graphdef, state = nnx.split(module)
+
+    def call(state: nnx.State, parts: tuple[jax.Array, ...], condition: jax.Array) -> jax.Array:
+        layer = nnx.merge(graphdef, placement.gathered(state))
+        return layer(jnp.concatenate(parts, axis=-1), condition)
+
+    if remat != "none":
+        call = jax.checkpoint(call, policy=REMAT[remat])
+    return call(state, parts, condition)
 
 
 def _down_levels(config: UNetConfig, time_width: int, rngs: nnx.Rngs) -> list[Level]:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import os
 import signal
 import sys
 import time
@@ -12,12 +13,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from palette_vc_jax import cli
 from palette_vc_jax.checkpoint import Checkpoints
-from palette_vc_jax.training.optimizer import make_optimizer
-from palette_vc_jax.training.step import Loss, init_state, make_step
+from palette_vc_jax.parallel import placement
+from palette_vc_jax.parallel.mesh import make_mesh
+from palette_vc_jax.training.step import Loss, place_step
 
 
 class Task(NamedTuple):
@@ -26,7 +29,8 @@ class Task(NamedTuple):
     init: Callable[[], Any]  # -> params where a fresh run starts
     frozen: Any  # what is used and not trained
     loss: Loss
-    batches: Callable[[int], Iterator[Any]]  # sample to begin with -> batches from it on
+    # (sample to begin with, rows of a batch that this process reads) -> its share of batches
+    batches: Callable[[int, tuple[int, ...]], Iterator[Any]]
     validate: Callable[[Any], dict[str, float]]  # averaged params -> values to log
     export: Callable[[Any, Path], None]  # averaged params, folder for the finished model
 
@@ -46,27 +50,31 @@ def run(task: Task, config: Any, workdir: Path) -> None:
 
 
 def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
-    (workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
-    optimizer = make_optimizer(config.optimizer)
-    step = jax.jit(
-        make_step(task.loss, optimizer, config.average_decay, config.seed, config.accumulate),
-        donate_argnums=0,
-    )
+    leads = jax.process_index() == 0
+    if leads:
+        (workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
+    mesh = make_mesh(config.mesh)
+    rows = placement.local_rows(mesh, config.batch_size)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)
     params = task.init()
-    target = jax.eval_shape(lambda params: init_state(params, optimizer), params)
-    restored = checkpoints.restore(target)
-    state, record = restored or (init_state(params, optimizer), {"samples": 0})
-    del params  # while training there is one copy
+    placed = place_step(task.loss, params, task.frozen, config, mesh)
+    restored = checkpoints.restore(placed.state)
+    if restored:
+        state, record = restored
+    else:
+        state = placed.begin(placement.put(params, placed.state["params"]))
+        record = {"samples": 0}
+    del params, restored  # while training there is one copy
+    frozen = placement.put(task.frozen, placed.frozen)
     start, total = int(state["step"]), config.optimizer.steps
-    log = _Log(workdir / "metrics.jsonl", start)
+    log = _Log(workdir / "metrics.jsonl" if leads else Path(os.devnull), start)
 
     def save() -> None:
         done = int(state["step"])
         checkpoints.save(done, state, {"samples": record["samples"]})
 
     began, window, pending = time.time(), [], None
-    stream = task.batches(record["samples"])
+    stream = task.batches(record["samples"], rows)
     bar = tqdm(range(start, total), initial=start, total=total, unit="step", disable=None)
     for index in bar:
         try:
@@ -74,11 +82,12 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
         except (ValueError, OSError):
             # A file that cannot be read costs nothing of what was learned.
             _finite(pending, index)
-            if index > start:
+            if index > start and jax.process_count() == 1:  # saving is work for all processes
                 save()
-            checkpoints.close()
+                checkpoints.close()
             raise
-        state, metrics = step(state, task.frozen, batch)
+        with jax.set_mesh(mesh):
+            state, metrics = placed.step(state, frozen, placement.put_batch(batch, mesh))
         record = {"samples": record["samples"] + config.batch_size}
         # The last step's loss is looked at while this one runs.
         _finite(pending, index)
@@ -88,7 +97,8 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
             done % every == 0 or done == total
             for every in (config.log_every, config.validate_every, config.save_every)
         )
-        if logs or saves or stop:
+        told = _told_to_stop(stop, done)
+        if logs or saves or told:
             _finite(pending, done)
         if logs:
             values = {name: float(np.mean([m[name] for m in window])) for name in window[0]}
@@ -96,16 +106,20 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
             bar.set_postfix(loss=values["loss"])
             log.write({"step": done, "seconds": round(time.time() - began, 1)} | values)
         if validates:
-            log.write({"step": done} | task.validate(state["average"]))
-        if saves or stop:
+            with jax.set_mesh(mesh):
+                values = task.validate(state["average"])
+            log.write({"step": done} | values)
+        if saves or told:
             save()
-        if stop:
+        if told:
             checkpoints.close()
             print(f"terminated; saved step {done}, the same command resumes.", file=sys.stderr)
             sys.exit(cli.PREEMPTED)
     checkpoints.close()
     log.close()
-    task.export(jax.device_get(state["average"]), workdir / "model")
+    average = placement.fetch(state["average"])
+    if leads:
+        task.export(average, workdir / "model")
 
 
 def _finite(metrics: Any, step: int) -> None:
@@ -159,10 +173,20 @@ def _locked(workdir: Path) -> Iterator[None]:
         yield
 
 
+def _told_to_stop(received: list[int], step: int) -> bool:
+    """Tell whether SIGTERM came, to any process: all of them agree on the step to leave after."""
+    if jax.process_count() == 1:
+        return bool(received)
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
 @contextlib.contextmanager
 def _terminated() -> Iterator[list[int]]:
-    """Give a list that SIGTERM makes non-empty."""
+    """Give a list that SIGTERM makes non-empty; where processes are several, JAX listens."""
     received: list[int] = []
+    if jax.process_count() > 1:
+        yield received
+        return
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
         yield received

@@ -53,6 +53,7 @@ def edm_loss(
     weighting: str = "v",
     noise_share: float = 0.0,
     dtype: jnp.dtype = jnp.float32,
+    remat: str = "none",
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Denoise color latents at noise levels `sigma` `[B]`.
 
@@ -69,6 +70,7 @@ def edm_loss(
             paper's equation 5 read literally).
         noise_share: see `window_noise`.
         dtype: what the UNet computes in; the loss is summed in float32.
+        remat: what the backward pass computes again, one of `unet.REMAT`.
     """
     size = sigma.shape[0]
     noise_key, palette_key, grey_key, image_key = jax.random.split(key, 4)
@@ -94,6 +96,7 @@ def edm_loss(
         time_ids(config, size),
         batch["palette"],
         palette_mask.astype(jnp.float32),
+        remat,
     )
     target = edm.velocity_target(batch["color"], noise, wide)
     error = output.astype(jnp.float32) - target

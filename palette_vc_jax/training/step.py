@@ -1,13 +1,16 @@
 """One training step as a pure function of the state, the same for every task and mesh."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
-from palette_vc_jax.training.optimizer import update_average
+from palette_vc_jax.parallel.rules import state_shardings
+from palette_vc_jax.training.optimizer import make_optimizer, update_average
 
 State = dict[str, Any]  # params, average, optimizer, step
 Metrics = dict[str, jax.Array]
@@ -32,6 +35,7 @@ def make_step(
     average_decay: float,
     seed: int,
     accumulate: int = 1,
+    place: Callable[[Any], Any] = lambda gradient: gradient,
 ) -> Step:
     """Make `(state, frozen, batch) -> (state, metrics)`, to be jitted with the state donated.
 
@@ -44,16 +48,20 @@ def make_step(
         average_decay: of the running average of params.
         seed: of the noise.
         accumulate: parts that the batch is split into, whose gradients are averaged.
+        place: puts gradients where the parameters are, on a mesh.
     """
 
     def gradients(params: Any, frozen: Any, batch: Any, key: jax.Array) -> tuple[Any, Metrics]:
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(
             params, frozen, batch, key
         )
-        return gradient, {"loss": value} | metrics
+        return place(gradient), {"loss": value} | metrics
 
     def accumulated(params: Any, frozen: Any, batch: Any, key: jax.Array) -> tuple[Any, Metrics]:
-        parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+        # Every so many rows, not one run of them: each part then has rows on every device.
+        parts = jax.tree.map(
+            lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
+        )
         keys = jax.random.split(key, accumulate)
         first = jax.tree.map(lambda x: x[0], parts)
         shapes = jax.eval_shape(gradients, params, frozen, first, keys[0])
@@ -81,3 +89,39 @@ def make_step(
         return new, metrics | {"gradient_norm": optax.global_norm(gradient)}
 
     return step
+
+
+class PlacedStep(NamedTuple):
+    """A step on a mesh, and the shapes, with their shardings, of what it takes beside batches."""
+
+    step: Step  # jitted, to be called under `jax.set_mesh`; donates the state
+    begin: Callable[[Any], State]  # params -> state
+    state: Any
+    frozen: Any
+
+
+def place_step(loss: Loss, params: Any, frozen: Any, config: Any, mesh: Mesh) -> PlacedStep:
+    """Put the step of a run's `config` on `mesh`; `params` and `frozen` may be shapes."""
+    optimizer = make_optimizer(config.optimizer)
+    begin = functools.partial(init_state, optimizer=optimizer)
+    shardings = functools.partial(state_shardings, mesh=mesh, split_from=config.mesh.split_from)
+    state = jax.eval_shape(begin, params)
+    places = shardings(state)
+    step = make_step(
+        loss,
+        optimizer,
+        config.average_decay,
+        config.seed,
+        config.accumulate,
+        lambda gradient: jax.lax.with_sharding_constraint(gradient, places["params"]),
+    )
+    return PlacedStep(
+        jax.jit(step, donate_argnums=0, out_shardings=(places, None)),
+        jax.jit(begin, out_shardings=places),
+        jax.tree.map(_placed, state, places),
+        jax.tree.map(_placed, frozen, shardings(frozen)),
+    )
+
+
+def _placed(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

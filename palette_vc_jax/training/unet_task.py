@@ -41,7 +41,6 @@ def make_task(config: Any) -> Task:
     reader = _reader(train, crop_config(config), encoder, config, "train")
     windows = SampleConfig(config.data.window, tuple(config.data.strides), seed=config.seed)
     every = config.data.reference_every
-    loader = LoaderConfig(config.batch_size, config.data.workers)
 
     def loss(params, frozen, batch, key):
         sigma_key, key = jax.random.split(key)
@@ -57,9 +56,11 @@ def make_task(config: Any) -> Task:
             config.weighting,
             config.noise_share,
             jnp.dtype(config.compute_dtype),
+            config.remat,
         )
 
-    def encoded(first: int) -> Iterator[Batch]:
+    def encoded(first: int, rows: tuple[int, ...] | None = None) -> Iterator[Batch]:
+        loader = LoaderConfig(config.batch_size, config.data.workers, rows=rows)
         for batch in batches(reader, windows, every, loader, first):
             yield encoder.batch(batch)
 

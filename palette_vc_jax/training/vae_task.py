@@ -56,7 +56,9 @@ def make_task(config: Any) -> Task:
         init=lambda: _initial(model.vae, config.seed, axes),
         frozen={},
         loss=loss,
-        batches=lambda first: _batches(crops, lengths, config, first // config.batch_size),
+        batches=lambda first, rows: _batches(
+            crops, lengths, config, first // config.batch_size, list(rows)
+        ),
         validate=validate,
         export=export,
     )
@@ -90,10 +92,10 @@ def _initial(config: VAEConfig, seed: int, axes: np.ndarray) -> functional.Param
 
 
 def _batches(
-    crops: np.ndarray, lengths: np.ndarray, config: Any, step: int
+    crops: np.ndarray, lengths: np.ndarray, config: Any, step: int, rows: list[int]
 ) -> Iterator[np.ndarray]:
     while True:
-        yield _batch(crops, lengths, config, step)
+        yield _batch(crops, lengths, config, step)[rows]
         step += 1
 
 

@@ -131,8 +131,8 @@ def test_a_diverged_run_names_the_step_and_keeps_its_checkpoint(clips, tmp_path)
     """If this fails, a run whose loss is NaN goes on and saves NaN over its good state."""
     task = toy.task(clips)
 
-    def broken(first):
-        for index, batch in enumerate(task.batches(first)):
+    def broken(first, rows):
+        for index, batch in enumerate(task.batches(first, rows)):
             yield batch | {"frames": batch["frames"] * (np.nan if index == 1 else 1.0)}
 
     loop.run(task, toy.config(2), tmp_path)
@@ -145,8 +145,8 @@ def test_data_that_cannot_be_read_costs_nothing(clips, tmp_path):
     """If this fails, a broken file after hours costs the steps since the last checkpoint."""
     task, whole, parts = toy.task(clips), {}, {}
 
-    def broken(first):
-        for index, batch in enumerate(task.batches(first)):
+    def broken(first, rows):
+        for index, batch in enumerate(task.batches(first, rows)):
             if index == 3:
                 raise ValueError("f3.png: cannot be read")
             yield batch

@@ -31,8 +31,9 @@ def config(steps: int, **changes: Any) -> ml_collections.ConfigDict:
         weight_decay=1e-2, clip_norm=1.0,
     )  # fmt: skip
     values = dict(
-        optimizer=optimizer, average_decay=0.9, seed=0, batch_size=4, accumulate=1, log_every=2,
+        optimizer=optimizer, average_decay=0.9, seed=0, batch_size=8, accumulate=1, log_every=2,
         validate_every=2, save_every=2, keep=2, keep_every=0,
+        mesh=dict(data=1, fsdp=-1, frames=1, split_from=8),
     )  # fmt: skip
     return ml_collections.ConfigDict(values | changes)
 
@@ -48,9 +49,9 @@ def loss(params: Any, frozen: Any, batch: Any, key: jax.Array) -> tuple[jax.Arra
 def task(clips: Path, exported: dict | None = None, delay: float = 0.0) -> Task:
     """Make the run over frame folders at `clips`; each batch comes after `delay` seconds."""
 
-    def stream(first: int) -> Iterator[dict[str, np.ndarray]]:
+    def stream(first: int, rows: tuple[int, ...]) -> Iterator[dict[str, np.ndarray]]:
         reader = ClipReader(open_clips("folders", clips), CROPS)
-        for batch in batches(reader, SampleConfig(2), 2, LoaderConfig(4), first):
+        for batch in batches(reader, SampleConfig(2), 2, LoaderConfig(8, rows=rows), first):
             time.sleep(delay)
             yield batch
 
@@ -70,8 +71,10 @@ def task(clips: Path, exported: dict | None = None, delay: float = 0.0) -> Task:
 
 if __name__ == "__main__":
     from palette_vc_jax import cli
+    from palette_vc_jax.parallel.mesh import join_processes
     from palette_vc_jax.training import loop
 
+    join_processes()
     folder, workdir, steps = sys.argv[1:]
     settings = config(int(steps), save_every=1)
     cli.run(lambda: loop.run(task(Path(folder), delay=0.02), settings, Path(workdir)))

@@ -1,0 +1,81 @@
+"""The mesh of devices, and the machines it spans.
+
+Axes, all of them Auto (the compiler inserts the communication):
+
+- `data`: samples of a batch; parameters are copied.
+- `fsdp`: samples of a batch, and parameters, gradients, optimizer state and average, split.
+- `frames`: the frames of one clip; layers that mix frames are split over positions instead.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+AXES = ("data", "fsdp", "frames")
+
+
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Lay out `devices` (default: all) as a mesh; one size may be -1 for what is left.
+
+    Raises ValueError for sizes whose product is not the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    shape = [int(sizes[axis]) for axis in AXES]
+    known = int(np.prod([size for size in shape if size != -1]))
+    if shape.count(-1) == 1 and known > 0 and len(devices) % known == 0:
+        shape[shape.index(-1)] = len(devices) // known
+    if min(shape) < 1 or int(np.prod(shape)) != len(devices):
+        given = " x ".join(f"{axis} {sizes[axis]}" for axis in AXES)
+        raise ValueError(
+            f"mesh of {given} on {len(devices)} devices; the product must be {len(devices)}, and "
+            "one size may be -1 for what is left."
+        )
+    # Neighbors on the last axis are neighbors in the machine, as far as its topology allows.
+    auto = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(tuple(shape), AXES, axis_types=auto, devices=devices)
+
+
+def join_processes() -> None:
+    """Join the processes of a run that a launcher has started, once, before any computation.
+
+    TPU pods, slurm and Open MPI tell each process who it is; elsewhere set
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. A lone process joins nobody.
+    """
+    if "JAX_NUM_PROCESSES" in os.environ:
+        jax.distributed.initialize(
+            os.environ["JAX_COORDINATOR_ADDRESS"],
+            int(os.environ["JAX_NUM_PROCESSES"]),
+            int(os.environ["JAX_PROCESS_ID"]),
+        )
+    elif _launched():
+        jax.distributed.initialize()
+
+
+def _launched() -> bool:
+    nodes = os.environ.get("SLURM_JOB_NUM_NODES", "1")
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    return int(nodes) > 1 or "," in hosts or "OMPI_COMM_WORLD_SIZE" in os.environ
+
+
+def topology_devices(name: str) -> list[jax.Device]:
+    """Give the devices of TPU hardware that is not there, such as `v5e:4x4`, to compile for.
+
+    Raises ValueError if libtpu is missing or does not know `name`.
+    """
+    # Without these libtpu asks the network who it is, and only one process at a time may load it.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+    except Exception as error:  # libtpu and JAX each raise their own
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(
+            f"topology {name!r}: {reason}; pip install libtpu, and give a slice that it knows, "
+            "such as v5e:4x4, v5p:2x2x2 or v6e:4x4."
+        ) from None

@@ -1,0 +1,115 @@
+"""Put arrays on the mesh, and say inside a program where they are to be.
+
+The functions for use inside a program do nothing where no mesh is set (`jax.set_mesh`), so that
+the models run on one device as they are.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+BATCH = ("data", "fsdp")  # mesh axes over which samples are split
+
+
+def platform() -> str:
+    """Name what a program is compiled for: `cpu`, `gpu` or `tpu`.
+
+    That is the mesh's hardware, which need not be this machine's.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
+def devices() -> int:
+    """Count the devices that a program's samples and frames are split over."""
+    return jax.sharding.get_abstract_mesh().size or 1
+
+
+def by_frame(x: jax.Array) -> jax.Array:
+    """Split `[B, T, ...]` by sample and frame: for layers that see each frame alone."""
+    return _constrain(x, PartitionSpec(BATCH, "frames"))
+
+
+def by_place(x: jax.Array, axis: int) -> jax.Array:
+    """Split `[B, T, ...]` by sample and along a spatial `axis`: for layers that mix frames."""
+    return _constrain(x, PartitionSpec(BATCH, *[None] * (axis - 1), "frames"))
+
+
+def gathered(tree: Any) -> Any:
+    """Bring together parameters that are split over `fsdp`, where a layer is about to use them."""
+    return jax.tree.map(lambda leaf: _constrain(leaf, PartitionSpec()), tree)
+
+
+def on_each_device(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """Call `function` on each device's share of `arrays` `[B, T, ...]`, split by sample and frame.
+
+    For kernels, which the compiler cannot split. Axes that do not divide are not split.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return function(*arrays)
+    lead = arrays[0].shape
+    batch = mesh.shape["data"] * mesh.shape["fsdp"]
+    spec = PartitionSpec(
+        BATCH if lead[0] % batch == 0 else None,
+        "frames" if lead[1] % mesh.shape["frames"] == 0 else None,
+    )
+    # Kernels do not say over which axes their outputs vary, so this cannot be checked.
+    return jax.shard_map(function, in_specs=(spec,) * len(arrays), out_specs=spec, check_vma=False)(
+        *arrays
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Give the sharding of a batch's arrays `[B, ...]`."""
+    return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
+    """Give the rows of a batch that this process' devices need, in order.
+
+    Raises ValueError if the batch does not divide over the mesh.
+    """
+    split = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % split:
+        raise ValueError(
+            f"batch_size={batch_size} does not divide over mesh.data x mesh.fsdp = {split}; give "
+            f"a multiple of {split}, or a mesh with more frames."
+        )
+    places = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
+    rows = {row for (place,) in places.values() for row in range(batch_size)[place]}
+    return tuple(sorted(rows))
+
+
+def put_batch(batch: Any, mesh: Mesh) -> Any:
+    """Make arrays over the mesh from what each process has read: its share of rows, in order."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def put(tree: Any, shapes: Any) -> Any:
+    """Put host arrays, the same in every process, where `shapes` have their shardings."""
+
+    def one(leaf: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(shape.shape, shape.sharding, lambda at: array[at])
+
+    return jax.tree.map(one, tree, shapes)
+
+
+def fetch(tree: Any) -> Any:
+    """Bring a tree to every process as numpy arrays, one leaf after the other."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
+
+
+def _constrain(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec)

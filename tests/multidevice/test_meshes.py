@@ -1,0 +1,72 @@
+"""One step of training on one device, and on eight in several arrangements."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.multidevice import meshes
+
+ROOT = Path(__file__).resolve().parents[2]
+# Where the image embedding is one token nothing that makes its attention's query has a say.
+WITHOUT_GRADIENT = ("attn2.to_q.", "attn2.to_k.", "norm2.")
+
+
+def start(module: str, *arguments: str, devices: int = 8, **environment: str) -> subprocess.Popen:
+    """Start a test's program on simulated devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Run every mesh in a process with eight devices."""
+    path = tmp_path_factory.mktemp("meshes") / "out.npz"
+    process = start("tests.multidevice.meshes", path)
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
+    with np.load(path) as file:
+        return dict(file)
+
+
+def _of(results, mesh, kind):
+    prefix = f"{mesh}/{kind}/"
+    return {name.removeprefix(prefix): a for name, a in results.items() if name.startswith(prefix)}
+
+
+def _difference(one, other):
+    return np.linalg.norm(one - other) / np.linalg.norm(other)
+
+
+def test_which_tensors_have_no_gradient(results):
+    """If this fails, a tensor is not trained, or one is taken for dead that is not."""
+    zero = {name for name, g in _of(results, "one", "gradient").items() if not g.any()}
+    transformers = [name for name in zero if "transformer_blocks" in name]
+    assert zero == set(transformers)
+    assert all(any(part in name for part in WITHOUT_GRADIENT) for name in zero)
+    # The query and the key of two blocks, and the norm's scale and bias before: 4 transformers.
+    assert len(zero) == 4 * 2 * 4
+
+
+@pytest.mark.parametrize("mesh", [name for name in meshes.MESHES if name != "one"])
+def test_a_mesh_gives_the_gradients_and_updates_of_one_device(results, mesh):
+    """If this fails, splitting over devices, or computing again, trains another model."""
+    np.testing.assert_allclose(results[f"{mesh}/loss"], results["one/loss"], rtol=1e-6)
+    before = {k: v for k, v in meshes._flat("", {"unet": meshes.random_params()}).items()}
+    for name, expected in _of(results, "one", "gradient").items():
+        found = results[f"{mesh}/gradient/{name}"]
+        assert found.any() == expected.any(), name
+        assert not expected.any() or _difference(found, expected) < 1e-5, name
+    for name, expected in _of(results, "one", "after").items():
+        start = before[f"/{name}"]
+        found, moved = results[f"{mesh}/after/{name}"] - start, expected - start
+        assert not moved.any() or _difference(found, moved) < 1e-4, name
