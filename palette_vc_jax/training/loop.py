@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import signal
 import sys
 import time
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from palette_vc_jax import cli
 from palette_vc_jax.checkpoint import Checkpoints
+from palette_vc_jax.training import watch
 from palette_vc_jax.training.optimizer import make_optimizer
 from palette_vc_jax.training.step import Loss, init_state, make_step
 
@@ -29,23 +29,26 @@ class Task(NamedTuple):
     batches: Callable[[int], Iterator[Any]]  # sample to begin with -> batches from it on
     validate: Callable[[Any], dict[str, float]]  # averaged params -> values to log
     export: Callable[[Any, Path], None]  # averaged params, folder for the finished model
+    strips: Callable[[Any, Path], None] | None = None  # averaged params, PNG of samples to write
 
 
-def run(task: Task, config: Any, workdir: Path) -> None:
+def run(task: Task, config: Any, workdir: Path, profile: range | None = None) -> None:
     """Train until `config.optimizer.steps`; the same call again goes on where the last stopped.
 
-    Writes `metrics.jsonl`, `checkpoints/` and, at the end, `model/` under `workdir`. SIGTERM saves
-    and leaves with exit code `cli.PREEMPTED`.
+    Writes `metrics.jsonl`, `tensorboard/`, `strips/`, `checkpoints/` and, at the end, `model/`
+    under `workdir`, and in `profile/` a trace of the steps in `profile`. SIGTERM saves and leaves
+    with exit code `cli.PREEMPTED`.
 
     Raises FloatingPointError naming the step when the loss is not finite, and whatever reading
     data raises; the last good state is on disk then.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with _locked(workdir), _terminated() as stop:
-        _run(task, config, workdir, stop)
+    trace = watch.profiling(profile, workdir / "profile")
+    with _locked(workdir), _terminated() as stop, trace as before_step:
+        _run(task, config, workdir, stop, before_step)
 
 
-def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
+def _run(task: Task, config: Any, workdir: Path, stop: list[int], before_step: Callable) -> None:
     (workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
     optimizer = make_optimizer(config.optimizer)
     step = jax.jit(
@@ -59,7 +62,7 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
     state, record = restored or (init_state(params, optimizer), {"samples": 0})
     del params  # while training there is one copy
     start, total = int(state["step"]), config.optimizer.steps
-    log = _Log(workdir / "metrics.jsonl", start)
+    log, pace = watch.Log(workdir, start), watch.Pace(config.batch_size, total)
 
     def save() -> None:
         done = int(state["step"])
@@ -67,10 +70,13 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
 
     began, window, pending = time.time(), [], None
     stream = task.batches(record["samples"])
-    bar = tqdm(range(start, total), initial=start, total=total, unit="step", disable=None)
+    strips_every = config.get("strips_every", 0) if task.strips else 0
+    hidden = True if jax.process_index() else None  # None: where nobody looks, as in a pipe
+    bar = tqdm(range(start, total), initial=start, total=total, unit="step", disable=hidden)
     for index in bar:
+        before_step(index + 1, pending)
         try:
-            batch = next(stream)
+            batch = pace.fetch(stream)
         except (ValueError, OSError):
             # A file that cannot be read costs nothing of what was learned.
             _finite(pending, index)
@@ -78,22 +84,24 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
                 save()
             checkpoints.close()
             raise
-        state, metrics = step(state, task.frozen, batch)
+        state, metrics = pace.dispatch(step, state, task.frozen, batch)
         record = {"samples": record["samples"] + config.batch_size}
         # The last step's loss is looked at while this one runs.
         _finite(pending, index)
         pending, done = metrics, index + 1
         window.append(metrics)
-        logs, validates, saves = (
-            done % every == 0 or done == total
-            for every in (config.log_every, config.validate_every, config.save_every)
+        every = (config.log_every, config.validate_every, config.save_every)
+        logs, validates, saves, strips = (
+            n > 0 and (done % n == 0 or done == total) for n in (*every, strips_every)
         )
-        if logs or saves or stop:
+        if logs or validates or saves or strips or stop:
             _finite(pending, done)
+        pace.counted()
         if logs:
             values = {name: float(np.mean([m[name] for m in window])) for name in window[0]}
             window = []
-            bar.set_postfix(loss=values["loss"])
+            values |= pace.report(done)
+            bar.set_postfix_str(watch.summary(values))
             log.write({"step": done, "seconds": round(time.time() - began, 1)} | values)
         if validates:
             log.write({"step": done} | task.validate(state["average"]))
@@ -103,6 +111,10 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
             checkpoints.close()
             print(f"terminated; saved step {done}, the same command resumes.", file=sys.stderr)
             sys.exit(cli.PREEMPTED)
+        if strips:
+            path = workdir / "strips" / f"step-{done:06d}.png"
+            task.strips(state["average"], path)
+            log.picture(done, "strips", path)
     checkpoints.close()
     log.close()
     task.export(jax.device_get(state["average"]), workdir / "model")
@@ -115,33 +127,6 @@ def _finite(metrics: Any, step: int) -> None:
             f"the loss of step {step} is not finite; lower optimizer.learning_rate and run the "
             "same command to go on from the last checkpoint."
         )
-
-
-class _Log:
-    """JSON lines, one a record; those after the step that is resumed from are taken out."""
-
-    def __init__(self, path: Path, start: int):
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= start]
-        if len(kept) < len(lines):
-            partial = path.with_suffix(".partial")
-            partial.write_text("".join(f"{line}\n" for line in kept))
-            partial.rename(path)
-        self._file = path.open("a")
-
-    def write(self, values: dict[str, float]) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")  # cut short when the run was killed
 
 
 @contextlib.contextmanager
