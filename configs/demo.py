@@ -27,6 +27,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.average_decay = 0.999  # of the parameters' running average
     config.log_every = 50  # steps
     config.validate_every = 200  # steps
+    config.strips_every = 200  # steps between pictures of held-out clips in color; 0 makes none
     config.save_every = 200  # steps
     config.keep = 2  # newest checkpoints
     config.keep_every = 0  # steps between checkpoints that are kept for good; 0 keeps none
@@ -77,5 +78,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     if arg == "runlocal":
         config.optimizer.steps, config.optimizer.warmup_steps = 4, 1
         config.data.crops, config.data.frames, config.data.reference_every = 1, 8, 8
-        config.log_every = config.validate_every = config.save_every = 2
+        config.log_every = config.validate_every = config.save_every = config.strips_every = 2
     return config

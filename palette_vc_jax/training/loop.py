@@ -2,8 +2,6 @@
 
 import contextlib
 import fcntl
-import json
-import os
 import signal
 import sys
 import time
@@ -14,13 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from palette_vc_jax import cli
 from palette_vc_jax.checkpoint import Checkpoints
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import make_mesh
-from palette_vc_jax.training.step import Loss, place_step
+from palette_vc_jax.training import watch
+from palette_vc_jax.training.step import Loss, PlacedStep, State, place_step
 
 
 class Task(NamedTuple):
@@ -33,52 +33,49 @@ class Task(NamedTuple):
     batches: Callable[[int, tuple[int, ...]], Iterator[Any]]
     validate: Callable[[Any], dict[str, float]]  # averaged params -> values to log
     export: Callable[[Any, Path], None]  # averaged params, folder for the finished model
+    strips: Callable[[Any, Path], None] | None = None  # averaged params, PNG of samples to write
 
 
-def run(task: Task, config: Any, workdir: Path) -> None:
+def run(task: Task, config: Any, workdir: Path, profile: range | None = None) -> None:
     """Train until `config.optimizer.steps`; the same call again goes on where the last stopped.
 
-    Writes `metrics.jsonl`, `checkpoints/` and, at the end, `model/` under `workdir`. SIGTERM saves
-    and leaves with exit code `cli.PREEMPTED`.
+    Writes `metrics.jsonl`, `tensorboard/`, `strips/`, `checkpoints/` and, at the end, `model/`
+    under `workdir`, and in `profile/` a trace of the steps in `profile`. SIGTERM saves and leaves
+    with exit code `cli.PREEMPTED`.
 
     Raises FloatingPointError naming the step when the loss is not finite, and whatever reading
     data raises; the last good state is on disk then.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with _locked(workdir), _terminated() as stop:
-        _run(task, config, workdir, stop)
+    trace = watch.profiling(profile, workdir / "profile")
+    with _locked(workdir), _terminated() as stop, trace as before_step:
+        _run(task, config, workdir, stop, before_step)
 
 
-def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
-    leads = jax.process_index() == 0
-    if leads:
+def _run(task: Task, config: Any, workdir: Path, stop: list[int], before_step: Callable) -> None:
+    if jax.process_index() == 0:
         (workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
     mesh = make_mesh(config.mesh)
     rows = placement.local_rows(mesh, config.batch_size)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)
-    params = task.init()
-    placed = place_step(task.loss, params, task.frozen, config, mesh)
-    restored = checkpoints.restore(placed.state)
-    if restored:
-        state, record = restored
-    else:
-        state = placed.begin(placement.put(params, placed.state["params"]))
-        record = {"samples": 0}
-    del params, restored  # while training there is one copy
+    placed, state, samples = _begin(task, config, mesh, checkpoints)
     frozen = placement.put(task.frozen, placed.frozen)
     start, total = int(state["step"]), config.optimizer.steps
-    log = _Log(workdir / "metrics.jsonl" if leads else Path(os.devnull), start)
+    log, pace = watch.Log(workdir, start), watch.Pace(config.batch_size, total)
 
     def save() -> None:
         done = int(state["step"])
-        checkpoints.save(done, state, {"samples": record["samples"]})
+        checkpoints.save(done, state, {"samples": samples})
 
     began, window, pending = time.time(), [], None
-    stream = task.batches(record["samples"], rows)
-    bar = tqdm(range(start, total), initial=start, total=total, unit="step", disable=None)
+    stream = task.batches(samples, rows)
+    strips_every = config.get("strips_every", 0) if task.strips else 0
+    hidden = True if jax.process_index() else None  # None: where nobody looks, as in a pipe
+    bar = tqdm(range(start, total), initial=start, total=total, unit="step", disable=hidden)
     for index in bar:
+        before_step(index + 1, pending)
         try:
-            batch = next(stream)
+            batch = pace.fetch(stream)
         except (ValueError, OSError):
             # A file that cannot be read costs nothing of what was learned.
             _finite(pending, index)
@@ -87,23 +84,26 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
                 checkpoints.close()
             raise
         with jax.set_mesh(mesh):
-            state, metrics = placed.step(state, frozen, placement.put_batch(batch, mesh))
-        record = {"samples": record["samples"] + config.batch_size}
+            batch = placement.put_batch(batch, mesh)
+            state, metrics = pace.dispatch(placed.step, state, frozen, batch)
+        samples += config.batch_size
         # The last step's loss is looked at while this one runs.
         _finite(pending, index)
         pending, done = metrics, index + 1
         window.append(metrics)
-        logs, validates, saves = (
-            done % every == 0 or done == total
-            for every in (config.log_every, config.validate_every, config.save_every)
+        every = (config.log_every, config.validate_every, config.save_every)
+        logs, validates, saves, strips = (
+            n > 0 and (done % n == 0 or done == total) for n in (*every, strips_every)
         )
         told = _told_to_stop(stop, done)
-        if logs or saves or told:
+        if logs or validates or saves or strips or told:
             _finite(pending, done)
+        pace.counted()
         if logs:
             values = {name: float(np.mean([m[name] for m in window])) for name in window[0]}
             window = []
-            bar.set_postfix(loss=values["loss"])
+            values |= pace.report(done)
+            bar.set_postfix_str(watch.summary(values))
             log.write({"step": done, "seconds": round(time.time() - began, 1)} | values)
         if validates:
             with jax.set_mesh(mesh):
@@ -115,11 +115,29 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int]) -> None:
             checkpoints.close()
             print(f"terminated; saved step {done}, the same command resumes.", file=sys.stderr)
             sys.exit(cli.PREEMPTED)
+        if strips:
+            path = workdir / "strips" / f"step-{done:06d}.png"
+            with jax.set_mesh(mesh):
+                task.strips(state["average"], path)
+            log.picture(done, "strips", path)
     checkpoints.close()
     log.close()
     average = placement.fetch(state["average"])
-    if leads:
+    if jax.process_index() == 0:
         task.export(average, workdir / "model")
+
+
+def _begin(
+    task: Task, config: Any, mesh: Mesh, checkpoints: Checkpoints
+) -> tuple[PlacedStep, State, int]:
+    """Give the step, the newest state or a fresh one, and how many samples it has seen."""
+    params = task.init()
+    placed = place_step(task.loss, params, task.frozen, config, mesh)
+    restored = checkpoints.restore(placed.state)
+    if restored:
+        state, record = restored
+        return placed, state, record["samples"]
+    return placed, placed.begin(placement.put(params, placed.state["params"])), 0
 
 
 def _finite(metrics: Any, step: int) -> None:
@@ -129,33 +147,6 @@ def _finite(metrics: Any, step: int) -> None:
             f"the loss of step {step} is not finite; lower optimizer.learning_rate and run the "
             "same command to go on from the last checkpoint."
         )
-
-
-class _Log:
-    """JSON lines, one a record; those after the step that is resumed from are taken out."""
-
-    def __init__(self, path: Path, start: int):
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= start]
-        if len(kept) < len(lines):
-            partial = path.with_suffix(".partial")
-            partial.write_text("".join(f"{line}\n" for line in kept))
-            partial.rename(path)
-        self._file = path.open("a")
-
-    def write(self, values: dict[str, float]) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")  # cut short when the run was killed
 
 
 @contextlib.contextmanager

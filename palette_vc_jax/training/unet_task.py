@@ -22,6 +22,7 @@ from palette_vc_jax.models.store import Model, load_model, save_model
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.training.loop import Task
 from palette_vc_jax.training.losses import edm_loss
+from palette_vc_jax.training.strips import make_strips
 
 PALETTE_FLOOR = 1e-3  # variance added to each direction of palettes, below it is K-means' noise
 PALETTE_BATCHES = 64  # that a new palette layer is fitted to
@@ -64,13 +65,16 @@ def make_task(config: Any) -> Task:
         for batch in batches(reader, windows, every, loader, first):
             yield encoder.batch(batch)
 
+    held_batch = _held_batch(held, encoder, config)
+    dtype = jnp.dtype(config.compute_dtype)
     return Task(
         init=lambda: _initial(model, config, encoded),
         frozen={},
         loss=loss,
         batches=encoded,
-        validate=_validation(held, encoder, config),
+        validate=_validation(held_batch, model.config, config),
         export=functools.partial(export, config),
+        strips=make_strips(model, held_batch, dtype) if held_batch else None,
     )
 
 
@@ -161,22 +165,27 @@ def _new_unet(config: UNetConfig, seed: int, palettes: np.ndarray) -> functional
     return params
 
 
-def _validation(
-    held: ClipSource, encoder: Encoder, config: Any
-) -> Callable[[Any], dict[str, float]]:
-    """Measure the loss on held-out clips at fixed noise levels, with and without the palette.
-
-    The levels reach up to the one that sampling starts from.
-    """
+def _held_batch(held: ClipSource, encoder: Encoder, config: Any) -> Batch | None:
+    """Read windows of held-out clips, the same in every run and process; None if there are none."""
     if not len(held):
-        return lambda params: {}
-    model: ModelConfig = encoder.model.config
+        return None
     crops = crop_config(config)
     crops = CropConfig(**(vars(crops) | {"crops": HELD_CROPS, "turned": None}))
     reader = _reader(held, crops, encoder, config, "held")
     windows = SampleConfig(config.data.window, reversible=False, seed=config.seed)
     loader = LoaderConfig(config.validation_clips, ahead=1)
-    batch = encoder.batch(next(batches(reader, windows, crops.reference_every, loader)))
+    return encoder.batch(next(batches(reader, windows, crops.reference_every, loader)))
+
+
+def _validation(
+    batch: Batch | None, model: ModelConfig, config: Any
+) -> Callable[[Any], dict[str, float]]:
+    """Measure the loss on held-out clips at fixed noise levels, with and without the palette.
+
+    The levels reach up to the one that sampling starts from.
+    """
+    if batch is None:
+        return lambda params: {}
     levels = [*config.validation_sigmas, model.sampling.sigma_max]
     rates = {"grey_dropout": 0.0, "reference_color": 0.0, "reference_none": 0.0}
 

@@ -1,0 +1,152 @@
+"""Sample strips: held-out clips colored during training, always from the same noise.
+
+    grey 1 2 3 | ours 1 2 3 | truth 1 2 3      a row a clip, first, middle and last frame
+
+All three are decoded from latents: what the model is given, what it makes of it, and the best
+that it could.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from PIL import Image, ImageDraw
+
+from palette_vc_jax.data.crops import grey_of
+from palette_vc_jax.data.samples import Batch
+from palette_vc_jax.diffusion import schedule
+from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.store import Model
+from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings, load_networks
+from palette_vc_jax.sampling.decode import decode_chunks
+from palette_vc_jax.sampling.sampler import sample_scan
+from palette_vc_jax.sampling.settings import FilmConditions, frame_noise
+from palette_vc_jax.sampling.windows import Shot
+from palette_vc_jax.video.resize import resize
+
+CLIPS = 4  # at most
+FRAMES = 3  # of each clip
+WIDTH = 160  # pixels of a frame
+GAP, TITLE = 4, 14  # pixels between pictures, and above them
+SEED = 0  # of the noise
+
+
+def make_strips(
+    model: Model, batch: Batch, dtype: jnp.dtype = jnp.float32
+) -> Callable[[Mapping[str, Any], Path], None]:
+    """Make the function that colors `batch` with given parameters and writes a PNG.
+
+    Every process has to call it, for parameters may be spread over all; the first one writes.
+
+    Args:
+        model: config and VAE.
+        batch: of latents `[B, T, h, w, C]` and what goes with them, as `Encoder.batch` gives it;
+            each clip is one window.
+        dtype: what the UNet computes in.
+    """
+    batch = {name: np.asarray(values[:CLIPS]) for name, values in batch.items()}
+
+    @functools.cache
+    def fixed() -> list[np.ndarray]:
+        scale = model.config.vae.scaling_factor  # grey latents come without
+        grey, truth = (_decode(model, x) for x in (scale * batch["grey"], batch["color"]))
+        return [255.0 * grey_of(grey / 255.0), truth]
+
+    def write(params: Mapping[str, Any], path: Path) -> None:
+        latents = _color(model.config, params, batch, dtype)
+        if jax.process_index() == 0:
+            grey, truth = fixed()
+            _save(path, {"grey": grey, "ours": _decode(model, latents), "truth": truth})
+
+    return write
+
+
+def _settings(config: ModelConfig, frames: int) -> ColorizeSettings:
+    return default_settings(config, window=frames, overlap=min(config.sampling.overlap, frames - 1))
+
+
+def _shots(latents: np.ndarray) -> list[Shot]:
+    """Lay clips `[B, T, ...]` one after the other, as shots of a film."""
+    clips, frames = latents.shape[:2]
+    return [(clip * frames, (clip + 1) * frames) for clip in range(clips)]
+
+
+def _color(
+    config: ModelConfig, params: Mapping[str, Any], batch: Batch, dtype: jnp.dtype
+) -> np.ndarray:
+    """Sample the clips' latents `[B, T, h, w, C]` as `sample.py` would, palettes given."""
+    networks, own = load_networks(Model(config, {})), config.sampling
+    sampler = _settings(config, batch["grey"].shape[1]).sampler
+    grey = batch["grey"].reshape(-1, *batch["grey"].shape[2:])
+    if "image_encoder" in params:
+        context = _on_host(networks.embed(params, grey_of(batch["reference"])))
+    else:
+        context = batch["context_grey"]
+    ids = np.array([own.fps, own.motion_bucket, own.noise_augmentation], np.float32)
+    noise = frame_noise(SEED, 0, len(grey), grey.shape[1:], sampler.noise_share)
+    latents = sample_scan(
+        networks.predict,
+        {"unet": _cast(params["unet"], dtype)},
+        noise * np.float32(schedule.initial_scale(sampler.sigma_max)),
+        FilmConditions(grey, context, ids, batch["palette"]),
+        sampler.plan(_shots(batch["grey"])),
+        sampler,
+    )
+    return _on_host(latents).reshape(batch["grey"].shape)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _cast(params: Any, dtype: jnp.dtype) -> Any:
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+
+
+def _on_host(array: jax.Array) -> np.ndarray:
+    """Fetch an array, from the other processes too."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array, np.float32)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True), np.float32)
+
+
+def _decode(model: Model, latents: np.ndarray) -> np.ndarray:
+    """Decode clips `[B, T, h, w, C]` of unit scale; frames `[B, FRAMES, H, W, 3]` in [0, 255]."""
+    networks = load_networks(Model(model.config, {"vae": model.params["vae"]}))
+    settings = _settings(model.config, latents.shape[1])
+    chunks = decode_chunks(
+        functools.partial(networks.decode, networks.params),
+        latents.reshape(-1, *latents.shape[2:]),
+        _shots(latents),
+        settings.decode_chunk,
+        settings.decode_context,
+        settings.decode_fade,
+    )
+    count = latents.shape[1]
+    shown = np.linspace(0, count - 1, min(FRAMES, count)).astype(int)
+    film = np.concatenate(list(chunks))  # [B*T, H, W, 3] in [-1, 1]
+    film = film.reshape(*latents.shape[:2], *film.shape[1:])[:, shown]
+    return 127.5 * np.clip(np.nan_to_num(film), -1.0, 1.0) + 127.5
+
+
+def _save(path: Path, groups: Mapping[str, np.ndarray]) -> None:
+    """Put groups of frames `[B, FRAMES, H, W, 3]` in [0, 255] side by side, in one PNG."""
+    clips, frames, height, width, _ = next(iter(groups.values())).shape
+    height, width = max(1, round(height * WIDTH / width)), WIDTH
+    block = frames * width + GAP
+    size = (clips * (height + GAP) + TITLE, len(groups) * block - GAP, 3)
+    sheet = np.full(size, 255, np.uint8)
+    for column, film in enumerate(groups.values()):
+        for clip in range(clips):
+            row = np.concatenate([resize(frame, height, width) for frame in film[clip]], axis=1)
+            top, left = TITLE + clip * (height + GAP), column * block
+            sheet[top : top + height, left : left + frames * width] = np.rint(row)
+    picture = Image.fromarray(sheet)
+    for column, name in enumerate(groups):
+        ImageDraw.Draw(picture).text((column * block + 2, 1), name, fill=(0, 0, 0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    picture.save(partial, format="PNG")
+    partial.rename(path)

@@ -1,0 +1,86 @@
+"""Sample strips of the tiny model."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from palette_vc_jax.models.store import load_model
+from palette_vc_jax.training import strips
+from tests import tiny
+
+CLIPS, FRAMES = 2, 5
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Write and read a model whose parameters are all random."""
+    return load_model(tiny.write_model(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Give held-out latents with pictures and with their embeddings."""
+    rng = np.random.default_rng(1)
+    latents = rng.normal(size=(2, CLIPS, FRAMES, 4, 6, 4)).astype(np.float32)
+    return {
+        "color": latents[0],
+        "grey": latents[1],
+        "reference": rng.uniform(-1, 1, (CLIPS, 16, 24, 3)).astype(np.float32),
+        "context_grey": rng.normal(size=(CLIPS, 1, 8)).astype(np.float32),
+        "palette": rng.uniform(-1, 1, (CLIPS, 15)).astype(np.float32),
+        "turned": np.zeros(CLIPS, bool),
+    }
+
+
+def _blocks(path):
+    """Cut a strip into its three groups `[H, W, 3]`: grey, ours, truth."""
+    pixels = np.asarray(Image.open(path)).astype(int)[strips.TITLE :]
+    width = strips.FRAMES * strips.WIDTH
+    lefts = [column * (width + strips.GAP) for column in range(3)]
+    assert pixels.shape[1] == lefts[-1] + width
+    return [pixels[:, left : left + width] for left in lefts]
+
+
+def test_strips_show_the_same_clips_in_what_was_learned(model, batch, tmp_path):
+    """If this fails, strips of two steps cannot be compared, or do not show the parameters."""
+    write = strips.make_strips(model, batch)
+    params = {"unet": model.params["unet"]}
+    more = jax.tree.map(lambda leaf: 1.1 * leaf, params)
+    for name, given in (("one", params), ("again", params), ("other", more)):
+        write(given, tmp_path / "strips" / f"{name}.png")
+    one, again, other = (tmp_path / "strips" / f"{n}.png" for n in ("one", "again", "other"))
+    assert one.read_bytes() == again.read_bytes()
+    (grey, ours, truth), (grey_2, ours_2, truth_2) = _blocks(one), _blocks(other)
+    np.testing.assert_array_equal(grey, grey_2)
+    np.testing.assert_array_equal(truth, truth_2)
+    assert np.abs(ours - ours_2).mean() > 0.5
+    assert np.ptp(grey, axis=-1).max() <= 1  # rounding
+    assert np.ptp(truth, axis=-1).max() > 20
+    assert {path.name for path in one.parent.iterdir()} == {one.name, again.name, other.name}
+
+
+def test_what_steers_a_clip_reaches_its_own_row(model, batch, tmp_path):
+    """If this fails, clips are colored with each other's palette or reference, or with none."""
+    unet = {"unet": model.params["unet"]}
+    tower = {"image_encoder": model.params["image_encoder"]}
+    cases = ((unet, "palette"), (unet, "context_grey"), (unet | tower, "reference"))
+    for params, key in cases:
+        changed = batch | {key: np.concatenate([batch[key][:1], -batch[key][1:]])}
+        both = []
+        for name, given in (("before", batch), ("after", changed)):
+            path = tmp_path / f"{key}-{name}.png"
+            strips.make_strips(model, given)(params, path)
+            both.append(_blocks(path)[1])
+        height = both[0].shape[0] // CLIPS
+        moved = np.abs(both[1] - both[0])
+        assert moved[:height].max() == 0, key
+        assert moved[height:].max() > 0, key
+
+
+def test_ours_is_the_truth_where_the_network_knows_it(model, batch, tmp_path, monkeypatch):
+    """If this fails, what the sampler gives is decoded at another scale than the truth."""
+    monkeypatch.setattr(strips, "_color", lambda config, params, batch, dtype: batch["color"])
+    strips.make_strips(model, batch)({}, tmp_path / "strip.png")
+    _, ours, truth = _blocks(tmp_path / "strip.png")
+    np.testing.assert_array_equal(ours, truth)
