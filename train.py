@@ -4,6 +4,7 @@ The same command again resumes. `--config FILE:ARG` hands ARG to the file's `get
 `--config.key=value` overrides a value.
 """
 
+import sys
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -25,5 +26,24 @@ def main(argv: list[str]) -> None:
     cli.run(lambda: loop.run(tasks.make_task(config), config, Path(WORKDIR.value)))
 
 
+def parse(argv: list[str]) -> list[str]:
+    """Read the flags; what is wrong with them ends the command in one line."""
+    try:
+        rest = flags.FLAGS(argv)
+        _ = CONFIG.value.task  # a config file that is missing is told when it is used
+        return rest
+    except AttributeError as error:
+        key = str(error).strip("\"'")
+        _refuse(f"the config has no key {key!r}; its file lists those that there are.")
+    except (flags.Error, ValueError, TypeError, OSError) as error:
+        # An error inside the config file comes with its traceback, the reason last.
+        _refuse([line for line in str(error).splitlines() if line.strip()][-1])
+
+
+def _refuse(reason: str) -> None:
+    print(f"error: {reason.strip().removeprefix('ValueError: ')}", file=sys.stderr)
+    sys.exit(2)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

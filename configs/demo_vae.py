@@ -10,6 +10,8 @@ import ml_collections
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Give the configuration; `arg` may be `runlocal`."""
+    if arg not in ("", "runlocal"):
+        raise ValueError(f"config argument {arg!r} is not known; use runlocal, or none.")
     config = ml_collections.ConfigDict()
     config.task = "vae"
     config.model = "demo"  # preset of palette_vc_jax/models/config.py

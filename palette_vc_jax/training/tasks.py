@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from palette_vc_jax.training import unet_task, vae_task
+from palette_vc_jax.training import checks, unet_task, vae_task
 from palette_vc_jax.training.loop import Task
 
 TASKS = {"vae": vae_task.make_task, "unet": unet_task.make_task}
@@ -11,8 +11,9 @@ TASKS = {"vae": vae_task.make_task, "unet": unet_task.make_task}
 def make_task(config: Any) -> Task:
     """Build the task that `config.task` names.
 
-    Raises ValueError for a name that is not in the table.
+    Raises ValueError for a name that is not in the table, and for what a config may not say.
     """
     if config.task not in TASKS:
         raise ValueError(f"config.task={config.task!r}; use one of {', '.join(TASKS)}.")
+    checks.check_run(config)
     return TASKS[config.task](config)

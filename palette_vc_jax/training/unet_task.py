@@ -1,5 +1,6 @@
-"""Train the UNet with its palette layer, and for the demo the image tower."""
+"""Train the UNet with its palette layer, or parts of it, and for the demo the image tower."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,14 +19,17 @@ from palette_vc_jax.data.sources import ClipSource, hold_out, open_clips
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import PRESETS, ModelConfig, UNetConfig
-from palette_vc_jax.models.store import Model, load_model, save_model
+from palette_vc_jax.models.store import NETWORKS, Model, load_model, save_model
 from palette_vc_jax.models.unet import UNet
+from palette_vc_jax.training import lora, trained
+from palette_vc_jax.training.checks import check_unet
 from palette_vc_jax.training.loop import Task
 from palette_vc_jax.training.losses import edm_loss
 
 PALETTE_FLOOR = 1e-3  # variance added to each direction of palettes, below it is K-means' noise
 PALETTE_BATCHES = 64  # that a new palette layer is fitted to
 HELD_CROPS = 2  # of each held-out clip
+TRAINABLE = ("unet", "image_encoder")  # networks; the VAE has a task of its own
 
 
 def make_task(config: Any) -> Task:
@@ -34,7 +38,9 @@ def make_task(config: Any) -> Task:
     Raises ValueError for a model, clips or a cache that cannot be used.
     """
     model = _starting_point(config)
-    encoder = Encoder(model, embeds=not config.train_image_encoder)
+    check_unet(config, model.config)
+    chosen, frozen = _parts(model, config)
+    encoder = Encoder(model, embeds="image_encoder" not in chosen)
     train, held = hold_out(
         open_clips(config.data.source, config.data.root), config.data.hold_out_every
     )
@@ -48,7 +54,7 @@ def make_task(config: Any) -> Task:
         size = batch["color"].shape[0]
         sigma = draw_sigma(sigma_key, size, config.sigma_mean, config.sigma_std)
         return edm_loss(
-            params | frozen,
+            _networks(params, frozen, config),
             batch,
             sigma,
             key,
@@ -64,11 +70,11 @@ def make_task(config: Any) -> Task:
             yield encoder.batch(batch)
 
     return Task(
-        init=lambda: _initial(model, config, encoded),
-        frozen={},
+        init=lambda: _initial(chosen, model, config, encoded),
+        frozen=frozen,
         loss=loss,
         batches=encoded,
-        validate=_validation(held, encoder, config),
+        validate=_validation(held, encoder, config, frozen),
         export=functools.partial(export, config),
     )
 
@@ -76,9 +82,18 @@ def make_task(config: Any) -> Task:
 def export(
     config: Any, params: dict[str, functional.Params], folder: Path, dtype: type = np.float16
 ) -> None:
-    """Write what was trained, with the frozen networks it was trained with, as a model folder."""
+    """Write what was trained, with the frozen weights it was trained with, as a model folder.
+
+    Updates of low rank are added to their kernels; sampling takes the windows of training.
+    """
     model = _starting_point(config)
-    save_model(folder, model.config, model.params | params, dtype)
+    frames = config.data.window
+    sampling = model.config.sampling
+    sampling = dataclasses.replace(
+        sampling, num_frames=frames, overlap=min(sampling.overlap, frames - 1)
+    )
+    written = dataclasses.replace(model.config, sampling=sampling)
+    save_model(folder, written, _networks(params, model.params, config), dtype)
 
 
 def crop_config(config: Any) -> CropConfig:
@@ -109,7 +124,9 @@ def draw_sigma(key: jax.Array, batch: int, mean: float, std: float) -> jax.Array
 def _starting_point(config: Any) -> Model:
     """Read the model to fine-tune; a new one has a trained VAE and nothing else."""
     if config.init_from:
-        return load_model(Path(config.init_from))
+        model = load_model(Path(config.init_from))
+        _silence(model.params["unet"], config)
+        return model
     vae = load_model(Path(config.vae), networks=("vae",))
     return Model(PRESETS[config.model](), vae.params, vae.folder)
 
@@ -125,21 +142,69 @@ def _reader(
     return CacheReader(folder, cache_key(source, crops, encoder))
 
 
-def _initial(
-    model: Model, config: Any, encoded: Callable[[int], Iterator[Batch]]
-) -> dict[str, functional.Params]:
-    """Give the parameters to be trained as a fresh run starts with them."""
-    trained = ("unet", "image_encoder") if config.train_image_encoder else ("unet",)
-    params = {name: model.params[name] for name in trained if name in model.params}
-    if "unet" not in params:
-        stream = encoded(0)
-        palettes = np.concatenate([next(stream)["palette"] for _ in range(PALETTE_BATCHES)])
-        params["unet"] = _new_unet(model.config.unet, config.seed, palettes)
-    if "image_encoder" in trained and "image_encoder" not in params:
-        params["image_encoder"] = functional.init(
-            ImageEncoder, model.config.image_encoder, config.seed + 1
+def _silence(unet: functional.Params, config: Any) -> None:
+    """Take out a palette layer that training never reads: sampling would read it."""
+    if config.rates.palette_dropout == 1.0:
+        layer = unet["palette_embedding"]
+        unet["palette_embedding"] = jax.tree.map(np.zeros_like, layer)
+
+
+def _parts(model: Model, config: Any) -> tuple[functional.Params, functional.Params]:
+    """Split the networks that the step computes with into trained and frozen weights.
+
+    Of a new model there are only shapes. Raises ValueError for patterns that cannot be used.
+    """
+    new = not config.init_from
+    networks = {
+        name: functional.nest(functional.shapes(NETWORKS[name], getattr(model.config, name)))
+        if new
+        else model.params[name]
+        for name in TRAINABLE
+    }
+    chosen, frozen = trained.split(networks, config.trained)
+    if new and (frozen or config.lora.rank):
+        raise ValueError(
+            f"trained={tuple(config.trained)}, lora.rank={config.lora.rank}: a new model is "
+            f"trained whole; give trained={TRAINABLE} and rank 0, or a model as init_from."
         )
-    return jax.tree.map(jnp.asarray, params)
+    if config.lora.rank and (both := lora.kernels(list(functional.flatten(chosen)))):
+        raise ValueError(
+            f"lora.rank={config.lora.rank}: {len(both)} of its kernels are trained whole, such as "
+            f"{both[0]}; leave them out of trained, as 'palette' does."
+        )
+    if "image_encoder" not in chosen:
+        frozen.pop("image_encoder")  # batches bring what it makes of the pictures
+    return chosen, jax.tree.map(jnp.asarray, frozen)
+
+
+def _networks(params: functional.Params, base: functional.Params, config: Any) -> functional.Params:
+    """Put trained weights, and updates of low rank, in their places among those of `base`."""
+    whole = {name: tree for name, tree in params.items() if name != lora.NAME}
+    pairs = params.get(lora.NAME, {})
+    return lora.merge(trained.merge(whole, base), pairs, config.lora.alpha)
+
+
+def _initial(
+    chosen: functional.Params,
+    model: Model,
+    config: Any,
+    encoded: Callable[[int], Iterator[Batch]],
+) -> functional.Params:
+    """Give the parameters to be trained as a fresh run starts with them.
+
+    These are the `chosen` of `init_from` and the pairs of LoRA, or those of a new model.
+    """
+    if config.init_from:
+        params = dict(chosen)
+        if config.lora.rank:
+            params[lora.NAME] = lora.init(model.params, config.lora.rank, config.seed)
+        return jax.tree.map(jnp.asarray, params)
+    stream = encoded(0)
+    palettes = np.concatenate([next(stream)["palette"] for _ in range(PALETTE_BATCHES)])
+    unet = _new_unet(model.config.unet, config.seed, palettes)
+    _silence(unet, config)
+    encoder = functional.init(ImageEncoder, model.config.image_encoder, config.seed + 1)
+    return jax.tree.map(jnp.asarray, {"unet": unet, "image_encoder": encoder})
 
 
 def _new_unet(config: UNetConfig, seed: int, palettes: np.ndarray) -> functional.Params:
@@ -161,7 +226,7 @@ def _new_unet(config: UNetConfig, seed: int, palettes: np.ndarray) -> functional
 
 
 def _validation(
-    held: ClipSource, encoder: Encoder, config: Any
+    held: ClipSource, encoder: Encoder, config: Any, frozen: functional.Params
 ) -> Callable[[Any], dict[str, float]]:
     """Measure the loss on held-out clips at fixed noise levels, with and without the palette.
 
@@ -180,17 +245,18 @@ def _validation(
     rates = {"grey_dropout": 0.0, "reference_color": 0.0, "reference_none": 0.0}
 
     @jax.jit
-    def measure(params, batch, sigma, palette_dropout):
+    def measure(params, frozen, batch, sigma, palette_dropout):
         sigmas = jnp.full((config.validation_clips,), sigma)
         used = rates | {"palette_dropout": palette_dropout}
-        key = jax.random.key(0)
-        return edm_loss(params, batch, sigmas, key, model, used, noise_share=config.noise_share)[0]
+        key, share = jax.random.key(0), config.noise_share
+        networks = _networks(params, frozen, config)
+        return edm_loss(networks, batch, sigmas, key, model, used, noise_share=share)[0]
 
     def validate(params: Any) -> dict[str, float]:
         values = {}
         for sigma in levels:
-            values[f"validation_{sigma:g}"] = float(measure(params, batch, sigma, 0.0))
-            values[f"validation_{sigma:g}_null"] = float(measure(params, batch, sigma, 1.0))
+            values[f"validation_{sigma:g}"] = float(measure(params, frozen, batch, sigma, 0.0))
+            values[f"validation_{sigma:g}_null"] = float(measure(params, frozen, batch, sigma, 1.0))
         return values
 
     return validate
