@@ -10,8 +10,8 @@ of steps, noise distribution or dropout rates: those below are choices. Hardware
 chip of 16 GiB or more with the latents cached (about 3 GB of disk), so 16 chips for a step in one
 go; fewer with `--config.accumulate`. How long it takes has not been measured.
 
-`:runlocal` fine-tunes the bundled demo model for a minute on two CPU cores, from any folder of
-frame folders: `--config configs/davis.py:runlocal --config.data.root=CLIPS`.
+`:runlocal` fine-tunes the bundled demo model for about two minutes on two CPU cores, on any folder
+of frame folders: `--config configs/davis.py:runlocal --config.data.root=CLIPS`.
 
 Other ways to train, each a flag more:
     temporal layers and palette layer   --config.trained=temporal --config.trained=palette
@@ -101,7 +101,7 @@ def _run_locally(config: ml_collections.ConfigDict) -> None:
     config.compute_dtype = "float32"
     config.batch_size = 6
     config.average_decay = 0.9
-    config.log_every, config.validate_every, config.save_every = 10, 20, 10
+    config.log_every, config.validate_every, config.save_every = 20, 20, 10
     config.validation_sigmas = (0.5, 2.0, 8.0)
     config.data.source = "folders"
     config.data.root = "../shared/footage/train"
@@ -111,4 +111,4 @@ def _run_locally(config: ml_collections.ConfigDict) -> None:
     config.data.size, config.data.short_sides = (32, 48), (32, 48)
     config.data.window = 4
     config.optimizer.learning_rate = 5e-4
-    config.optimizer.steps, config.optimizer.warmup_steps = 40, 5
+    config.optimizer.steps, config.optimizer.warmup_steps = 60, 5

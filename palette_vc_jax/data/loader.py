@@ -69,7 +69,8 @@ def batches(
     samples = _Samples(reader, order, config, every, loader, first)
     rows = loader.batch_size // loader.processes
     dataset = grain.MapDataset.source(samples).batch(rows)
-    threads = grain.ReadOptions(num_threads=8, prefetch_buffer_size=loader.ahead * rows)
+    ahead = loader.ahead * rows
+    threads = grain.ReadOptions(num_threads=min(8, ahead), prefetch_buffer_size=ahead)
     dataset = dataset.to_iter_dataset(threads)
     if loader.workers:
         if not flags.FLAGS.is_parsed():  # grain hands absl's flags on to its workers

@@ -167,5 +167,6 @@ def test_a_fine_tuned_model_goes_back_to_diffusers(model_folder, tmp_path, check
     sample, *rest = (torch.tensor(x) for x in inputs.values())
     with torch.no_grad():
         output = theirs(sample.permute(0, 1, 4, 2, 3), *rest, return_dict=False)[0]
-    check(ours, output.permute(0, 1, 3, 4, 2).numpy(), 1e-4)
+    check(ours, output.permute(0, 1, 3, 4, 2).numpy(), 2e-5)
+    # Five times what the check lets pass: a palette layer left out would show.
     assert np.abs(ours - without).max() > 1e-4 * np.abs(ours).max()
