@@ -3,8 +3,12 @@
 The same command again resumes. `--config FILE:ARG` hands ARG to the file's `get_config`, and
 `--config.key=value` overrides a value. `--profile 10:12` puts a trace of steps 10 to 12 into
 WORKDIR/profile.
+
+`--compile_only --topology v5e:4x4` compiles the step for a TPU slice that is not there (with `pip
+install "jax[tpu]"`, on any machine), tells what it would take of each chip, and stops.
 """
 
+import sys
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -13,24 +17,62 @@ from ml_collections import config_flags
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder for metrics, checkpoints and the model")
 PROFILE = flags.DEFINE_string("profile", "", "steps to profile: START:STOP, from 1, STOP included")
-flags.mark_flags_as_required(["config", "workdir"])
+COMPILE_ONLY = flags.DEFINE_bool("compile_only", False, "compile for --topology, report, stop")
+TOPOLOGY = flags.DEFINE_string("topology", None, "TPU slice to compile for, such as v5e:4x4")
+flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:
     """Build the task that the config names and run the loop."""
     del argv
     from palette_vc_jax import cli
-    from palette_vc_jax.training import loop, tasks, watch
 
     logging.set_verbosity(logging.WARNING)  # orbax tells every step it takes
+    cli.run(rehearse if COMPILE_ONLY.value else train)
+
+
+def train() -> None:
+    """Train, in this process or as one of several."""
+    from palette_vc_jax.parallel.mesh import join_processes
+    from palette_vc_jax.training import loop, tasks, watch
+
+    if not WORKDIR.value:
+        raise ValueError("--workdir is missing; give the folder for metrics and checkpoints.")
+    join_processes()
     config = CONFIG.value
+    steps = watch.profile_steps(PROFILE.value, config.optimizer.steps)
+    loop.run(tasks.make_task(config), config, Path(WORKDIR.value), steps)
 
-    def train() -> None:
-        steps = watch.profile_steps(PROFILE.value, config.optimizer.steps)
-        loop.run(tasks.make_task(config), config, Path(WORKDIR.value), steps)
 
-    cli.run(train)
+def rehearse() -> None:
+    """Compile for hardware that is not there."""
+    from palette_vc_jax.training import rehearsal, tasks
+
+    if not TOPOLOGY.value:
+        raise ValueError("--topology is missing; give a TPU slice, such as v5e:4x4.")
+    config = CONFIG.value
+    report = rehearsal.compile_step(tasks.rehearse(config), config, TOPOLOGY.value)
+    print(rehearsal.table(report))
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Read the flags; what is wrong with them ends the command in one line."""
+    try:
+        rest = flags.FLAGS(argv)
+        _ = CONFIG.value.task  # a config file that is missing is told when it is used
+        return rest
+    except AttributeError as error:
+        key = str(error).strip("\"'")
+        _refuse(f"the config has no key {key!r}; its file lists those that there are.")
+    except (flags.Error, ValueError, TypeError, OSError) as error:
+        # An error inside the config file comes with its traceback, the reason last.
+        _refuse([line for line in str(error).splitlines() if line.strip()][-1])
+
+
+def _refuse(reason: str) -> None:
+    print(f"error: {reason.strip().removeprefix('ValueError: ')}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

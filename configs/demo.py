@@ -8,15 +8,23 @@ does the same for four steps.
 
 import ml_collections
 
+from configs import shared
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Give the configuration; `arg` may be `runlocal`."""
+    if arg not in ("", "runlocal"):
+        raise ValueError(f"config argument {arg!r} is not known; use runlocal, or none.")
     config = ml_collections.ConfigDict()
     config.task = "unet"
     config.model = "demo"  # preset of palette_vc_jax/models/config.py
     config.vae = "runs/demo_vae/model"  # folder with the trained VAE
     config.init_from = ""  # model folder to fine-tune; none: a new model on the VAE above
-    config.train_image_encoder = True
+    # Names of palette_vc_jax/training/trained.py, or regular expressions on weights' names.
+    config.trained = ("unet", "image_encoder")
+    config.lora = ml_collections.ConfigDict()
+    config.lora.rank = 0  # of updates to kernels that are not trained whole; 0: no LoRA
+    config.lora.alpha = 16.0  # updates are scaled by alpha / rank
     config.seed = 0
     config.batch_size = 6  # windows a step
     config.weighting = "v"  # of the loss over noise levels: v (SVD's) or eps (the paper's)
@@ -43,11 +51,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.rates.reference_color = 0.1  # the image tower sees the reference in color
     config.rates.reference_none = 0.1  # it sees nothing; otherwise the grey reference
 
-    config.mesh = ml_collections.ConfigDict()  # devices; one of the three may be -1: what is left
-    config.mesh.data = 1  # samples are split
-    config.mesh.fsdp = -1  # samples and parameters are split
-    config.mesh.frames = 1  # the frames of a clip are split
-    config.mesh.split_from = 2**16  # numbers; smaller tensors are copied
+    config.mesh = shared.mesh()
 
     config.data = ml_collections.ConfigDict()
     config.data.source = "folders"  # of frames; or videos, or tfds (a prepared davis)

@@ -7,9 +7,13 @@ About 9 minutes on two CPU cores. `:runlocal` does the same for four steps.
 
 import ml_collections
 
+from configs import shared
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Give the configuration; `arg` may be `runlocal`."""
+    if arg not in ("", "runlocal"):
+        raise ValueError(f"config argument {arg!r} is not known; use runlocal, or none.")
     config = ml_collections.ConfigDict()
     config.task = "vae"
     config.model = "demo"  # preset of palette_vc_jax/models/config.py
@@ -25,11 +29,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.keep_every = 0  # steps between checkpoints that are kept for good; 0 keeps none
     config.accumulate = 1  # parts of a batch, whose gradients are averaged
 
-    config.mesh = ml_collections.ConfigDict()  # devices; one of the three may be -1: what is left
-    config.mesh.data = 1  # samples are split
-    config.mesh.fsdp = -1  # samples and parameters are split
-    config.mesh.frames = 1  # the frames of a clip are split
-    config.mesh.split_from = 2**16  # numbers; smaller tensors are copied
+    config.mesh = shared.mesh()
 
     config.data = ml_collections.ConfigDict()
     config.data.root = "../shared/footage/train"  # folders of frames

@@ -21,7 +21,7 @@ def run(main: Callable[[], object]) -> None:
         _end("stopped.", STOPPED)
     except ValueError as error:
         _end(f"error: {error}", MISTAKE)
-    except (OSError, FloatingPointError) as error:
+    except (OSError, FloatingPointError, MemoryError) as error:
         _end(f"error: {error}", FAILURE)
 
 

@@ -60,7 +60,8 @@ def batches(
     order = grain.MapDataset.range(len(reader)).shuffle(seed=config.seed).repeat()
     samples = _Samples(reader, order, config, every, loader.batch_size, rows, first)
     dataset = grain.MapDataset.source(samples).batch(len(rows))
-    threads = grain.ReadOptions(num_threads=8, prefetch_buffer_size=loader.ahead * len(rows))
+    ahead = loader.ahead * len(rows)
+    threads = grain.ReadOptions(num_threads=min(8, ahead), prefetch_buffer_size=ahead)
     dataset = dataset.to_iter_dataset(threads)
     if loader.workers:
         if not flags.FLAGS.is_parsed():  # grain hands absl's flags on to its workers

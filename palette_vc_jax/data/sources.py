@@ -199,8 +199,10 @@ def frame_paths(clip: Path) -> list[Path]:
 def hold_out(source: ClipSource, every: int) -> tuple[ClipSource, ClipSource]:
     """Split clips into training and validation: each `every`-th is held out.
 
-    `every` 0 holds nothing out.
+    `every` 0 holds nothing out. Raises ValueError for 1, which would leave nothing to train on.
     """
+    if every == 1:
+        raise ValueError("data.hold_out_every=1 leaves no clip to train on; give 0, or 2 or more.")
     clips = range(len(source))
     held = tuple(clips[every - 1 :: every]) if every else ()
     kept = tuple(clip for clip in clips if clip not in held)

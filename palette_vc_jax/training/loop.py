@@ -31,9 +31,10 @@ class Task(NamedTuple):
     loss: Loss
     # (sample to begin with, rows of a batch that this process reads) -> its share of batches
     batches: Callable[[int, tuple[int, ...]], Iterator[Any]]
-    validate: Callable[[Any], dict[str, float]]  # averaged params -> values to log
+    validate: Callable[[Any, Any], dict[str, float]]  # averaged params, frozen -> values to log
     export: Callable[[Any, Path], None]  # averaged params, folder for the finished model
-    strips: Callable[[Any, Path], None] | None = None  # averaged params, PNG of samples to write
+    # (averaged params, frozen, PNG of samples to write)
+    strips: Callable[[Any, Any, Path], None] | None = None
 
 
 def run(task: Task, config: Any, workdir: Path, profile: range | None = None) -> None:
@@ -107,7 +108,7 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int], before_step: C
             log.write({"step": done, "seconds": round(time.time() - began, 1)} | values)
         if validates:
             with jax.set_mesh(mesh):
-                values = task.validate(state["average"])
+                values = task.validate(state["average"], frozen)
             log.write({"step": done} | values)
         if saves or told:
             save()
@@ -118,7 +119,7 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int], before_step: C
         if strips:
             path = workdir / "strips" / f"step-{done:06d}.png"
             with jax.set_mesh(mesh):
-                task.strips(state["average"], path)
+                task.strips(state["average"], frozen, path)
             log.picture(done, "strips", path)
     checkpoints.close()
     log.close()

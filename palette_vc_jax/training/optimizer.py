@@ -1,11 +1,16 @@
 """AdamW or Muon with warm-up, and the running average of parameters."""
 
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
+
+# Attention to one token, the image embedding, reads no query and no key: with no gradient, decay
+# alone would move these kernels. The norms before them have one axis and do not decay anyway.
+UNREAD = re.compile(r"attn2\.to_[qk]\.")
 
 
 def learning_rate(peak: float, warmup_steps: int, steps: int, decay: str) -> optax.Schedule:
@@ -17,7 +22,8 @@ def learning_rate(peak: float, warmup_steps: int, steps: int, decay: str) -> opt
         # Counting from 1: a first step at rate 0 would be lost.
         schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, steps + 1)
     elif decay == "constant":
-        schedule = optax.linear_schedule(0.0, peak, warmup_steps)
+        # Over 0 steps optax would stay at 0; step 1 is at the peak then.
+        schedule = optax.linear_schedule(0.0, peak, max(warmup_steps, 1))
     else:
         raise ValueError(f"optimizer.decay={decay!r}; use 'cosine' or 'constant'.")
     return lambda count: schedule(count + 1)
@@ -30,7 +36,7 @@ def make_optimizer(config: Any) -> optax.GradientTransformation:
     `adamw` is for fine-tuning. `muon` is for small models from random weights: it moves every
     direction of a kernel at one rate, where Adam learns the strong ones first (brightness) and
     the weak ones late (color); vectors still take AdamW. Weight decay leaves out everything with
-    fewer than two axes: biases, norms, mix factors.
+    fewer than two axes (biases, norms, mix factors) and what no gradient reaches, see `UNREAD`.
 
     Raises ValueError for another `kind`.
     """
@@ -38,13 +44,13 @@ def make_optimizer(config: Any) -> optax.GradientTransformation:
         raise ValueError(f"optimizer.kind={config.kind!r}; use 'adamw' or 'muon'.")
     rate = learning_rate(config.learning_rate, config.warmup_steps, config.steps, config.decay)
     if config.kind == "adamw":
-        update = optax.adamw(rate, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices)
+        update = optax.adamw(rate, b2=config.b2, weight_decay=config.weight_decay, mask=decays)
     else:
         scale = config.muon_learning_rate / config.learning_rate
         update = optax.contrib.muon(
             lambda count: scale * rate(count),
             weight_decay=config.weight_decay,
-            weight_decay_mask=_matrices,
+            weight_decay_mask=decays,
             adam_b2=config.b2,
             adam_learning_rate=rate,
             muon_weight_dimension_numbers=_kernel_axes,
@@ -52,8 +58,14 @@ def make_optimizer(config: Any) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
 
 
-def _matrices(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+def decays(params: Any) -> Any:
+    """Tell for each of nested `params` whether weight decay moves it."""
+
+    def one(path: tuple, leaf: jax.Array) -> bool:
+        name = ".".join(key.key for key in path)
+        return leaf.ndim > 1 and not UNREAD.search(name)
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def _kernel_axes(params: Any) -> Any:

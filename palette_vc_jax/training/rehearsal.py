@@ -60,11 +60,11 @@ class Report(NamedTuple):
     bounds: dict[str, float]  # what limits -> seconds
 
 
-def rehearse(run: Rehearsed, config: Any, topology: str) -> Report:
+def compile_step(run: Rehearsed, config: Any, topology: str) -> Report:
     """Compile the step of `config` for the slice `topology`, such as `v5e:4x4`.
 
     Raises ValueError for a slice that libtpu does not know or a mesh that does not fit it, and
-    RuntimeError in the compiler's words if the step does not fit the memory.
+    MemoryError in the compiler's words if the step does not fit the memory.
     """
     devices = topology_devices(topology)
     mesh = make_mesh(config.mesh, devices)
@@ -77,7 +77,7 @@ def rehearse(run: Rehearsed, config: Any, topology: str) -> Report:
         try:
             compiled = step.lower(state, frozen, batch).compile()
         except jax.errors.JaxRuntimeError as error:
-            raise RuntimeError(f"{topology}: {_in_short(str(error))}") from None
+            raise MemoryError(f"{topology}: {_in_short(str(error))}") from None
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     collectives = count_collectives(compiled.as_text())
     kind = devices[0].device_kind

@@ -1,5 +1,6 @@
-"""Train the UNet with its palette layer, and for the demo the image tower."""
+"""Train the UNet with its palette layer, or parts of it, and for the demo the image tower."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,15 +19,21 @@ from palette_vc_jax.data.sources import ClipSource, hold_out, open_clips
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import PRESETS, ModelConfig, UNetConfig
-from palette_vc_jax.models.store import Model, load_model, save_model
+from palette_vc_jax.models.store import NETWORKS, Model, load_config, load_model, save_model
 from palette_vc_jax.models.unet import UNet
+from palette_vc_jax.parallel import placement
+from palette_vc_jax.training import lora, trained
+from palette_vc_jax.training.checks import check_unet
 from palette_vc_jax.training.loop import Task
 from palette_vc_jax.training.losses import edm_loss
+from palette_vc_jax.training.rehearsal import Rehearsed
+from palette_vc_jax.training.step import Loss
 from palette_vc_jax.training.strips import make_strips
 
 PALETTE_FLOOR = 1e-3  # variance added to each direction of palettes, below it is K-means' noise
 PALETTE_BATCHES = 64  # that a new palette layer is fitted to
 HELD_CROPS = 2  # of each held-out clip
+TRAINABLE = ("unet", "image_encoder")  # networks; the VAE has a task of its own
 
 
 def make_task(config: Any) -> Task:
@@ -35,7 +42,10 @@ def make_task(config: Any) -> Task:
     Raises ValueError for a model, clips or a cache that cannot be used.
     """
     model = _starting_point(config)
-    encoder = Encoder(model, embeds=not config.train_image_encoder)
+    check_unet(config, model.config)
+    networks = {name: model.params[name] for name in TRAINABLE} if config.init_from else None
+    chosen, frozen = _parts(networks or _shapes(model.config), config)
+    encoder = Encoder(model, embeds="image_encoder" not in chosen)
     train, held = hold_out(
         open_clips(config.data.source, config.data.root), config.data.hold_out_every
     )
@@ -43,47 +53,52 @@ def make_task(config: Any) -> Task:
     windows = SampleConfig(config.data.window, tuple(config.data.strides), seed=config.seed)
     every = config.data.reference_every
 
-    def loss(params, frozen, batch, key):
-        sigma_key, key = jax.random.split(key)
-        size = batch["color"].shape[0]
-        sigma = draw_sigma(sigma_key, size, config.sigma_mean, config.sigma_std)
-        return edm_loss(
-            params | frozen,
-            batch,
-            sigma,
-            key,
-            model.config,
-            config.rates,
-            config.weighting,
-            config.noise_share,
-            jnp.dtype(config.compute_dtype),
-            config.remat,
-        )
-
     def encoded(first: int, rows: tuple[int, ...] | None = None) -> Iterator[Batch]:
         loader = LoaderConfig(config.batch_size, config.data.workers, rows=rows)
         for batch in batches(reader, windows, every, loader, first):
             yield encoder.batch(batch)
 
     held_batch = _held_batch(held, encoder, config)
-    dtype = jnp.dtype(config.compute_dtype)
     return Task(
-        init=lambda: _initial(model, config, encoded),
-        frozen={},
-        loss=loss,
+        init=lambda: _initial(chosen, model, config, encoded),
+        frozen=frozen,
+        loss=_loss(model.config, config),
         batches=encoded,
         validate=_validation(held_batch, model.config, config),
         export=functools.partial(export, config),
-        strips=make_strips(model, held_batch, dtype) if held_batch else None,
+        strips=_strips(model, held_batch, config) if held_batch else None,
     )
+
+
+def rehearse(config: Any) -> Rehearsed:
+    """Give the run of `config` as shapes: no weights and no clips are read."""
+    start = Path(config.init_from) if config.init_from else None
+    model = load_config(start) if start and start.is_dir() else PRESETS[config.model]()
+    check_unet(config, model)
+    chosen, frozen = _parts(_shapes(model), config)
+    params = dict(chosen)
+    if config.lora.rank:
+        params[lora.NAME] = jax.eval_shape(
+            lambda networks: lora.init(networks, config.lora.rank, config.seed), _shapes(model)
+        )
+    return Rehearsed(_loss(model, config), params, frozen, _batch_shapes(config, model, chosen))
 
 
 def export(
     config: Any, params: dict[str, functional.Params], folder: Path, dtype: type = np.float16
 ) -> None:
-    """Write what was trained, with the frozen networks it was trained with, as a model folder."""
+    """Write what was trained, with the frozen weights it was trained with, as a model folder.
+
+    Updates of low rank are added to their kernels; sampling takes the windows of training.
+    """
     model = _starting_point(config)
-    save_model(folder, model.config, model.params | params, dtype)
+    frames = config.data.window
+    sampling = model.config.sampling
+    sampling = dataclasses.replace(
+        sampling, num_frames=frames, overlap=min(sampling.overlap, frames - 1)
+    )
+    written = dataclasses.replace(model.config, sampling=sampling)
+    save_model(folder, written, _networks(params, model.params, config), dtype)
 
 
 def crop_config(config: Any) -> CropConfig:
@@ -100,6 +115,27 @@ def crop_config(config: Any) -> CropConfig:
     )
 
 
+def _loss(model: ModelConfig, config: Any) -> Loss:
+    def loss(params, frozen, batch, key):
+        sigma_key, key = jax.random.split(key)
+        size = batch["color"].shape[0]
+        sigma = draw_sigma(sigma_key, size, config.sigma_mean, config.sigma_std)
+        return edm_loss(
+            _networks(params, frozen, config),
+            batch,
+            sigma,
+            key,
+            model,
+            config.rates,
+            config.weighting,
+            config.noise_share,
+            jnp.dtype(config.compute_dtype),
+            config.remat,
+        )
+
+    return loss
+
+
 def draw_sigma(key: jax.Array, batch: int, mean: float, std: float) -> jax.Array:
     """Draw noise levels with ln sigma ~ N(mean, std^2), one from each `1 / batch` of the mass.
 
@@ -114,7 +150,9 @@ def draw_sigma(key: jax.Array, batch: int, mean: float, std: float) -> jax.Array
 def _starting_point(config: Any) -> Model:
     """Read the model to fine-tune; a new one has a trained VAE and nothing else."""
     if config.init_from:
-        return load_model(Path(config.init_from))
+        model = load_model(Path(config.init_from))
+        _silence(model.params["unet"], config)
+        return model
     vae = load_model(Path(config.vae), networks=("vae",))
     return Model(PRESETS[config.model](), vae.params, vae.folder)
 
@@ -126,25 +164,75 @@ def _reader(
     if not config.data.cache:
         return ClipReader(source, crops)
     folder = Path(config.data.cache) / name
-    write_cache(folder, source, crops, encoder)
+    write_cache(folder, source, crops, encoder, jax.process_index(), jax.process_count())
+    placement.wait_for_all(f"cache {name}")
     return CacheReader(folder, cache_key(source, crops, encoder))
 
 
-def _initial(
-    model: Model, config: Any, encoded: Callable[[int], Iterator[Batch]]
-) -> dict[str, functional.Params]:
-    """Give the parameters to be trained as a fresh run starts with them."""
-    trained = ("unet", "image_encoder") if config.train_image_encoder else ("unet",)
-    params = {name: model.params[name] for name in trained if name in model.params}
-    if "unet" not in params:
-        stream = encoded(0)
-        palettes = np.concatenate([next(stream)["palette"] for _ in range(PALETTE_BATCHES)])
-        params["unet"] = _new_unet(model.config.unet, config.seed, palettes)
-    if "image_encoder" in trained and "image_encoder" not in params:
-        params["image_encoder"] = functional.init(
-            ImageEncoder, model.config.image_encoder, config.seed + 1
+def _silence(unet: functional.Params, config: Any) -> None:
+    """Take out a palette layer that training never reads: sampling would read it."""
+    if config.rates.palette_dropout == 1.0:
+        layer = unet["palette_embedding"]
+        unet["palette_embedding"] = jax.tree.map(np.zeros_like, layer)
+
+
+def _shapes(model: ModelConfig) -> functional.Params:
+    return {
+        name: functional.nest(functional.shapes(NETWORKS[name], getattr(model, name)))
+        for name in TRAINABLE
+    }
+
+
+def _parts(networks: functional.Params, config: Any) -> tuple[functional.Params, functional.Params]:
+    """Split the `networks` that the step computes with into trained and frozen weights.
+
+    Of a new model there are only shapes. Raises ValueError for patterns that cannot be used.
+    """
+    new = not config.init_from
+    chosen, frozen = trained.split(networks, config.trained)
+    if new and (frozen or config.lora.rank):
+        raise ValueError(
+            f"trained={tuple(config.trained)}, lora.rank={config.lora.rank}: a new model is "
+            f"trained whole; give trained={TRAINABLE} and rank 0, or a model as init_from."
         )
-    return jax.tree.map(jnp.asarray, params)
+    if config.lora.rank and (both := lora.kernels(list(functional.flatten(chosen)))):
+        raise ValueError(
+            f"lora.rank={config.lora.rank}: {len(both)} of its kernels are trained whole, such as "
+            f"{both[0]}; leave them out of trained, as 'palette' does."
+        )
+    if "image_encoder" not in chosen:
+        frozen.pop("image_encoder")  # batches bring what it makes of the pictures
+    return chosen, frozen
+
+
+def _networks(params: functional.Params, base: functional.Params, config: Any) -> functional.Params:
+    """Put trained weights, and updates of low rank, in their places among those of `base`."""
+    whole = {name: tree for name, tree in params.items() if name != lora.NAME}
+    pairs = params.get(lora.NAME, {})
+    return lora.merge(trained.merge(whole, base), pairs, config.lora.alpha)
+
+
+def _initial(
+    chosen: functional.Params,
+    model: Model,
+    config: Any,
+    encoded: Callable[[int], Iterator[Batch]],
+) -> functional.Params:
+    """Give the parameters to be trained as a fresh run starts with them.
+
+    These are the `chosen` of `init_from` and the pairs of LoRA, or those of a new model.
+    """
+    if config.init_from:
+        params = dict(chosen)
+        if config.lora.rank:
+            params[lora.NAME] = lora.init(model.params, config.lora.rank, config.seed)
+        return jax.tree.map(jnp.asarray, params)
+    stream = encoded(0)
+    palettes = np.concatenate([next(stream)["palette"] for _ in range(PALETTE_BATCHES)])
+    unet = _new_unet(model.config.unet, config.seed, palettes)
+    _silence(unet, config)
+    encoder = functional.init(ImageEncoder, model.config.image_encoder, config.seed + 1)
+    return jax.tree.map(jnp.asarray, {"unet": unet, "image_encoder": encoder})
 
 
 def _new_unet(config: UNetConfig, seed: int, palettes: np.ndarray) -> functional.Params:
@@ -179,28 +267,49 @@ def _held_batch(held: ClipSource, encoder: Encoder, config: Any) -> Batch | None
 
 def _validation(
     batch: Batch | None, model: ModelConfig, config: Any
-) -> Callable[[Any], dict[str, float]]:
+) -> Callable[[Any, Any], dict[str, float]]:
     """Measure the loss on held-out clips at fixed noise levels, with and without the palette.
 
     The levels reach up to the one that sampling starts from.
     """
     if batch is None:
-        return lambda params: {}
+        return lambda params, frozen: {}
     levels = [*config.validation_sigmas, model.sampling.sigma_max]
     rates = {"grey_dropout": 0.0, "reference_color": 0.0, "reference_none": 0.0}
 
     @jax.jit
-    def measure(params, batch, sigma, palette_dropout):
+    def measure(params, frozen, batch, sigma, palette_dropout):
         sigmas = jnp.full((config.validation_clips,), sigma)
         used = rates | {"palette_dropout": palette_dropout}
-        key = jax.random.key(0)
-        return edm_loss(params, batch, sigmas, key, model, used, noise_share=config.noise_share)[0]
+        key, share = jax.random.key(0), config.noise_share
+        networks = _networks(params, frozen, config)
+        return edm_loss(networks, batch, sigmas, key, model, used, noise_share=share)[0]
 
-    def validate(params: Any) -> dict[str, float]:
+    def validate(params: Any, frozen: Any) -> dict[str, float]:
         values = {}
         for sigma in levels:
-            values[f"validation_{sigma:g}"] = float(measure(params, batch, sigma, 0.0))
-            values[f"validation_{sigma:g}_null"] = float(measure(params, batch, sigma, 1.0))
+            values[f"validation_{sigma:g}"] = float(measure(params, frozen, batch, sigma, 0.0))
+            values[f"validation_{sigma:g}_null"] = float(measure(params, frozen, batch, sigma, 1.0))
         return values
 
     return validate
+
+
+def _strips(model: Model, batch: Batch, config: Any) -> Callable[[Any, Any, Path], None]:
+    draw = make_strips(model, batch, jnp.dtype(config.compute_dtype))
+    return lambda params, frozen, path: draw(_networks(params, frozen, config), path)
+
+
+def _batch_shapes(config: Any, model: ModelConfig, chosen: functional.Params) -> Batch:
+    """Give the shapes of what `Encoder.batch` gives."""
+    size, data = config.batch_size, config.data
+    height, width = (side // model.vae.downscale for side in data.size)
+    latents = size, data.window, height, width, model.vae.latent_channels
+    shapes = {"color": latents, "grey": latents, "palette": (size, 3 * model.unet.palette_colors)}
+    if "image_encoder" in chosen:
+        shapes["reference"] = (size, *data.size, 3)
+    else:
+        context = size, 1, model.image_encoder.projection_dim
+        shapes |= {"context_color": context, "context_grey": context}
+    batch = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    return batch | {"turned": jax.ShapeDtypeStruct((size,), bool)}

@@ -45,7 +45,7 @@ def make_task(config: Any) -> Task:
 
     evaluate = jax.jit(lambda params: loss(params, {}, validation, jax.random.key(0))[1])
 
-    def validate(params) -> dict[str, float]:
+    def validate(params, frozen) -> dict[str, float]:
         return {f"validation_{name}": float(value) for name, value in evaluate(params).items()}
 
     def export(params, folder: Path) -> None:

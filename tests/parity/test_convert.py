@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from configs import davis
 from convert import flax_to_svd as flax_to_svd_main
 from convert import svd_to_flax as svd_to_flax_main
 from palette_vc_jax.checkpoint import Checkpoints
@@ -373,8 +374,10 @@ def test_a_run_goes_back_by_its_average_or_its_newest_weights(
     checkpoints = Checkpoints(run / "checkpoints")
     checkpoints.save(7, {"params": raw, "average": average, "step": np.array(7)}, {})
     checkpoints.close()
-    config = {"task": "unet", "model": "small", "vae": str(model_folder), "init_from": ""}
-    (run / "config.json").write_text(json.dumps(config))
+    config = davis.get_config("runlocal")
+    with config.unlocked():
+        config.update(model="small", vae=str(model_folder), init_from="")
+    (run / "config.json").write_text(config.to_json_best_effort())
     before = load_file(folder / FILES["unet"])
     for weights, factor in (("ema", 0.5), ("raw", 2.0)):
         out = tmp_path / weights

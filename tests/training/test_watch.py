@@ -176,7 +176,7 @@ def test_strips_come_when_they_are_asked_for(clips, tmp_path):
     """If this fails, strips are missing, or slow down a run that asked for none."""
     drawn = []
 
-    def strips(params, path):
+    def strips(params, frozen, path):
         drawn.append((path.name, float(params["slope"].mean())))
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(path)

@@ -64,7 +64,7 @@ def task(clips: Path, exported: dict | None = None, delay: float = 0.0) -> Task:
         frozen={},
         loss=lambda p, f, b, k: loss(p | {"slope": p["slope"].mean(0)}, f, b, k),
         batches=stream,
-        validate=lambda params: {"validation": float(params["slope"].mean())},
+        validate=lambda params, frozen: {"validation": float(params["slope"].mean())},
         export=export,
     )
 

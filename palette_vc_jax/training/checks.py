@@ -1,0 +1,58 @@
+"""What a config may not say, told before clips are read or anything is compiled."""
+
+from typing import Any
+
+from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.training.optimizer import make_optimizer
+
+WEIGHTINGS = ("v", "eps")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def check_run(config: Any) -> None:
+    """Check what all tasks share; raises ValueError naming the first key that is wrong."""
+    make_optimizer(config.optimizer)
+    if config.accumulate < 1 or config.batch_size % config.accumulate:
+        raise ValueError(
+            f"accumulate={config.accumulate} does not divide batch_size={config.batch_size}; "
+            "give a divisor."
+        )
+    data = config.data
+    if data.window > data.frames:
+        raise ValueError(
+            f"data.window={data.window} frames do not fit a crop of data.frames={data.frames}; "
+            "lower the one or raise the other."
+        )
+
+
+def check_unet(config: Any, model: ModelConfig) -> None:
+    """Check what the UNet's task reads; raises ValueError naming the first key that is wrong."""
+    _one_of("weighting", config.weighting, WEIGHTINGS)
+    _one_of("compute_dtype", config.compute_dtype, DTYPES)
+    height, width = config.data.size
+    if height % model.pixel_multiple or width % model.pixel_multiple:
+        raise ValueError(
+            f"data.size={height}x{width} pixels: the model {model.name!r} needs multiples of "
+            f"{model.pixel_multiple}; round each side."
+        )
+    rates = config.rates
+    for name, rate in rates.items():
+        if not 0.0 <= rate <= 1.0:
+            raise ValueError(f"rates.{name}={rate}; give a probability from 0 to 1.")
+    if rates.reference_color + rates.reference_none > 1.0:
+        raise ValueError(
+            f"rates.reference_color={rates.reference_color} and rates.reference_none="
+            f"{rates.reference_none} sum to more than 1; lower one (the rest is seen in grey)."
+        )
+    if rates.palette_dropout == 1.0 and config.data.turned is not None:
+        raise ValueError(
+            f"data.turned={config.data.turned} with rates.palette_dropout=1: turned hues can only "
+            "be told by a palette; set data.turned to None, or lower the rate."
+        )
+    if config.lora.rank < 0:
+        raise ValueError(f"lora.rank={config.lora.rank}; give 0 (off) or more.")
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{key}={value!r}; use one of {', '.join(known)}.")

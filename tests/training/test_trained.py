@@ -1,0 +1,148 @@
+"""Which weights are trained: patterns, LoRA, and what weight decay leaves alone."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from palette_vc_jax.models import functional
+from palette_vc_jax.models.store import load_model
+from palette_vc_jax.models.unet import UNet
+from palette_vc_jax.training import lora, optimizer, trained
+from tests import tiny
+
+UNET = tiny.CONFIG.unet
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory):
+    """Give random networks, nothing zero."""
+    model = load_model(tiny.write_model(tmp_path_factory.mktemp("model")))
+    return {name: model.params[name] for name in ("unet", "image_encoder")}
+
+
+@pytest.fixture(scope="module")
+def forward():
+    """Give `forward(unet params)`: the network's output for fixed inputs."""
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    inputs = (normal(2, 3, 4, 6, 8), normal(2), normal(2, 1, 8), normal(2, 3), normal(2, 15))
+    inputs += (jnp.ones(2),)
+    return jax.jit(lambda unet: functional.apply(UNet, UNET, unet, *inputs))
+
+
+def _equal(one, other):
+    assert functional.flatten(one).keys() == functional.flatten(other).keys()
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_split_and_merge_lose_nothing(params):
+    """If this fails, a weight is in neither part or in both, or comes back elsewhere."""
+    for patterns in (["unet"], ["temporal", "palette"], [r"unet\.up_blocks\..*", "image_encoder"]):
+        chosen, frozen = trained.split(params, patterns)
+        names, others = functional.flatten(chosen), functional.flatten(frozen)
+        assert names and others and not set(names) & set(others)
+        _equal(trained.merge(chosen, frozen), functional.nest(functional.flatten(params)))
+    doubled = jax.tree.map(lambda x: 2 * x, chosen)
+    merged = trained.merge(doubled, params)  # the trained one wins
+    np.testing.assert_array_equal(
+        merged["unet"]["up_blocks"]["0"]["resnets"]["0"]["time_mixer"]["mix_factor"],
+        2 * params["unet"]["up_blocks"]["0"]["resnets"]["0"]["time_mixer"]["mix_factor"],
+    )
+
+
+def test_named_ways_choose_what_they_say(params):
+    """If this fails, a way trains layers of another kind, or leaves some of its own out."""
+    names = functional.flatten(params)
+    found = {way: trained.chosen(names, [way]) for way in trained.WAYS}
+    assert found["unet"] | found["image_encoder"] == set(names)
+    layer = "unet.palette_embedding"
+    assert found["palette"] == {f"{layer}.kernel", f"{layer}.bias"}
+    attends = {name for name in found["unet"] if ".attn1." in name or ".attn2." in name}
+    assert found["attention"] == attends
+    blocks = ("temporal_res_block", "temporal_transformer_blocks", "time_mixer", "time_pos_embed")
+    joins = {name for name in found["unet"] if set(blocks) & set(name.split("."))}
+    assert found["temporal"] == joins
+    # Of every kind of block there are spatial layers that stay.
+    for block in ("spatial_res_block", ".transformer_blocks", "conv_in", "time_embedding"):
+        assert not any(f".{block.strip('.')}." in name for name in found["temporal"])
+
+
+@pytest.mark.parametrize(
+    ("patterns", "said"),
+    [
+        ((), "nothing is; give at least one of unet"),
+        (("unet", "unett"), "'unett' matches no weight; use unet, temporal"),
+        (("unet.down",), "'unet.down' matches no weight"),  # a whole name, not its start
+        (("vae",), "'vae' matches no weight"),
+        (("unet(",), r"'unet\(' is no regular expression"),
+    ],
+)
+def test_patterns_that_cannot_be_meant_are_refused(params, patterns, said):
+    """If this fails, a mistyped pattern trains nothing for days."""
+    with pytest.raises(ValueError, match=said):
+        trained.split(params, patterns)
+
+
+def test_lora_starts_from_the_network_and_reaches_all_kernels(params, forward):
+    """If this fails, training does not start from the given weights, or a kernel is left out."""
+    pairs = lora.init(params, 4, 0)
+    merged = lora.merge(params, pairs, 16.0)
+    np.testing.assert_array_equal(forward(merged["unet"]), forward(params["unet"]))
+    flat = functional.flatten(pairs)
+    stems = {name.rsplit(".", 1)[0] for name in flat}
+    wanted = {
+        name.removesuffix(".kernel")
+        for name in functional.flatten(params)
+        if re.search(r"\.(attn[12]|ff|ff_in)\.", name) and name.endswith(".kernel")
+    }
+    unread = {name for name in wanted if name.endswith(("attn2.to_q", "attn2.to_k"))}
+    assert unread and stems == wanted - unread
+    assert all(np.abs(flat[name]).max() == 0 for name in flat if name.endswith(".b"))
+    assert lora.merge(params, {}, 16.0).keys() == params.keys()
+    moved = jax.tree.map(lambda x: x + 0.1, pairs)
+    assert np.abs(forward(lora.merge(params, moved, 16.0)["unet"]) - forward(params["unet"])).max()
+
+
+def test_lora_adds_the_scaled_product(params):
+    """If this fails, alpha or the rank scales the update otherwise, or axes are swapped."""
+    pairs = jax.tree.map(lambda x: x + 0.1, lora.init(params, 2, 0))
+    before, update = functional.flatten(params), functional.flatten(pairs)
+    after = functional.flatten(lora.merge(params, pairs, 6.0))
+    for name, kernel in before.items():
+        stem = name.removesuffix("kernel")
+        if f"{stem}a" in update:
+            kernel = kernel + 3.0 * (np.asarray(update[f"{stem}a"]) @ update[f"{stem}b"])
+        np.testing.assert_allclose(after[name], kernel, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_weight_decay_leaves_alone_what_no_gradient_reaches(params, kind):
+    """If this fails, kernels that the network never reads shrink to nothing over a run."""
+    config = ml_collections.ConfigDict(
+        dict(
+            kind=kind, learning_rate=1e-2, muon_learning_rate=1e-2, warmup_steps=0, steps=10,
+            decay="constant", b2=0.99, weight_decay=0.5, clip_norm=1.0,
+        )
+    )  # fmt: skip
+    params = {"unet": {"mid_block": params["unet"]["mid_block"]}}
+    update = optimizer.make_optimizer(config)
+    updates, _ = jax.jit(update.update)(
+        jax.tree.map(jnp.zeros_like, params), update.init(params), params
+    )
+    still = {name for name, leaf in functional.flatten(updates).items() if not np.any(leaf)}
+    flat = functional.flatten(params)
+    vectors = {name for name, leaf in flat.items() if leaf.ndim < 2}
+    unread = {name for name in flat if name.endswith(("attn2.to_q.kernel", "attn2.to_k.kernel"))}
+    assert len(unread) == 4  # two of each transformer
+    assert still == vectors | unread
+
+
+@pytest.mark.parametrize(("warmup", "rates"), [(0, [1.0, 1.0, 1.0]), (2, [0.5, 1.0, 1.0])])
+def test_warm_up_of_any_length_ends_at_the_peak(warmup, rates):
+    """If this fails, the first steps are lost, or without warm-up nothing is ever learned."""
+    rate = optimizer.learning_rate(1.0, warmup, 10, "constant")
+    np.testing.assert_allclose([rate(step) for step in range(3)], rates)
