@@ -32,7 +32,7 @@ COLLECTIVES = (
     "collective-permute",
 )
 # An instruction's result, such as `bf16[14,16]{1,0}`, or several in brackets, before its name.
-_INSTRUCTION = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
+_INSTRUCTION = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(-start)?\(")
 _ARRAY = re.compile(r"([a-z]+)(\d+)?\[([\d,]*)\]")
 
 
@@ -53,7 +53,7 @@ class Report(NamedTuple):
     parameters: int
     arguments: int  # bytes: state, frozen weights and batch
     temporaries: int  # bytes
-    peak: int  # bytes at the fullest moment
+    needed: int  # bytes: both, the program, and results that take no argument's place
     flops: float
     moved: float  # bytes to and from memory, as XLA counts them: a loop's body once
     collectives: dict[str, tuple[int, int]]  # kind -> how many, bytes of their results
@@ -97,7 +97,11 @@ def compile_step(run: Rehearsed, config: Any, topology: str) -> Report:
         functional.count(run.params),
         memory.argument_size_in_bytes,
         memory.temp_size_in_bytes,
-        memory.peak_memory_in_bytes,
+        memory.argument_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes,
         flops,
         moved,
         collectives,
@@ -108,10 +112,12 @@ def compile_step(run: Rehearsed, config: Any, topology: str) -> Report:
 def count_collectives(text: str) -> dict[str, tuple[int, int]]:
     """Count a compiled program's collectives and the bytes of their results."""
     found = dict.fromkeys(COLLECTIVES, (0, 0))
-    for result, kind in _INSTRUCTION.findall(text):
+    for result, kind, starts in _INSTRUCTION.findall(text):
+        sizes = [_bytes(array) for array in _ARRAY.findall(result) if array[2]]
+        if starts and kind != "all-reduce":  # gives its operands first, then its results
+            sizes = sizes[len(sizes) // 2 :]
         count, size = found[kind]
-        # One that starts gives its operand as well as its result: the largest is the result.
-        found[kind] = count + 1, size + max(map(_bytes, _ARRAY.findall(result)), default=0)
+        found[kind] = count + 1, size + sum(sizes)
     return found
 
 
@@ -130,7 +136,7 @@ def table(report: Report) -> str:
         "of each chip:",
         f"  arguments          {report.arguments / GIB:.2f} GiB",
         f"  temporaries        {report.temporaries / GIB:.2f} GiB",
-        f"  peak               {report.peak / GIB:.2f} GiB",
+        f"  needed in all      {report.needed / GIB:.2f} GiB",
         f"  products           {report.flops / 1e12:.1f} TFLOP",
         f"  memory traffic     {report.moved / 1e9:.0f} GB, loops' bodies once",
     ]
