@@ -195,9 +195,9 @@ class SpatioTemporalResBlock(nnx.Module):
         self.time_mixer = AlphaBlender(switched=not time_width)
 
     def __call__(self, x: jax.Array, time: jax.Array | None = None) -> jax.Array:
-        x = self.spatial_res_block(placement.by_frame(x), time)
-        temporal = self.temporal_res_block(placement.by_place(x, axis=3), time)
-        return self.time_mixer(x, placement.by_frame(temporal))
+        x = self.spatial_res_block(placement.by_second(x), time)
+        temporal = self.temporal_res_block(placement.by_column(x), time)
+        return self.time_mixer(x, placement.by_second(temporal))
 
 
 class Downsample(nnx.Module):

@@ -79,7 +79,7 @@ class FeedForward(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, axis: int) -> jax.Array:
-        """Transform tokens `[B, T, S, C]`, in chunks along `axis` where they are many."""
+        """Transform tokens `[B, ., ., C]`, in chunks along `axis` where they are many."""
         width = self.net[2].in_features
         size = 2 * width * x.size // x.shape[-1] * x.dtype.itemsize // placement.devices()
         count = _chunks(x.shape[axis], size)
@@ -132,14 +132,11 @@ class TemporalBlock(nnx.Module):
         self.ff = FeedForward(channels, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
-        """Transform tokens `[B, T, S, C]` with a context `[B, L, D]` that all positions share."""
-        x = x + self.ff_in(self.norm_in(x), axis=1)
-        x = x + self._along_time(self.norm1(x))
+        """Transform tokens `[B, S, T, C]` with a context `[B, L, D]` that all positions share."""
+        x = x + self.ff_in(self.norm_in(x), axis=2)
+        x = x + self.attn1(self.norm1(x))
         x = x + _cross(self.attn2, self.norm2(x), context)
-        return x + self.ff(self.norm3(x), axis=1)
-
-    def _along_time(self, x: jax.Array) -> jax.Array:
-        return self.attn1(x.swapaxes(1, 2)).swapaxes(1, 2)  # [B, S, T, C] inside
+        return x + self.ff(self.norm3(x), axis=2)
 
 
 def _cross(layer: Attention, x: jax.Array, context: jax.Array) -> jax.Array:
@@ -171,11 +168,11 @@ class SpatioTemporalTransformer(nnx.Module):
         """Transform `[B, T, h, w, C]` with the image embedding `[B, L, D]`."""
         batch, frames, _, _, channels = x.shape
         tokens = self.proj_in(self.norm(x).reshape(batch, frames, -1, channels))  # [B, T, S, C]
-        spatial = self.transformer_blocks[0](placement.by_frame(tokens), context)
+        spatial = self.transformer_blocks[0](placement.by_second(tokens), context)
         # Frame positions enter the temporal branch alone and count from the window's start.
         positions = sinusoid(jnp.arange(frames), channels).astype(x.dtype)
         positions = self.time_pos_embed(positions)[None, :, None]  # [1, T, 1, C]
-        temporal = placement.by_place(spatial + positions, axis=2)
-        temporal = self.temporal_transformer_blocks[0](temporal, context)
-        mixed = self.time_mixer(spatial, placement.by_frame(temporal))
+        temporal = placement.by_second((spatial + positions).swapaxes(1, 2))  # [B, S, T, C]
+        temporal = self.temporal_transformer_blocks[0](temporal, context).swapaxes(1, 2)
+        mixed = self.time_mixer(spatial, placement.by_second(temporal))
         return x + self.proj_out(mixed).reshape(x.shape)

@@ -29,19 +29,36 @@ def devices() -> int:
     return jax.sharding.get_abstract_mesh().size or 1
 
 
-def by_frame(x: jax.Array) -> jax.Array:
-    """Split `[B, T, ...]` by sample and frame: for layers that see each frame alone."""
+def by_second(x: jax.Array) -> jax.Array:
+    """Split `[B, M, ...]` by sample and along the second axis.
+
+    With M frames that is for layers that see each frame alone, with M places for those that mix
+    frames.
+    """
     return _constrain(x, PartitionSpec(BATCH, "frames"))
 
 
-def by_place(x: jax.Array, axis: int) -> jax.Array:
-    """Split `[B, T, ...]` by sample and along a spatial `axis`: for layers that mix frames."""
-    return _constrain(x, PartitionSpec(BATCH, *[None] * (axis - 1), "frames"))
+def by_column(x: jax.Array) -> jax.Array:
+    """Split `[B, T, h, w, C]` by sample and column: for convolutions that mix frames."""
+    return _constrain(x, PartitionSpec(BATCH, None, None, "frames"))
 
 
 def gathered(tree: Any) -> Any:
-    """Bring together parameters that are split over `fsdp`, where a layer is about to use them."""
-    return jax.tree.map(lambda leaf: _constrain(leaf, PartitionSpec()), tree)
+    """Bring together parameters that are split over `fsdp`, where a layer is about to use them.
+
+    Their gradients are left where the compiler finds it best. (The constraint's own derivative
+    would gather them too; with the frames of a clip split as well, XLA then summed over some of
+    the devices only: `tests/multidevice` found it with jax 0.10.)
+    """
+    return jax.tree.map(_gather, tree)
+
+
+@jax.custom_vjp
+def _gather(leaf: jax.Array) -> jax.Array:
+    return _constrain(leaf, PartitionSpec())
+
+
+_gather.defvjp(lambda leaf: (_gather(leaf), None), lambda _, gradient: (gradient,))
 
 
 def on_each_device(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:

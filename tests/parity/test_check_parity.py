@@ -139,12 +139,13 @@ def _sine_first(values, width):
     return jnp.concatenate([sine, cosine], axis=-1)
 
 
-def _folded_wrongly(self, x):
-    batch, frames, positions, channels = x.shape
-    tokens = x.reshape(batch * positions, frames, channels)
-    return self.attn1(tokens).reshape(x.shape)
+def _folded_wrongly(self, x, context):
+    frames_first = x.swapaxes(1, 2)  # [B, T, S, C], read as if it were [B, S, T, C]
+    out = TEMPORAL(self, frames_first.reshape(x.shape), context)
+    return out.reshape(frames_first.shape).swapaxes(1, 2)
 
 
+TEMPORAL = transformer.TemporalBlock.__call__
 CONV = layers.TemporalConv.__call__
 WRONG = {
     "blend direction": (layers.AlphaBlender, "__call__", _turned_blend),
@@ -156,7 +157,7 @@ WRONG = {
         "__call__",
         lambda self, x: CONV(self, x[:, ::-1])[:, ::-1],
     ),
-    "frames and positions": (transformer.TemporalBlock, "_along_time", _folded_wrongly),
+    "frames and positions": (transformer.TemporalBlock, "__call__", _folded_wrongly),
     "sine before cosine": (transformer, "sinusoid", _sine_first),
 }
 
