@@ -53,6 +53,7 @@ def compare_all(
     decoded = decode(params, inputs["latents"])[0]
     yield compare("VAE decode", decoded, recorded["vae"]["decode"], WHOLE)
 
+    del params  # before the next are read
     params = _load(folder, "image_encoder")
     ready = clip.preprocess(pixels, config.image_encoder.image_size)
     yield compare("CLIP preprocessing", ready, recorded["preprocessed"], BLOCK)
@@ -60,6 +61,7 @@ def compare_all(
     context = np.asarray(embed(params, ready))
     yield compare("CLIP embedding", context, recorded["embedding"], WHOLE)
 
+    del params
     params = _load(folder, "unet")
     if case.palette:
         params["palette_embedding"] = jax.tree.map(jnp.asarray, inputs["layer"])
@@ -143,7 +145,9 @@ def _level(block: Level, x: Any, time: Any, context: Any, skips: list[Any]) -> A
 
 
 def _load(folder: Path, network: str) -> Any:
-    return jax.tree.map(jnp.asarray, load_model(folder, (network,)).params[network])
+    flat = functional.flatten(load_model(folder, (network,)).params[network])
+    # One by one, each let go at once: both copies of a full-size UNet would be 12 GB.
+    return functional.nest({name: jnp.asarray(flat.pop(name)) for name in list(flat)})
 
 
 @functools.lru_cache(maxsize=2)
