@@ -25,8 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
     options = parser.parse_args(argv)
 
-    from palette_vc_jax.conversion import hub, svd
+    from palette_vc_jax.conversion import hub, svd, tensors
 
+    tensors.check_free(options.output)  # before gigabytes are downloaded
     path = Path(options.source)
     if not path.exists() and hub.HUB_ID.fullmatch(options.source):
         path = hub.fetch(options.source)

@@ -6,7 +6,7 @@ The counterpart is transformers' CLIPVisionModelWithProjection.
 from collections.abc import Mapping
 from typing import Any
 
-from palette_vc_jax.conversion.config import check_keys, check_values
+from palette_vc_jax.conversion.config import check_keys, check_sizes, check_values
 from palette_vc_jax.conversion.table import Table, build_table
 
 CLASS = "CLIPVisionModelWithProjection"
@@ -52,8 +52,15 @@ def read_image_encoder_config(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises ValueError for a missing or unknown key or a value that the model cannot express;
     `hidden_act` must be given, since the library's default (quick_gelu) is another function.
     """
-    check_keys("image encoder", values, [*FIELDS, "hidden_act"], [*FIXED, *IGNORED])
     check_values("image encoder", values, FIXED)
+    check_keys("image encoder", values, [*FIELDS, "hidden_act"], [*FIXED, *IGNORED])
+    check_sizes("image encoder", values, FIELDS)
+    width, heads = values["hidden_size"], values["num_attention_heads"]
+    if width % heads:
+        raise ValueError(
+            f"image encoder: config.json has {heads} heads of attention for a width of {width}; "
+            "the width must be a multiple of the heads."
+        )
     return {field: values[key] for key, field in FIELDS.items()}
 
 

@@ -1,5 +1,6 @@
 """Checks that the config readers of all three networks share."""
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -30,6 +31,41 @@ def check_values(source: str, values: Mapping[str, Any], fixed: Mapping[str, Any
             raise ValueError(
                 f"{source}: config.json says {key} = {values[key]!r}; "
                 f"only {allowed!r} is supported."
+            )
+
+
+def check_sizes(
+    source: str,
+    values: Mapping[str, Any],
+    numbers: Collection[str],
+    lists: Collection[str] = (),
+) -> None:
+    """Check that `numbers` are positive whole numbers in `values`, and `lists` lists of these.
+
+    A key that is in both may be either. Raises ValueError.
+    """
+    for key in {**dict.fromkeys(numbers), **dict.fromkeys(lists)}:
+        value = values[key]
+        listed = isinstance(value, list | tuple)
+        given = value if listed else [value]
+        allowed = key in lists if listed else key in numbers
+        if not (allowed and given and all(type(size) is int and size > 0 for size in given)):
+            kinds = (
+                ("a positive whole number", numbers),
+                ("a list of positive whole numbers", lists),
+            )
+            needed = " or ".join(kind for kind, keys in kinds if key in keys)
+            raise ValueError(f"{source}: config.json says {key} = {value!r}; it must be {needed}.")
+
+
+def check_positive(source: str, values: Mapping[str, Any], keys: Collection[str]) -> None:
+    """Check that `keys` are positive, finite numbers in `values`. Raises ValueError."""
+    for key in keys:
+        value = values[key]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0.0 < value < math.inf:
+            raise ValueError(
+                f"{source}: config.json says {key} = {value!r}; it must be a positive number."
             )
 
 

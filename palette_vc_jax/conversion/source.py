@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from palette_vc_jax.conversion import clip, sgm, unet, vae
-from palette_vc_jax.conversion.config import check_values
-from palette_vc_jax.conversion.table import Table, faults, refuse
+from palette_vc_jax.conversion.config import check_positive, check_values
+from palette_vc_jax.conversion.table import Table, faults, refuse, torch_faults
 from palette_vc_jax.conversion.tensors import Tensor, open_sharded, open_tensors
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.config import ImageEncoderConfig, ModelConfig, UNetConfig, VAEConfig
 from palette_vc_jax.models.functional import shapes
-from palette_vc_jax.models.store import NETWORKS
+from palette_vc_jax.models.store import NETWORKS, load_config
 
 STEMS = {
     "unet": "diffusion_pytorch_model",
@@ -37,9 +37,12 @@ SCHEDULER = {
     "_class_name": "EulerDiscreteScheduler",
     "interpolation_type": "linear",
     "prediction_type": "v_prediction",
+    "timestep_spacing": "leading",  # the noise that sampling begins with is scaled by it
     "timestep_type": "continuous",
     "use_karras_sigmas": True,
 }
+# As the library has it by itself; newer files spell it out.
+SCHEDULER_DEFAULTS = {"final_sigmas_type": "zero", "rescale_betas_zero_snr": False}
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
@@ -57,7 +60,7 @@ def tables(config: ModelConfig) -> dict[str, Table]:
 
 
 def open_source(path: Path, config: ModelConfig | None = None) -> Source:
-    """Open a diffusers folder or an SGM file.
+    """Open a diffusers folder or an SGM file whose tensors are those that its config asks for.
 
     Args:
         path: of either; `*.fp16.safetensors` and sharded files are found.
@@ -67,12 +70,34 @@ def open_source(path: Path, config: ModelConfig | None = None) -> Source:
     Raises ValueError for whatever is missing, damaged, contradictory or not supported.
     """
     if path.is_dir():
-        return _open_folder(path)
+        source = _open_folder(path)
+        refuse(
+            "".join(
+                torch_faults(table, _shapes(source.tensors[network]))
+                for network, table in tables(source.config).items()
+            )
+        )
+        return source
     if not path.is_file():
         raise ValueError(f"{path}: no such folder or file; give a diffusers folder or an SVD file.")
     _refuse_pickle(path)
     config = config or (model_config.svd_xt() if "xt" in path.stem else model_config.svd())
     return _open_sgm(path, config)
+
+
+def open_model(folder: Path) -> Source:
+    """Open a model folder of this package, as `open_source`; tensors are under flax' paths."""
+    config, tensors, wrong = load_config(folder), {}, ""
+    for network, table in tables(config).items():
+        tensors[network] = open_tensors(folder / f"{network}.safetensors")
+        wanted = {entry.flax: entry.shape for entry in table.entries}
+        wrong += faults(network, wanted, _shapes(tensors[network]))
+    refuse(wrong)
+    return Source(config, tensors, tuple(folder / f"{network}.safetensors" for network in tensors))
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _open_folder(folder: Path) -> Source:
@@ -94,9 +119,15 @@ def _open_folder(folder: Path) -> Source:
     scheduler = folder / "scheduler" / "scheduler_config.json"
     if scheduler.is_file():
         values = read_json(scheduler)
-        check_values("scheduler", values, SCHEDULER)
+        check_values("scheduler", values, SCHEDULER | SCHEDULER_DEFAULTS)
         for key in ("sigma_min", "sigma_max"):
             sampling = replace(sampling, **{key: values.get(key, getattr(sampling, key))})
+        limits = {"sigma_min": sampling.sigma_min, "sigma_max": sampling.sigma_max}
+        check_positive("scheduler", limits, limits)
+        if sampling.sigma_min >= sampling.sigma_max:
+            raise ValueError(
+                f"scheduler: config.json says {limits}; sigma_min must be below sigma_max."
+            )
     return Source(replace(preset, sampling=sampling, **parts), tensors, tuple(files))
 
 

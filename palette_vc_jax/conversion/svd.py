@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 import palette_vc_jax
 from palette_vc_jax.conversion import clip, sgm, unet, vae
-from palette_vc_jax.conversion.source import SCHEDULER, STEMS, open_source, tables
-from palette_vc_jax.conversion.table import faults, flax_array, refuse, torch_array, torch_faults
-from palette_vc_jax.conversion.tensors import DTYPES, Tensor, open_tensors, staged, write_tensors
+from palette_vc_jax.conversion.source import SCHEDULER, STEMS, open_model, open_source, tables
+from palette_vc_jax.conversion.table import flax_array, torch_array
+from palette_vc_jax.conversion.tensors import DTYPES, Tensor, staged, write_tensors
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.clip import MEAN, STD
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.store import load_config, sha256
+from palette_vc_jax.models.store import sha256
 
 FORMATS = ("diffusers", "sgm")
 PALETTE_FILE = "palette_embedding.safetensors"
@@ -47,14 +47,6 @@ def svd_to_flax(
     """
     opened = open_source(source, config)
     by_network = tables(opened.config)
-    refuse(
-        "".join(
-            torch_faults(
-                table, {key: tensor.shape for key, tensor in opened.tensors[network].items()}
-            )
-            for network, table in by_network.items()
-        )
-    )
     with staged(output) as folder, _bar("converting", _bytes(opened.config, dtype)) as bar:
         for network, table in by_network.items():
             given = opened.tensors[network]
@@ -86,19 +78,17 @@ def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -
     """
     if form not in FORMATS:
         raise ValueError(f"format {form!r} is not known; use one of {', '.join(FORMATS)}.")
-    config = load_config(source)
-    by_network, wrong = {}, ""
-    for network, table in tables(config).items():
-        stored = open_tensors(source / f"{network}.safetensors")
-        wanted = {entry.flax: entry.shape for entry in table.entries}
-        wrong += faults(network, wanted, {key: tensor.shape for key, tensor in stored.items()})
-        if wrong:
-            continue
-        by_network[network] = {
-            entry.torch: Tensor(entry.torch_shape, _emptied(entry, stored[entry.flax]))
+    opened = open_model(source)
+    config = opened.config
+    by_network = {
+        network: {
+            entry.torch: Tensor(
+                entry.torch_shape, _emptied(entry, opened.tensors[network][entry.flax])
+            )
             for entry in table.entries
         }
-    refuse(wrong)
+        for network, table in tables(config).items()
+    }
     palette = {
         key.removeprefix("palette_embedding."): by_network["unet"].pop(key) for key in unet.PALETTE
     }
@@ -202,7 +192,6 @@ def _pipeline_files(config: ModelConfig) -> dict[str, dict[str, Any]]:
         "sigma_min": sampling.sigma_min,
         "sigma_max": sampling.sigma_max,
         "steps_offset": 1,
-        "timestep_spacing": "leading",
         "trained_betas": None,
     }
     extractor = {

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": bfloat16}
 CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # of the file format
+READABLE = {*CODES.values(), "F64", "I64"}  # I64: position ids that some files hold
 
 
 class Tensor(NamedTuple):
@@ -28,19 +29,30 @@ class Tensor(NamedTuple):
 def open_tensors(path: Path) -> dict[str, Tensor]:
     """List the tensors of a safetensors file, reading none.
 
-    Raises ValueError for a file that is not whole safetensors; nothing in it is ever executed.
+    Raises ValueError for a file that is missing, not whole safetensors or quantized; nothing in
+    it is ever executed.
     """
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: not found; the model is not whole: download or convert it again."
+        )
     try:
         file = safe_open(path, framework="numpy")
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path}: not a whole safetensors file ({error}); download it again, or convert a "
             "pickle to safetensors where it came from."
         ) from None
+    strange = sorted({part.get_dtype() for part in slices.values()} - READABLE)
+    if strange:
+        raise ValueError(
+            f"{path}: holds numbers of type {', '.join(strange)}; give the model in float16, "
+            "bfloat16 or float32."
+        )
     return {
-        name: Tensor(shape, lambda name=name: file.get_tensor(name))
-        for name, shape in shapes.items()
+        name: Tensor(tuple(part.get_shape()), lambda name=name: file.get_tensor(name))
+        for name, part in slices.items()
     }
 
 
@@ -52,9 +64,10 @@ def open_sharded(index: Path) -> tuple[dict[str, Tensor], list[Path]]:
     """
     try:
         files = json.loads(index.read_text())["weight_map"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        paths = {file: index.parent / file for file in sorted(set(files.values()))}
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{index}: not an index of shards; download it again.") from None
-    shards = {file: open_tensors(index.parent / file) for file in sorted(set(files.values()))}
+    shards = {file: open_tensors(path) for file, path in paths.items()}
     lost = sorted(name for name, file in files.items() if name not in shards[file])
     if lost:
         raise ValueError(
@@ -62,7 +75,7 @@ def open_sharded(index: Path) -> tuple[dict[str, Tensor], list[Path]]:
             "download the shards again."
         )
     tensors = {name: shards[file][name] for name, file in files.items()}
-    return tensors, [index.parent / file for file in shards]
+    return tensors, list(paths.values())
 
 
 def write_tensors(

@@ -7,7 +7,7 @@ project's own and travels as `palette_embedding.weight` and `palette_embedding.b
 from collections.abc import Mapping
 from typing import Any
 
-from palette_vc_jax.conversion.config import check_keys, check_values, uniform
+from palette_vc_jax.conversion.config import check_keys, check_sizes, check_values, uniform
 from palette_vc_jax.conversion.table import Table, build_table
 
 CLASS = "UNetSpatioTemporalConditionModel"
@@ -30,6 +30,7 @@ NEEDED = (
 KNOWN = ("sample_size", "num_frames", "transformer_layers_per_block")
 # May be given once or once a level; levels that differ are not supported.
 PER_LEVEL = ("layers_per_block", "cross_attention_dim", "transformer_layers_per_block")
+NUMBERS = ("in_channels", "out_channels", "addition_time_embed_dim", "num_frames")
 
 
 def unet_table(shapes: Mapping[str, Any]) -> Table:
@@ -42,11 +43,14 @@ def read_unet_config(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ValueError for a missing or unknown key or a value that the model cannot express.
     """
+    check_values("unet", values, {"_class_name": CLASS})
     check_keys("unet", values, NEEDED, KNOWN)
-    same = {key: uniform("unet", key, values.get(key, 1)) for key in PER_LEVEL}
+    values = {"num_frames": 14, "transformer_layers_per_block": 1} | dict(values)
+    either = (*PER_LEVEL, "num_attention_heads")
+    check_sizes("unet", values, (*NUMBERS, *either), (*either, "block_out_channels"))
+    same = {key: uniform("unet", key, values[key]) for key in PER_LEVEL}
     attention = _read_attention(values)
     fixed = {
-        "_class_name": CLASS,
         "in_channels": 2 * values["out_channels"],  # [noisy, grey]
         "projection_class_embeddings_input_dim": 3 * values["addition_time_embed_dim"],
         "transformer_layers_per_block": 1,
@@ -59,6 +63,12 @@ def read_unet_config(values: Mapping[str, Any]) -> dict[str, Any]:
             f"unet: config.json has {len(attention)} blocks, {len(widths)} widths and "
             f"{len(heads)} numbers of heads; one each a level is needed."
         )
+    for width, number in zip(widths, heads, strict=True):
+        if width % number:
+            raise ValueError(
+                f"unet: config.json has {number} heads of attention for a width of {width}; "
+                "the width must be a multiple of the heads."
+            )
     return {
         "latent_channels": values["out_channels"],
         "block_out_channels": widths,
@@ -106,10 +116,11 @@ def _read_attention(values: Mapping[str, Any]) -> tuple[bool, ...]:
     sides = []
     for key, names in (("down_block_types", DOWN), ("up_block_types", UP)):
         kinds = {name: attends for attends, name in names.items()}
-        unknown = sorted(set(values[key]) - set(kinds))
+        given = values[key] if isinstance(values[key], list | tuple) else [values[key]]
+        unknown = sorted({str(name) for name in given} - set(kinds))
         if unknown:
             raise ValueError(f"unet: config.json has {key} that are not supported: {unknown[0]}.")
-        sides.append(tuple(kinds[name] for name in values[key]))
+        sides.append(tuple(kinds[name] for name in given))
     if sides[0] != sides[1][::-1]:
         raise ValueError(
             "unet: config.json puts transformers at other levels on the way up than on the way "

@@ -6,7 +6,7 @@ The counterpart is diffusers' AutoencoderKLTemporalDecoder.
 from collections.abc import Mapping
 from typing import Any
 
-from palette_vc_jax.conversion.config import check_keys, check_values
+from palette_vc_jax.conversion.config import check_keys, check_positive, check_sizes, check_values
 from palette_vc_jax.conversion.table import Table, build_table
 
 CLASS = "AutoencoderKLTemporalDecoder"
@@ -27,13 +27,15 @@ def read_vae_config(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ValueError for a missing or unknown key or a value that the model cannot express.
     """
+    check_values("vae", values, {"_class_name": CLASS, "in_channels": 3, "out_channels": 3})
     check_keys("vae", values, NEEDED, KNOWN)
+    check_sizes("vae", values, ("latent_channels", "layers_per_block"), ("block_out_channels",))
+    check_positive("vae", values, ("scaling_factor",))
     widths = tuple(values["block_out_channels"])
     blocks = values.get("down_block_types")
-    check_values("vae", values, {"_class_name": CLASS, "in_channels": 3, "out_channels": 3})
-    if blocks is not None and list(blocks) != [DOWN] * len(widths):
+    if blocks is not None and blocks != [DOWN] * len(widths):
         raise ValueError(
-            f"vae: config.json says down_block_types = {list(blocks)!r}; only {DOWN!r}, one for "
+            f"vae: config.json says down_block_types = {blocks!r}; only {DOWN!r}, one for "
             "each of block_out_channels, is supported."
         )
     return {

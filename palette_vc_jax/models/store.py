@@ -93,4 +93,4 @@ def _load_network(folder: Path, name: str, config: object) -> Params:
             f"{path}: {len(wrong)} tensors are missing, unknown or of another shape than "
             f"config.json says, such as {', '.join(wrong[:3])}."
         )
-    return nest({key: value.astype(np.float32) for key, value in flat.items()})
+    return nest({key: value.astype(np.float32, copy=False) for key, value in flat.items()})

@@ -11,9 +11,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from palette_vc_jax.conversion.source import open_source
+from palette_vc_jax.conversion.source import open_model, open_source, tables
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.store import NETWORKS, load_config, load_model
+from palette_vc_jax.models.store import NETWORKS, load_model
 from palette_vc_jax.parity import jax_side, torch_side
 from palette_vc_jax.parity.case import Case, draw_inputs
 from palette_vc_jax.parity.report import Row, compare_values
@@ -22,16 +22,19 @@ from palette_vc_jax.parity.report import Row, compare_values
 def check(torch_folder: Path, flax_folder: Path, case: Case) -> Iterator[Row]:
     """Run both sides and yield a row for each component, cheap ones first.
 
-    PyTorch's weights are rounded to the type that the converted ones are stored in.
+    PyTorch's weights are rounded to the type that the converted ones are stored in. Models whose
+    parameters differ in shape have one row, which says so.
 
     Raises ValueError for folders that cannot be read, and for a size that the model cannot take.
     """
     if not torch_folder.is_dir():
         raise ValueError(f"{torch_folder}: not a folder; give the diffusers folder of the model.")
-    config = load_config(flax_folder)
+    config = open_model(flax_folder).config
     theirs = open_source(torch_folder).config
-    yield compare_values("config", _values(config), _values(theirs))
     inputs = draw_inputs(config, case)
+    yield compare_values("config", _values(config), _values(theirs))
+    if tables(config) != tables(theirs):
+        return
     if case.palette:
         inputs["layer"] = _palette_layer(flax_folder, config)
     dtype = jax_side.stored_dtype(flax_folder)

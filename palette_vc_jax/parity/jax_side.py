@@ -11,12 +11,13 @@ import numpy as np
 from flax import nnx
 from safetensors import safe_open
 
+from palette_vc_jax.conversion.tensors import open_tensors
 from palette_vc_jax.diffusion import edm, schedule, solvers
 from palette_vc_jax.models import clip, functional
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.layers import GroupNorm, LayerNorm
-from palette_vc_jax.models.store import NETWORKS, load_model
+from palette_vc_jax.models.store import NETWORKS
 from palette_vc_jax.models.unet import Level, UNet
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.parity.case import GUIDANCES, SMALL, Case
@@ -53,6 +54,7 @@ def compare_all(
     decoded = decode(params, inputs["latents"])[0]
     yield compare("VAE decode", decoded, recorded["vae"]["decode"], WHOLE)
 
+    del params  # before the next are read
     params = _load(folder, "image_encoder")
     ready = clip.preprocess(pixels, config.image_encoder.image_size)
     yield compare("CLIP preprocessing", ready, recorded["preprocessed"], BLOCK)
@@ -60,6 +62,7 @@ def compare_all(
     context = np.asarray(embed(params, ready))
     yield compare("CLIP embedding", context, recorded["embedding"], WHOLE)
 
+    del params
     params = _load(folder, "unet")
     if case.palette:
         params["palette_embedding"] = jax.tree.map(jnp.asarray, inputs["layer"])
@@ -143,7 +146,14 @@ def _level(block: Level, x: Any, time: Any, context: Any, skips: list[Any]) -> A
 
 
 def _load(folder: Path, network: str) -> Any:
-    return jax.tree.map(jnp.asarray, load_model(folder, (network,)).params[network])
+    """Read a network's parameters as float32, one tensor at a time.
+
+    `store.load_model` holds them all as numpy first: 6 GB more for a full-size UNet.
+    """
+    tensors = open_tensors(folder / f"{network}.safetensors")
+    return functional.nest(
+        {name: jnp.asarray(tensor.read(), jnp.float32) for name, tensor in tensors.items()}
+    )
 
 
 @functools.lru_cache(maxsize=2)

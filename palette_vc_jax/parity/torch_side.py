@@ -28,14 +28,10 @@ def run(folder: Path, inputs: dict, config: ModelConfig, case: Case, dtype: str)
         config: of the model.
         case: size and length.
         dtype: torch's name of the type that weights are rounded to first, as the other side's were.
+
+    Raises ValueError for a folder that diffusers cannot load.
     """
-    pipe = diffusers.StableVideoDiffusionPipeline.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        variant=_variant(folder),
-        local_files_only=True,
-        low_cpu_mem_usage=False,
-    )
+    pipe = _load(folder)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), desc="PyTorch")
     networks = {"unet": pipe.unet, "vae": pipe.vae, "image_encoder": pipe.image_encoder}
     for network in networks.values():
@@ -153,6 +149,21 @@ def _norms(networks: dict[str, Any]) -> dict[str, tuple[float, int]]:
         for name, norm in module.named_modules()
         if isinstance(norm, NORMS)
     }
+
+
+def _load(folder: Path) -> Any:
+    try:
+        return diffusers.StableVideoDiffusionPipeline.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            variant=_variant(folder),
+            local_files_only=True,
+            low_cpu_mem_usage=False,
+        )
+    except OSError as error:  # a file that is not among the weights is missing
+        raise ValueError(
+            f"{folder}: diffusers cannot load it ({error}); download it again."
+        ) from None
 
 
 def _variant(folder: Path) -> str | None:

@@ -43,6 +43,15 @@ def test_what_is_downloaded(monkeypatch, tmp_path, weights, taken):
     assert found > {"model_index.json", "unet/config.json", "scheduler/scheduler_config.json"}
 
 
+def test_a_taken_name_is_told_before_the_download(monkeypatch, tmp_path, capsys):
+    """If this fails, a user learns after 9 GB that the output's name is not free."""
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "notes.txt").touch()
+    assert command(svd_to_flax.main, "--source", NAME, "--output", tmp_path / "model") == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [

@@ -123,6 +123,22 @@ def test_entries_may_be_given_per_level():
         ("unet", {"up_block_types": ["UpBlockSpatioTemporal"] * 4}, "other levels on the way up"),
         ("unet", {"num_attention_heads": [5, 10, 20]}, "one each a level"),
         ("unet", {"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift"),
+        ("unet", {"num_attention_heads": [3, 10, 20, 20]}, "3 heads of attention for a width of"),
+        ("unet", {"num_attention_heads": None}, "positive whole number"),
+        ("unet", {"block_out_channels": 320}, "a list of positive whole numbers"),
+        ("unet", {"down_block_types": 4}, "down_block_types"),
+        ("unet", {"down_block_types": [{}]}, "down_block_types"),
+        ("unet", {"layers_per_block": [2, 2, 2, {}]}, "layers_per_block"),
+        ("unet", {"out_channels": "4"}, "out_channels = '4'"),
+        ("unet", {"num_frames": 0}, "num_frames = 0"),
+        ("vae", {"latent_channels": [4]}, "latent_channels"),
+        ("vae", {"layers_per_block": 2.5}, "layers_per_block = 2.5"),
+        ("vae", {"scaling_factor": None}, "a positive number"),
+        ("vae", {"scaling_factor": float("inf")}, "a positive number"),
+        ("vae", {"down_block_types": 4}, "down_block_types = 4"),
+        ("image_encoder", {"patch_size": 0}, "patch_size = 0"),
+        ("image_encoder", {"num_hidden_layers": True}, "num_hidden_layers = True"),
+        ("image_encoder", {"num_attention_heads": 7}, "7 heads of attention for a width of 1280"),
         ("vae", {"down_block_types": ["AttnDownEncoderBlock2D"] * 4}, "DownEncoderBlock2D"),
         ("vae", {"_class_name": "AutoencoderKL"}, "AutoencoderKLTemporalDecoder"),
         ("vae", {"in_channels": 1}, "in_channels = 1"),
@@ -139,6 +155,21 @@ def test_what_cannot_be_expressed_is_refused(network, change, message):
     with pytest.raises(ValueError, match=message) as error:
         read(values | change)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "network, values",
+    [
+        ("unet", {"_class_name": "UNet2DConditionModel", "attention_head_dim": 8}),
+        ("vae", {"_class_name": "AutoencoderKL", "act_fn": "silu"}),
+        ("image_encoder", {"model_type": "clip", "projection_dim": 768}),
+    ],
+)
+def test_another_architecture_is_called_by_its_name(network, values):
+    """Wrong if a user who gives another model is told of a key, and adds it."""
+    kind = values.get("_class_name", "clip")
+    with pytest.raises(ValueError, match=f"= '{kind}'; only"):
+        READ[network][0](values)
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from safetensors.numpy import load_file
 from palette_vc_jax.conversion import clip as clip_conversion
 from palette_vc_jax.conversion import unet as unet_conversion
 from palette_vc_jax.conversion import vae as vae_conversion
-from palette_vc_jax.conversion.svd import svd_to_flax
+from palette_vc_jax.conversion.svd import flax_to_svd, svd_to_flax
 from palette_vc_jax.conversion.table import Table, to_flax
 from palette_vc_jax.models.clip import ImageEncoder
-from palette_vc_jax.models.config import ImageEncoderConfig, UNetConfig, VAEConfig
+from palette_vc_jax.models.config import ImageEncoderConfig, ModelConfig, UNetConfig, VAEConfig
 from palette_vc_jax.models.functional import flatten, shapes
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
@@ -51,6 +51,12 @@ CLIP = ImageEncoderConfig(
     patch_size=32,
     projection_dim=48,
 )
+CONFIG = ModelConfig("svd", UNET, VAE_CONFIG, CLIP)
+FILES = {  # of diffusers' folder
+    "unet": "unet/diffusion_pytorch_model.safetensors",
+    "vae": "vae/diffusion_pytorch_model.safetensors",
+    "image_encoder": "image_encoder/model.safetensors",
+}
 
 
 class Pair(NamedTuple):
@@ -145,6 +151,14 @@ def model_folder(folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def sgm_file(model_folder, tmp_path_factory):
+    """Write the model as SGM's single file."""
+    path = tmp_path_factory.mktemp("sgm") / "out"
+    flax_to_svd(model_folder, path, "sgm")
+    return next(p for p in path.glob("*.safetensors") if "palette" not in p.name)
+
+
+@pytest.fixture(scope="session")
 def run():
     """Give `run(module, *arrays, call=...)`: `call(module, *arrays)` under jit, as numpy.
 
@@ -187,6 +201,13 @@ def check():
         assert error <= limit, f"error {error:.1e} is beyond {limit:.0e}"
 
     return compare
+
+
+def same(left, right):
+    """Fail unless both have the same names and the same numbers."""
+    assert set(left) == set(right)
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
 
 
 def _call(module, *arrays):

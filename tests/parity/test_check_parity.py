@@ -11,16 +11,14 @@ from safetensors.numpy import load_file, save_file
 
 from convert import check_parity, svd_to_flax
 from palette_vc_jax.models import functional, layers, transformer, unet
-from palette_vc_jax.models.config import ModelConfig
 from tests.commands import command
-from tests.parity.conftest import CLIP, UNET, VAE_CONFIG
+from tests.parity.conftest import CONFIG, UNET
 
 pytest.importorskip("torch", reason="parity needs torch")
 pytest.importorskip("diffusers", reason="parity needs diffusers")
 
 from palette_vc_jax.parity import case, check, jax_side, report, torch_side
 
-CONFIG = ModelConfig("svd", UNET, VAE_CONFIG, CLIP)
 CASE = case.Case(frames=3, height=32, width=48)
 gelu = jax.nn.gelu
 
@@ -69,6 +67,41 @@ def test_what_cannot_be_compared_is_refused(folder, model_folder, capsys, flags,
     assert command(check_parity.main, *good, *flags) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("error: ") and words in said
+
+
+def test_another_network_is_told_by_name(folder, model_folder, other_unet, tmp_path, capsys):
+    """Wrong if two models that cannot be compared end in a traceback, or pass."""
+    other = shutil.copytree(folder, tmp_path / "other")
+    other_unet.torch.save_pretrained(other / "unet")
+    assert command(check_parity.main, "--torch", other, "--flax", model_folder) == 1
+    printed = capsys.readouterr().out
+    assert "config (unet.attention)" in printed and "1 of 1 comparisons failed" in printed
+
+
+@pytest.mark.parametrize("lost", ["model_index.json", "scheduler/scheduler_config.json"])
+def test_a_folder_that_diffusers_cannot_load_is_refused(
+    folder, model_folder, tmp_path, capsys, lost
+):
+    """Wrong if a download with a file missing is called a failure of the machine."""
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    (broken / lost).unlink()
+    flags = ["--torch", broken, "--flax", model_folder, "--height", 32, "--width", 48]
+    assert command(check_parity.main, *flags) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: ") and lost.split("/")[-1] in said
+
+
+def test_half_a_model_is_refused_before_anything_runs(folder, model_folder, tmp_path, monkeypatch):
+    """Wrong if minutes of PyTorch pass before a file is found to be damaged."""
+    monkeypatch.setattr(torch_side, "run", lambda *_: pytest.fail("PyTorch ran"))
+    broken = shutil.copytree(model_folder, tmp_path / "broken")
+    weights = broken / "vae.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100_000])
+    with pytest.raises(ValueError, match="vae.safetensors: not a whole safetensors file"):
+        list(check.check(folder, broken, CASE))
+    weights.unlink()
+    with pytest.raises(ValueError, match="vae.safetensors: not found"):
+        list(check.check(folder, broken, CASE))
 
 
 def test_bfloat16_is_compared_with_rounded_weights(folder, tmp_path):
