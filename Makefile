@@ -42,8 +42,14 @@ clean:
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
+# The TPU compiler that this JAX wants, in a folder of its own: on the path, JAX would look for TPUs.
+LIBTPU := "from importlib.metadata import requires; \
+  print(next(r.split(';')[0] for r in requires('jax') if r.startswith('libtpu')))"
+
 # torch has a pip call of its own: asked for together with the rest, a build with CUDA may be taken.
 .venv/dev: .venv/run requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target .venv/libtpu "$$($(BIN)/python -c $(LIBTPU))"
 	@touch $@

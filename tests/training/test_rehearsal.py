@@ -1,5 +1,8 @@
 """A step compiled for TPUs that are not there, with the libtpu of the development installs."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from configs import davis
@@ -24,6 +27,13 @@ def test_collectives_are_counted_once_with_the_bytes_of_their_results():
     assert found["all-to-all"] == (0, 0)
 
 
+@pytest.fixture
+def libtpu(monkeypatch):
+    """Find libtpu where `make test` puts it."""
+    monkeypatch.syspath_prepend(Path(sys.prefix) / "libtpu")
+    pytest.importorskip("libtpu", reason="compiling for TPUs needs libtpu")
+
+
 def _config(monkeypatch, **mesh):
     monkeypatch.setitem(PRESETS, "tiny", lambda: tiny.CONFIG)
     config = davis.get_config("runlocal")
@@ -33,9 +43,8 @@ def _config(monkeypatch, **mesh):
     return config
 
 
-def test_a_small_step_for_a_slice_of_four(monkeypatch):
+def test_a_small_step_for_a_slice_of_four(libtpu, monkeypatch):
     """If this fails, nobody learns before paying for a pod whether a run fits it."""
-    pytest.importorskip("libtpu", reason="compiling for TPUs needs libtpu")
     config = _config(monkeypatch, frames=2)
     report = rehearsal.compile_step(tasks.rehearse(config), config, "v5e:2x2")
     assert report.kind == "TPU v5 lite" and report.mesh == {"data": 1, "fsdp": 2, "frames": 2}
@@ -57,9 +66,8 @@ def test_a_small_step_for_a_slice_of_four(monkeypatch):
         ({"fsdp": 4, "frames": 1}, "v5e:4x4", "the product must be 16"),
     ],
 )
-def test_slices_that_cannot_be(monkeypatch, mesh, topology, said):
+def test_slices_that_cannot_be(libtpu, monkeypatch, mesh, topology, said):
     """If this fails, a typing error ends in libtpu's traceback."""
-    pytest.importorskip("libtpu", reason="compiling for TPUs needs libtpu")
     config = _config(monkeypatch, **mesh)
     with pytest.raises(ValueError, match=said):
         rehearsal.compile_step(tasks.rehearse(config), config, topology)
