@@ -27,7 +27,8 @@ def main(argv: list[str]) -> None:
     del argv
     from palette_vc_jax import cli
 
-    logging.set_verbosity(logging.WARNING)  # orbax tells every step it takes
+    # Orbax tells every step it takes, and of errors that come as exceptions too.
+    logging.set_verbosity(logging.FATAL)
     cli.run(rehearse if COMPILE_ONLY.value else train)
 
 

@@ -1,7 +1,8 @@
 """Training state on disk: the only file that knows orbax."""
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,15 @@ class Checkpoints:
         self._manager = _manager(self._folder, ocp.StandardCheckpointHandler(), options)
 
     def save(self, step: int, state: Any, record: Mapping[str, Any]) -> None:
-        """Begin writing `state` and the JSON `record`; the run goes on meanwhile."""
+        """Begin writing `state` and the JSON `record`; the run goes on meanwhile.
+
+        Raises OSError, as `wait` does, for what could not be written, of this one or the last.
+        """
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(dict(record))
         )
-        self._manager.save(step, args=args)
+        with self._told():
+            self._manager.save(step, args=args)
 
     def restore(self, target: Any) -> tuple[Any, dict[str, Any]] | None:
         """Read the newest state that is whole, with its record; None if there is none.
@@ -64,18 +69,31 @@ class Checkpoints:
         return None
 
     def wait(self) -> None:
-        """Wait until what was given is on disk; raises what went wrong, as a full disk."""
-        self._manager.wait_until_finished()
-        self._manager.check_for_errors()
+        """Wait until what was given is on disk."""
+        with self._told():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
 
     def close(self) -> None:
         """Wait and let go."""
         self.wait()
         self._manager.close()
 
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of a full disk tensorstore tells by ValueError
+            raise OSError(
+                f"{self._folder}: a checkpoint could not be written ({_reason(error)}); those "
+                "before it are whole. Make room and run the same command again."
+            ) from error
+
     def _set_aside(self, step: int, error: Exception) -> None:
-        reason = " ".join(str(error).split())[:120]
-        print(f"checkpoint {step} is damaged ({reason}); trying the one before.", file=sys.stderr)
+        print(
+            f"checkpoint {step} is damaged ({_reason(error)}); trying the one before.",
+            file=sys.stderr,
+        )
         place = self._folder / str(step)
         if jax.process_index() == 0 and place.exists():
             place.rename(place.with_name(f"{DAMAGED}{step}"))
@@ -107,6 +125,10 @@ def _manager(
     return ocp.CheckpointManager(
         folder, options=options, item_names=tuple(handlers), item_handlers=handlers
     )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -189,3 +189,22 @@ def test_checkpoints_kept_for_good(clips, tmp_path):
     """If this fails, the states that were to be compared later are gone."""
     loop.run(toy.task(clips), toy.config(9, save_every=1, keep=2, keep_every=4), tmp_path)
     assert _steps(tmp_path) == [4, 8, 9]
+
+
+def test_a_full_disk_is_told_and_costs_one_checkpoint(clips, tmp_path, monkeypatch):
+    """If this fails, a run ends in orbax's traceback, or goes on without saving."""
+    write, calls = ocp.JsonCheckpointHandler.async_save, []
+
+    async def full(self, *args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return await write(self, *args, **kwargs)
+
+    monkeypatch.setattr(ocp.JsonCheckpointHandler, "async_save", full)
+    with pytest.raises(OSError, match="a checkpoint could not be written .*; those before it"):
+        loop.run(toy.task(clips), toy.config(8), tmp_path)
+    assert _steps(tmp_path) == [2]
+    again = _start(clips, tmp_path, 8)
+    assert again.wait() == 0, again.stderr.read()
+    assert _steps(tmp_path)[-1] == 8
