@@ -47,12 +47,13 @@ def train() -> None:
 
 def rehearse() -> None:
     """Compile for hardware that is not there."""
+    from palette_vc_jax.parallel.mesh import topology_devices
     from palette_vc_jax.training import rehearsal, tasks
 
     if not TOPOLOGY.value:
         raise ValueError("--topology is missing; give a TPU slice, such as v5e:4x4.")
-    config = CONFIG.value
-    report = rehearsal.compile_step(tasks.rehearse(config), config, TOPOLOGY.value)
+    config, devices = CONFIG.value, topology_devices(TOPOLOGY.value)
+    report = rehearsal.compile_step(tasks.rehearse(config), config, devices)
     print(rehearsal.table(report))
 
 

@@ -76,6 +76,6 @@ def topology_devices(name: str) -> list[jax.Device]:
     except Exception as error:  # libtpu and JAX each raise their own
         reason = " ".join(str(error).split())[:160]
         raise ValueError(
-            f"topology {name!r}: {reason}; pip install libtpu, and give a slice that it knows, "
+            f'topology {name!r}: {reason}; pip install "jax[tpu]", and give a slice that it knows, '
             "such as v5e:4x4, v5p:2x2x2 or v6e:4x4."
         ) from None

@@ -6,13 +6,14 @@ estimate from the hardware's published rates, for no TPU has run this.
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from palette_vc_jax.models import functional
 from palette_vc_jax.parallel import placement
-from palette_vc_jax.parallel.mesh import AXES, make_mesh, topology_devices
+from palette_vc_jax.parallel.mesh import AXES, make_mesh
 from palette_vc_jax.training.flops import peak_flops, step_flops
 from palette_vc_jax.training.step import Loss, place_step
 
@@ -60,13 +61,12 @@ class Report(NamedTuple):
     bounds: dict[str, float]  # what limits -> seconds
 
 
-def compile_step(run: Rehearsed, config: Any, topology: str) -> Report:
-    """Compile the step of `config` for the slice `topology`, such as `v5e:4x4`.
+def compile_step(run: Rehearsed, config: Any, devices: Sequence[Any]) -> Report:
+    """Compile the step of `config` for `devices`, such as `topology_devices` gives.
 
-    Raises ValueError for a slice that libtpu does not know or a mesh that does not fit it, and
-    MemoryError in the compiler's words if the step does not fit the memory.
+    Raises ValueError for a mesh of another number of devices, and MemoryError in the compiler's
+    words if the step does not fit the memory.
     """
-    devices = topology_devices(topology)
     mesh = make_mesh(config.mesh, devices)
     placement.local_rows(mesh, config.batch_size)
     step, _, state, frozen = place_step(run.loss, run.params, run.frozen, config, mesh)
@@ -77,7 +77,7 @@ def compile_step(run: Rehearsed, config: Any, topology: str) -> Report:
         try:
             compiled = step.lower(state, frozen, batch).compile()
         except jax.errors.JaxRuntimeError as error:
-            raise MemoryError(f"{topology}: {_in_short(str(error))}") from None
+            raise MemoryError(_in_short(str(error))) from None
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     collectives = count_collectives(compiled.as_text())
     kind = devices[0].device_kind

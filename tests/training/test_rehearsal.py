@@ -7,6 +7,7 @@ import pytest
 
 from configs import davis
 from palette_vc_jax.models.config import PRESETS
+from palette_vc_jax.parallel.mesh import topology_devices
 from palette_vc_jax.training import rehearsal, tasks
 from tests import tiny
 
@@ -46,7 +47,7 @@ def _config(monkeypatch, **mesh):
 def test_a_small_step_for_a_slice_of_four(libtpu, monkeypatch):
     """If this fails, nobody learns before paying for a pod whether a run fits it."""
     config = _config(monkeypatch, frames=2)
-    report = rehearsal.compile_step(tasks.rehearse(config), config, "v5e:2x2")
+    report = rehearsal.compile_step(tasks.rehearse(config), config, topology_devices("v5e:2x2"))
     assert report.kind == "TPU v5 lite" and report.mesh == {"data": 1, "fsdp": 2, "frames": 2}
     assert report.parameters > 10_000 and report.flops > 1e6
     # Parameters, their average and two moments, in float32, some of them in two halves.
@@ -70,4 +71,4 @@ def test_slices_that_cannot_be(libtpu, monkeypatch, mesh, topology, said):
     """If this fails, a typing error ends in libtpu's traceback."""
     config = _config(monkeypatch, **mesh)
     with pytest.raises(ValueError, match=said):
-        rehearsal.compile_step(tasks.rehearse(config), config, topology)
+        rehearsal.compile_step(tasks.rehearse(config), config, topology_devices(topology))
