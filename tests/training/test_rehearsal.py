@@ -39,7 +39,7 @@ def _config(monkeypatch, **mesh):
     monkeypatch.setitem(PRESETS, "tiny", lambda: tiny.CONFIG)
     config = davis.get_config("runlocal")
     config.init_from, config.model, config.trained = "", "tiny", ("unet", "image_encoder")
-    config.batch_size, config.compute_dtype, config.remat = 4, "bfloat16", "layers"
+    config.batch_size, config.compute_dtype = 4, "bfloat16"
     config.mesh.update({"split_from": 256} | mesh)
     return config
 
