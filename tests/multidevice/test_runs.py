@@ -4,24 +4,17 @@ import json
 import socket
 import time
 
-import numpy as np
 import pytest
 
-from tests import films
 from tests.multidevice.test_meshes import start
+from tests.training import toy
 
 TOY = "tests.training.toy"
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Write six clips of random frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    rng = np.random.default_rng(0)
-    for clip in range(6):
-        pictures = [rng.integers(0, 256, (12, 16, 3)).astype(np.uint8) for _ in range(5)]
-        films.write_pictures(folder / f"clip{clip}", pictures)
-    return folder
+    return toy.write_clips(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="module")

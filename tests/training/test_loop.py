@@ -16,7 +16,6 @@ import pytest
 
 from palette_vc_jax import cli
 from palette_vc_jax.training import loop
-from tests import films
 from tests.training import toy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,13 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Write six clips of random frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    rng = np.random.default_rng(0)
-    for clip in range(6):
-        pictures = [rng.integers(0, 256, (12, 16, 3)).astype(np.uint8) for _ in range(5)]
-        films.write_pictures(folder / f"clip{clip}", pictures)
-    return folder
+    return toy.write_clips(tmp_path_factory.mktemp("clips"))
 
 
 def _state(workdir, step):

@@ -13,19 +13,12 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from palette_vc_jax.training import loop, watch
-from tests import films
 from tests.training import toy
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Write six clips of random frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    rng = np.random.default_rng(0)
-    for clip in range(6):
-        pictures = [rng.integers(0, 256, (12, 16, 3)).astype(np.uint8) for _ in range(5)]
-        films.write_pictures(folder / f"clip{clip}", pictures)
-    return folder
+    return toy.write_clips(tmp_path_factory.mktemp("clips"))
 
 
 def _lines(workdir):

@@ -20,8 +20,18 @@ from palette_vc_jax.data.loader import LoaderConfig, batches
 from palette_vc_jax.data.samples import ClipReader, SampleConfig
 from palette_vc_jax.data.sources import open_clips
 from palette_vc_jax.training.loop import Task
+from tests import films
 
 CROPS = CropConfig(frames=4, size=(8, 8), short_sides=(8, 10), crops=2, reference_every=2)
+
+
+def write_clips(folder: Path) -> Path:
+    """Write six clips of random frames."""
+    rng = np.random.default_rng(0)
+    for clip in range(6):
+        pictures = [rng.integers(0, 256, (12, 16, 3)).astype(np.uint8) for _ in range(5)]
+        films.write_pictures(folder / f"clip{clip}", pictures)
+    return folder
 
 
 def config(steps: int, **changes: Any) -> ml_collections.ConfigDict:
