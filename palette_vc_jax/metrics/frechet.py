@@ -1,0 +1,84 @@
+"""The Frechet distance of two sets of features, each seen once and kept as its moments."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Moments(NamedTuple):
+    """What is kept of features `[N, D]`, in float64."""
+
+    count: int
+    mean: np.ndarray  # [D]
+    scatter: np.ndarray  # [D, D], sum of outer products of what is off the mean
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Give the covariance, over `count - 1`."""
+        return self.scatter / (self.count - 1)
+
+
+def moments(features: np.ndarray) -> Moments:
+    """Measure features `[N, D]`. Raises ValueError for values that are not finite."""
+    features = np.asarray(features, np.float64)
+    if not np.isfinite(features).all():
+        raise ValueError(
+            f"features of {len(features)} items are not all finite; look for NaN in the frames, "
+            "and convert the network's weights again."
+        )
+    mean = features.mean(axis=0)
+    off = features - mean
+    return Moments(len(features), mean, off.T @ off)
+
+
+def merge(a: Moments | None, b: Moments) -> Moments:
+    """Give the moments of both sets together; None is the empty set.
+
+    Chan et al. 1979: the scatter grows by that of the two means; nothing large cancels.
+    """
+    if a is None:
+        return b
+    count = a.count + b.count
+    step = b.mean - a.mean
+    between = np.outer(step, step) * (a.count * b.count / count)
+    return Moments(count, a.mean + step * (b.count / count), a.scatter + b.scatter + between)
+
+
+def add(known: Moments | None, features: np.ndarray) -> Moments:
+    """Give the moments of what is known and of features `[N, D]` besides."""
+    return merge(known, moments(features))
+
+
+def frechet(a: Moments, b: Moments) -> float:
+    """Give the Frechet distance of two sets of features.
+
+    Raises ValueError for fewer than 2 items on a side, which have no covariance, and for features
+    of different networks.
+    """
+    if min(a.count, b.count) < 2:
+        raise ValueError(
+            f"sets of {a.count} and {b.count} items; a Frechet distance needs at least 2 in each "
+            "(far more to mean something): give more frames or clips."
+        )
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(
+            f"features of {a.mean.size} and {b.mean.size} numbers; compare those of one network."
+        )
+    return gaussian_distance(a.mean, a.covariance, b.mean, b.covariance)
+
+
+def gaussian_distance(
+    mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray
+) -> float:
+    """Give |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) of two normal distributions.
+
+    With the root R of A, the eigenvalues of A B are those of R B R, which is symmetric: the trace
+    of the root is the sum of their roots, and needs no root of a matrix that has none. Dowson and
+    Landau 1982, "The Frechet distance between multivariate normal distributions".
+    """
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(values.clip(0.0))) @ vectors.T
+    product = root @ cov_b @ root
+    roots = np.sqrt(np.linalg.eigvalsh(0.5 * (product + product.T)).clip(0.0))
+    spread = np.trace(cov_a) + np.trace(cov_b) - 2.0 * roots.sum()
+    return float(np.sum((mean_a - mean_b) ** 2) + spread)

@@ -1,0 +1,168 @@
+"""Inception v3, whose 2048 pooled features the Frechet inception distance compares.
+
+Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision". Two networks of
+this form are in use, and distances by one cannot be compared with distances by the other:
+
+- `pytorch-fid`: the weights of TensorFlow's 2015-12-05 release, as the package pytorch-fid runs
+  them: mean pools do not count padding, and the last block pools by the maximum; pictures are
+  scaled to [-1, 1].
+- `torchvision`: ImageNet weights of torchvision, as ColorMNet's and DDColor's scripts use them.
+  These apply torchvision's `transform_input`, which is made for pictures normalized by ImageNet's
+  mean and deviation, to pictures in [0, 1]; so does this, for the sake of comparison. (ColorMNet
+  brings its pictures to [0, 1] before; DDColor's validation lets them begin at 0.5.)
+"""
+
+import functools
+
+import jax
+import numpy as np
+
+from palette_vc_jax.metrics.layers import Conv, Layer, Mixed, Params, Pool, resize, run, shapes
+
+SIDE = 299  # pixels of the pictures that the network reads
+# Variant -> scale and shift of pictures in [0, 1], for each channel.
+RANGES = {
+    "pytorch-fid": (np.full(3, 2.0), np.full(3, -1.0)),
+    "torchvision": (
+        np.array([0.229, 0.224, 0.225]) / 0.5,
+        (np.array([0.485, 0.456, 0.406]) - 0.5) / 0.5,
+    ),
+}
+# Variant -> kind of the pools within blocks, and of the last block's.
+POOLS = {"pytorch-fid": ("mean_inside", "max"), "torchvision": ("mean", "mean")}
+
+
+def _conv(name: str, features: int, height: int = 1, width: int | None = None) -> Conv:
+    return Conv(name, features, (height, width or height))
+
+
+def _half(name: str, features: int) -> Conv:
+    return Conv(name, features, (3, 3), stride=2, padding="VALID")
+
+
+def _a(name: str, kind: str, pooled: int) -> Mixed:
+    double = _conv("branch3x3dbl_1", 64), _conv("branch3x3dbl_2", 96, 3)
+    return Mixed(
+        name,
+        (
+            (_conv("branch1x1", 64),),
+            (_conv("branch5x5_1", 48), _conv("branch5x5_2", 64, 5)),
+            (*double, _conv("branch3x3dbl_3", 96, 3)),
+            (Pool("pool", kind, (3, 3)), _conv("branch_pool", pooled)),
+        ),
+    )
+
+
+def _b(name: str) -> Mixed:
+    double = _conv("branch3x3dbl_1", 64), _conv("branch3x3dbl_2", 96, 3)
+    return Mixed(
+        name,
+        (
+            (_half("branch3x3", 384),),
+            (*double, _half("branch3x3dbl_3", 96)),
+            (Pool("pool", "max", (3, 3), 2, "VALID"),),
+        ),
+    )
+
+
+def _c(name: str, kind: str, narrow: int) -> Mixed:
+    return Mixed(
+        name,
+        (
+            (_conv("branch1x1", 192),),
+            (
+                _conv("branch7x7_1", narrow),
+                _conv("branch7x7_2", narrow, 1, 7),
+                _conv("branch7x7_3", 192, 7, 1),
+            ),
+            (
+                _conv("branch7x7dbl_1", narrow),
+                _conv("branch7x7dbl_2", narrow, 7, 1),
+                _conv("branch7x7dbl_3", narrow, 1, 7),
+                _conv("branch7x7dbl_4", narrow, 7, 1),
+                _conv("branch7x7dbl_5", 192, 1, 7),
+            ),
+            (Pool("pool", kind, (3, 3)), _conv("branch_pool", 192)),
+        ),
+    )
+
+
+def _d(name: str) -> Mixed:
+    return Mixed(
+        name,
+        (
+            (_conv("branch3x3_1", 192), _half("branch3x3_2", 320)),
+            (
+                _conv("branch7x7x3_1", 192),
+                _conv("branch7x7x3_2", 192, 1, 7),
+                _conv("branch7x7x3_3", 192, 7, 1),
+                _half("branch7x7x3_4", 192),
+            ),
+            (Pool("pool", "max", (3, 3), 2, "VALID"),),
+        ),
+    )
+
+
+def _e(name: str, kind: str) -> Mixed:
+    single = (_conv("branch3x3_1", 384),)
+    double = _conv("branch3x3dbl_1", 448), _conv("branch3x3dbl_2", 384, 3)
+    return Mixed(
+        name,
+        (
+            (_conv("branch1x1", 320),),
+            (*single, _conv("branch3x3_2a", 384, 1, 3)),
+            (*single, _conv("branch3x3_2b", 384, 3, 1)),
+            (*double, _conv("branch3x3dbl_3a", 384, 1, 3)),
+            (*double, _conv("branch3x3dbl_3b", 384, 3, 1)),
+            (Pool("pool", kind, (3, 3)), _conv("branch_pool", 192)),
+        ),
+    )
+
+
+def layers(variant: str) -> tuple[Layer, ...]:
+    """Give the layers, named as in torchvision's `inception_v3`."""
+    inner, last = POOLS[variant]
+    return (
+        _half("Conv2d_1a_3x3", 32),
+        Conv("Conv2d_2a_3x3", 32, (3, 3), padding="VALID"),
+        _conv("Conv2d_2b_3x3", 64, 3),
+        Pool("maxpool1", "max", (3, 3), 2, "VALID"),
+        _conv("Conv2d_3b_1x1", 80),
+        Conv("Conv2d_4a_3x3", 192, (3, 3), padding="VALID"),
+        Pool("maxpool2", "max", (3, 3), 2, "VALID"),
+        _a("Mixed_5b", inner, 32),
+        _a("Mixed_5c", inner, 64),
+        _a("Mixed_5d", inner, 64),
+        _b("Mixed_6a"),
+        _c("Mixed_6b", inner, 128),
+        _c("Mixed_6c", inner, 160),
+        _c("Mixed_6d", inner, 160),
+        _c("Mixed_6e", inner, 192),
+        _d("Mixed_7a"),
+        _e("Mixed_7b", inner),
+        _e("Mixed_7c", last),
+    )
+
+
+def tensor_shapes() -> dict[str, tuple[int, ...]]:
+    """Give the names and shapes of the tensors on file, the same for both variants."""
+    return shapes(layers("torchvision"))
+
+
+@functools.partial(jax.jit, static_argnames="variant")
+def features(params: Params, frames: jax.Array, variant: str) -> jax.Array:
+    """Give the pooled features `[B, 2048]`.
+
+    Args:
+        params: of `weights.load('inception_pytorch_fid')` or `'inception_torchvision'`.
+        frames: `[B, H, W, 3]`, sRGB in [0, 1]; resized within, without antialiasing.
+        variant: 'pytorch-fid' or 'torchvision'; has to be that of the weights.
+    """
+    *_, last = run(layers(variant), params, prepare(frames, variant)).values()
+    return last.mean(axis=(1, 2))
+
+
+def prepare(frames: jax.Array, variant: str) -> jax.Array:
+    """Bring frames in [0, 1] to the size and range that the network reads."""
+    scale, shift = (array.astype(np.float32) for array in RANGES[variant])
+    return resize(frames, SIDE, SIDE) * scale + shift
