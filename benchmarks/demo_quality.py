@@ -33,11 +33,12 @@ import palette_vc_jax
 from palette_vc_jax import cli
 from palette_vc_jax.data.crops import grey_of
 from palette_vc_jax.data.sources import frame_paths, list_clips
-from palette_vc_jax.metrics import color as metrics
+from palette_vc_jax.metrics.adherence import frame_palette
+from palette_vc_jax.metrics.color import palette_distance
+from palette_vc_jax.metrics.meters import measure as measures
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import file_hashes, load_model
 from palette_vc_jax.palette import gmm
-from palette_vc_jax.palette.image import from_image
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.colorize import (
     ColorizeSettings,
@@ -52,6 +53,13 @@ from palette_vc_jax.video.resize import model_size, resize
 MATRIX = "bt601"  # of JPEG frames
 PALETTES = ("image", "gmm", "other", "none")
 BASELINES = ("truth", "grey", "tint", "lookup")
+SCORES = {  # column of the tables -> metric
+    "correlation": "chroma_correlation",
+    "colorfulness": "colorfulness",
+    "histogram": "histogram_distance",
+    "cdc": "cdc_ab",
+    "error": "chroma_error",
+}
 OVERRIDES = {  # of the sampler; None is the model's own
     "steps": int,
     "guidance_scale": float,
@@ -92,7 +100,7 @@ def load_clip(folder: Path, frames: int, short_side: int, multiple: int) -> Clip
 
 def middle_palette(film: np.ndarray, source: str) -> Palette:
     """Take the palette of a film's middle frame."""
-    return from_image(np.rint(film[len(film) // 2] * 255.0).astype(np.uint8), source)
+    return frame_palette(film[len(film) // 2], source)
 
 
 def with_chroma(grey: np.ndarray, chroma: np.ndarray) -> np.ndarray:
@@ -135,16 +143,13 @@ def score(
     found = middle_palette(film, clip.name).colors
     adherence = {}
     if asked is not None:
-        distances = [metrics.palette_distance(other.colors, found) for other in others]
-        adherence["asked"] = metrics.palette_distance(asked.colors, found)
+        distances = [palette_distance(other.colors, found) for other in others]
+        adherence["asked"] = palette_distance(asked.colors, found)
         adherence["others"] = float(np.mean(distances))
-    return adherence | {
-        "correlation": metrics.chroma_correlation(film, clip.truth),
-        "colorfulness": metrics.colorfulness(film) / max(metrics.colorfulness(clip.truth), 1e-6),
-        "histogram": metrics.histogram_distance(film, clip.truth),
-        "cdc": metrics.chroma_cdc(film),
-        "error": metrics.chroma_error(film, clip.truth),
-    }
+    scores = measures(SCORES.values(), film, clip.truth)
+    named = {key: scores[name] for key, name in SCORES.items()}
+    true = measures(["colorfulness"], clip.truth)["colorfulness"]
+    return adherence | named | {"colorfulness": named["colorfulness"] / max(true, 1e-6)}
 
 
 def ask(

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from av.video.frame import VideoFrame
 from PIL import Image, UnidentifiedImageError
 
 from palette_vc_jax.video import film as films
+from palette_vc_jax.video.rgb import VIDEOS, to_rgb
 
 PICTURES = {".jpg", ".jpeg", ".png"}
-VIDEOS = {".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts"}
-# H.273 matrices as swscale numbers them.
-SWSCALE = {"bt601": 5, "bt709": 1, "bt2020": 9}
 TFDS_FOLDER = "davis/full_resolution"  # the paper's
 
 
@@ -106,7 +103,7 @@ class VideoFiles:
             container.seek(min(wanted), stream=stream)
             for frame in container.decode(stream):
                 if frame.pts in wanted:
-                    found[frame.pts] = _to_rgb(frame, film)
+                    found[frame.pts] = to_rgb(frame, film)
                     if len(found) == len(wanted):
                         break
         if len(found) < len(wanted):
@@ -236,13 +233,3 @@ def _index(path: Path) -> tuple[int, ...]:
     if not times:
         raise ValueError(f"{path}: its frames have no times; convert it to .mp4 or .mkv first.")
     return tuple(sorted(set(times)))
-
-
-def _to_rgb(frame: VideoFrame, film: films.Film) -> np.ndarray:
-    if film.is_rgb:
-        return frame.to_ndarray(format="rgb24")
-    return frame.reformat(
-        format="rgb24",
-        src_colorspace=SWSCALE[film.matrix],
-        src_color_range=2 if film.full_range else 1,
-    ).to_ndarray()

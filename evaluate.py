@@ -1,0 +1,69 @@
+"""Measure colored films beside the truth: `python evaluate.py --reference DIR --output DIR`.
+
+With `--checkpoint` and `--tables`, colors the clips of `--data` first, under the palettes of the
+paper's ablations, and prints its tables I and II.
+"""
+
+import argparse
+from pathlib import Path
+
+from palette_vc_jax import cli
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--reference", type=Path, help="the truth: a folder of films or of frame folders; one film")
+    add(
+        "--output",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="films to measure, by the names of the reference; may be given several times",
+    )
+    add("--metrics", help="names, commas between; all that there are, if not given")
+    add("--weights", type=Path, help="folder of the networks' weights (convert/metric_weights.py)")
+    add("--json", type=Path, default=Path("evaluation.json"), help="file to write (%(default)s)")
+    add("--resize", action="store_true", help="bring outputs of other sizes to the reference's")
+    group = parser.add_argument_group("the paper's tables")
+    add = group.add_argument
+    add("--tables", action="store_true", help="print tables I and II")
+    add("--checkpoint", type=Path, help="model folder to color with")
+    add("--data", type=Path, help="DAVIS 2017, or a folder of films; in place of --reference")
+    add("--split", default="val", help="list of DAVIS' clips (%(default)s)")
+    add("--checkpoint_a", type=Path, help="model retrained without the palette, for row A")
+    add("--palettes", type=Path, help="JSON from clips to colors, for row C")
+    add("--workdir", type=Path, default=Path("runs/evaluation"), help="for films (%(default)s)")
+    add("--seed", type=int, default=0, help="of noise and mixture; the n-th clip's is seed + n")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure what the command line names."""
+    args = parse(argv)
+    # Imported here so that --help and a mistyped flag answer at once.
+    from palette_vc_jax.metrics import report
+
+    outputs = dict(_named(text) for text in args.output)
+    if len(outputs) < len(args.output):
+        raise ValueError("two outputs of one name; write --output NAME=DIR with names that differ.")
+    if args.checkpoint:
+        if not args.data:
+            raise ValueError("--data is missing; give DAVIS, or a folder of films in color.")
+        report.print_tables(args, outputs)
+        return
+    if not args.reference or not outputs:
+        raise ValueError("give --reference DIR and --output DIR, or --checkpoint DIR --data DIR.")
+    report.print_comparison(args, outputs)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals else (Path(text).name, Path(text))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,57 @@
+"""Sample the paper's ablations: every clip under each source of palettes, resumable by clip."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from palette_vc_jax.metrics.adherence import frame_palette
+from palette_vc_jax.models.store import Model, file_hashes
+from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.sampling.colorize import ColorizeSettings
+from palette_vc_jax.sampling.job import describe, plan_job, run_job
+from palette_vc_jax.video.film import open_film
+from palette_vc_jax.video.rgb import read_rgb
+
+PaletteOf = Callable[[str, Path, int], Palette | None]  # of a clip's name, film and seed
+
+
+def first_frame(name: str, film: Path, seed: int) -> Palette:
+    """Take ablation D's palette: K-means of the first true frame."""
+    return frame_palette(next(read_rgb(open_film(film))), f"image:first frame of {name}")
+
+
+def sample_row(
+    films: dict[str, Path],
+    model: Model,
+    settings: ColorizeSettings,
+    palette_of: PaletteOf,
+    folder: Path,
+    seed: int,
+) -> dict[str, Path]:
+    """Color films into `folder`/NAME.mkv (FFV1); the true ones are read for their luma alone.
+
+    Films that were colored by the same weights, settings, palette and seed are left as they are.
+    The noise and random palettes of the n-th film have the seed `seed` + n.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs = {}
+    for index, (name, path) in enumerate(films.items()):
+        own = seed + index
+        palette = palette_of(name, path, own)
+        job = plan_job(open_film(path), model.config, settings)
+        output = folder / f"{name}.mkv"
+        plan = describe(job, model.config, palette, own)
+        plan["weights_sha256"] = file_hashes(model.folder)
+        if not _is_done(output, plan):
+            run_job(job, model, palette, output, own)
+        outputs[name] = output
+    return outputs
+
+
+def _is_done(output: Path, plan: dict) -> bool:
+    """Tell whether `output` is whole and was made by `plan`."""
+    record = output.with_suffix(".run.json")  # written last
+    if not (output.is_file() and record.is_file()):
+        return False
+    found = json.loads(record.read_text())
+    return all(found.get(key) == value for key, value in json.loads(json.dumps(plan)).items())

@@ -1,0 +1,89 @@
+"""The films that are compared: found in two folders by name."""
+
+from pathlib import Path
+
+from palette_vc_jax.video.film import PICTURES
+from palette_vc_jax.video.rgb import VIDEOS
+
+DAVIS_SIZES = ("Full-Resolution", "1080p", "480p")
+
+
+def find_films(path: Path) -> dict[str, Path]:
+    """List films by name: video files without their ending, and folders of frames.
+
+    `path` may also be one film, or one folder of frames. Other files beside films, such as the
+    pictures that sampling writes, are left alone.
+
+    Raises ValueError if there is no film, or two of one name.
+    """
+    if path.suffix.lower() in VIDEOS and path.is_file():
+        return {path.stem: path}
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such folder; give a folder of films or of frame folders.")
+    found: dict[str, Path] = {}
+    for entry in sorted(path.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir() and _has_pictures(entry):
+            name = entry.name
+        elif entry.is_file() and entry.suffix.lower() in VIDEOS:
+            name = entry.stem
+        else:
+            continue
+        if name in found:
+            raise ValueError(
+                f"{path}: {found[name].name} and {entry.name} have one name; take one out."
+            )
+        found[name] = entry
+    if not found and _has_pictures(path):
+        return {path.name: path}
+    if not found:
+        raise ValueError(f"{path}: no films; give a folder of films or of frame folders.")
+    return found
+
+
+def davis_films(root: Path, split: str) -> dict[str, Path]:
+    """List the clips of a DAVIS 2017 folder's `split`, at the largest size that is there.
+
+    A folder that is not in DAVIS' layout is taken as a folder of films, all of them.
+
+    Raises ValueError for a split or clips that are missing.
+    """
+    pictures = root / "JPEGImages"
+    if not pictures.is_dir():
+        return find_films(root)
+    names = root / "ImageSets" / "2017" / f"{split}.txt"
+    if not names.is_file():
+        raise ValueError(f"{names}: not found; give --split as one of the lists beside it.")
+    sizes = [pictures / size for size in DAVIS_SIZES if (pictures / size).is_dir()]
+    if not sizes:
+        raise ValueError(f"{pictures}: none of {', '.join(DAVIS_SIZES)} is there; unpack one.")
+    folders = {name: sizes[0] / name for name in names.read_text().split()}
+    lost = [str(folder) for folder in folders.values() if not folder.is_dir()]
+    if lost:
+        raise ValueError(f"{lost[0]}: not found, though {names} names it; unpack DAVIS whole.")
+    return folders
+
+
+def pair(wanted: dict[str, Path], given: dict[str, Path], row: str) -> dict[str, Path]:
+    """Give the output of each film wanted, by name; single films match whatever they are called.
+
+    Raises ValueError naming films that have no output in `row`.
+    """
+    if len(wanted) == len(given) == 1:
+        return dict(zip(wanted, given.values(), strict=True))
+    lost = [name for name in wanted if name not in given]
+    if lost:
+        some = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+        raise ValueError(
+            f"{row}: outputs of {len(lost)} of {len(wanted)} films are missing: {some}; give "
+            "outputs that have the names of the reference."
+        )
+    return {name: given[name] for name in wanted}
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(
+        path.suffix.lower() in PICTURES and not path.name.startswith(".")
+        for path in folder.iterdir()
+    )

@@ -1,0 +1,98 @@
+"""The paper's two tables: its ablations sampled by a model, in its layout, beside its numbers.
+
+'Consistent Video Colorization via Palette Guidance', tables I and II, on DAVIS 2017. The paper
+names no variant of FID, FVD and SSIM, nor how many frames a video of FVD has, so its numbers are
+quoted, not compared with; its SSIM can only be that of luma.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from palette_vc_jax.metrics.evaluate import Results
+from palette_vc_jax.metrics.tables import mean, number
+from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.palette.text import parse_colors
+
+COLUMNS = {  # heading -> metric
+    "Colorful": "colorfulness",
+    "FID": "fid",
+    "FVD": "fvd",
+    "PSNR": "psnr_rgb",
+    "SSIM": "ssim_y",
+    "LPIPS": "lpips_alex",
+}
+TABLE_1 = {
+    "DeOldify": (20.47, 54.28, 648, 23.57, 0.9937, 0.1972),
+    "VCGAN": (14.46, 74.52, 889, 22.85, 0.9053, 0.3090),
+    "TCVC": (21.77, 71.25, 776, 24.69, 0.9973, 0.1798),
+    "ours (B)": (22.64, 53.76, 590, 23.89, 0.9993, 0.1776),
+}
+TABLE_2 = {
+    "A": (19.34, 54.63, 628),
+    "B": (22.64, 53.76, 590),
+    "C": (34.92, 53.47, 637),
+    "D": (25.55, 50.40, 562),
+}
+ABLATIONS = {
+    "A": "no palette",
+    "B": "mixture",
+    "C": "words",
+    "D": "first true frame",
+}
+NULL = "null palette, not retrained"
+
+
+def load_palettes(path: Path, clips: list[str]) -> dict[str, Palette]:
+    """Read a palette for each clip from JSON: `{"clip": ["#rrggbb", ...], ...}`.
+
+    Raises ValueError for what is no such file, or lacks a clip.
+    """
+    try:
+        values = json.loads(path.read_text())
+        colors = {clip: ",".join(values[clip]) for clip in clips}
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; give JSON from clips to colors.") from None
+    except KeyError as error:
+        raise ValueError(f"{path}: has no colors for clip {error}; add them.") from None
+    except (ValueError, TypeError):
+        raise ValueError(f'{path}: not JSON of the form {{"clip": ["#rrggbb", ...]}}.') from None
+    return {clip: parse_colors(text, f"file:{path.name}") for clip, text in colors.items()}
+
+
+def tables(results: Results, titles: Mapping[str, str]) -> str:
+    """Lay out tables I and II; rows without a quoted value have dashes there.
+
+    Args:
+        results: with rows that `titles` names, of ablations, and of other methods.
+        titles: row of `results` -> what it is called.
+    """
+    others = [row for row in results.clips if row not in titles]
+    first = [(row, row, TABLE_1.get(row, ())) for row in others]
+    if "B" in titles:
+        first.append(("ours (B)", "B", TABLE_1["ours (B)"]))
+    second = [(f"{row}: {title}", row, TABLE_2[row]) for row, title in titles.items()]
+    return "\n\n".join(
+        [
+            _table("Table I", list(COLUMNS), first, results),
+            _table("Table II", list(COLUMNS)[:3], second, results),
+            "measured / as the paper quotes it. SSIM is of luma, LPIPS alex, FID pytorch-fid's, "
+            "FVD of videos of 16 frames.",
+        ]
+    )
+
+
+def _table(
+    title: str, columns: list[str], rows: list[tuple[str, str, tuple[float, ...]]], results: Results
+) -> str:
+    lines = [[title, *columns]]
+    for name, row, quoted in rows:
+        cells = [number(mean(results, row, COLUMNS[column])) for column in columns]
+        beside = [f"{value:g}" for value in quoted] or ["-"] * len(columns)
+        lines.append([name, *(f"{a} / {b}" for a, b in zip(cells, beside, strict=True))])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0])]
+                  + [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)])
+        for line in lines
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Metrics of whole sets of films: Frechet distances of network features, pooled over all clips.
+
+A set's features are kept as moments, so that memory does not grow with it.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from palette_vc_jax.metrics.chunk import Chunk, Network
+from palette_vc_jax.metrics.frechet import Moments, add, frechet
+
+
+class Pooled(NamedTuple):
+    """A metric of sets: its name in the field, and the network whose features it compares."""
+
+    title: str
+    network: str
+    frames: int  # that the network sees together, one after the other, none twice
+
+
+POOLED = {
+    "fid": Pooled("FID (pytorch-fid, all frames)", "inception_pytorch_fid", 1),
+    "fid_torchvision": Pooled("FID (torchvision Inception)", "inception_torchvision", 1),
+    "fvd": Pooled("FVD (I3D, videos of 16 frames)", "i3d", 16),
+}
+
+
+class Pool:
+    """Collects the features of one row of the table."""
+
+    def __init__(self, metric: Pooled, networks: Mapping[str, Network]):
+        self.metric, self.network = metric, networks[metric.network]
+        self.moments: Moments | None = None
+        self.waiting: list[np.ndarray] = []  # frames of a video that is not whole yet
+
+    def add(self, chunk: Chunk) -> None:
+        """Take the next frames of a clip."""
+        features = np.asarray(chunk.features(self.metric.network))[: len(chunk)]
+        if self.metric.frames == 1:
+            self.moments = add(self.moments, features)
+            return
+        self.waiting += list(features)
+        while len(self.waiting) >= self.metric.frames:
+            video = np.stack(self.waiting[: self.metric.frames])
+            del self.waiting[: self.metric.frames]
+            self.moments = add(self.moments, np.asarray(self.network.videos(video[None])))
+
+    def end_clip(self) -> None:
+        """Leave out the frames at a clip's end that make no whole video."""
+        self.waiting = []
+
+    def distance(self, truth: "Pool") -> float:
+        """Give the Frechet distance to the truth's features.
+
+        Raises ValueError for fewer than two features.
+        """
+        if self.moments is None or self.moments.count < 2:
+            what = "frames" if self.metric.frames == 1 else f"videos of {self.metric.frames} frames"
+            raise ValueError(f"fewer than 2 {what} in all")
+        return frechet(self.moments, truth.moments)

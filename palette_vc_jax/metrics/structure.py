@@ -1,0 +1,36 @@
+"""PSNR and SSIM of single frames, each under the name of its variant.
+
+Both are scikit-image's; its SSIM has a uniform window of 7 x 7 and no Gaussian weights.
+"""
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+SSIM_WINDOW = 7  # pixels a side
+
+
+def psnr(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Give the peak signal-to-noise ratio of frames `[T, ...]` on a scale of 0 to 255, in dB.
+
+    10 log10(255^2 / mean squared error) of each frame, over all its pixels and channels; infinite
+    where both are equal. Returns `[T]`.
+    """
+    # uint8 would wrap around in the difference: a grey copy then gains 7 dB.
+    difference = left.astype(np.float64) - right.astype(np.float64)
+    error = np.mean(difference**2, axis=tuple(range(1, left.ndim)))
+    with np.errstate(divide="ignore"):
+        return 10.0 * np.log10(255.0**2 / error)
+
+
+def ssim(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Give the structural similarity of frames `[T, H, W]` or `[T, H, W, 3]`, 0 to 255.
+
+    Channels are averaged. Returns `[T]`. Raises ValueError for frames smaller than the window.
+    """
+    if min(left.shape[1:3]) < SSIM_WINDOW:
+        raise ValueError(f"frames of less than {SSIM_WINDOW} pixels a side have no SSIM")
+    axis = -1 if left.ndim == 4 else None
+    pairs = zip(left, right, strict=True)
+    return np.array(
+        [structural_similarity(a, b, data_range=255.0, channel_axis=axis) for a, b in pairs]
+    )

@@ -1,0 +1,96 @@
+"""Results as tables and as JSON."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from palette_vc_jax.metrics.evaluate import ADHERENCE, Results, interval
+from palette_vc_jax.metrics.meters import METRICS
+from palette_vc_jax.metrics.pooled import POOLED
+
+TITLES = {name: metric.title for name, metric in METRICS.items()}
+TITLES |= {ADHERENCE: "a*b* distance to the palette asked for"}
+TITLES |= {name: metric.title for name, metric in POOLED.items()}
+BETTER = {name: metric.better for name, metric in METRICS.items()} | {ADHERENCE: "low"}
+BETTER |= dict.fromkeys(POOLED, "low")
+
+
+def mean(results: Results, row: str, name: str) -> float:
+    """Give a row's value: the mean over its clips that have one, or the pooled one; nan if none."""
+    if name in POOLED:
+        return results.pooled[row].get(name, math.nan)
+    values = _values(results, row, name)
+    return float(np.mean(values)) if values else math.nan
+
+
+def text_table(results: Results, names: list[str]) -> str:
+    """Lay out all metrics, a line each: the mean over clips with its interval, and what is missing.
+
+    `names`: those that were asked for, in their order.
+    """
+    head = ["", "better", *results.clips]
+    lines = [[TITLES[n], BETTER[n], *(_cell(results, row, n) for row in results.clips)]
+             for n in names]  # fmt: skip
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
+    text = [
+        "  ".join([line[0].ljust(widths[0]), line[1].ljust(widths[1])]
+                  + [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)])
+        for line in [head, *lines]
+    ]  # fmt: skip
+    reasons: dict[str, list[str]] = {}
+    for where, why in results.gaps.items():
+        reasons.setdefault(why, []).append(where)
+    for why, places in reasons.items():
+        some = "; ".join(places[:3]) + (f"; and {len(places) - 3} more" if len(places) > 3 else "")
+        text.append(f"- {some}: {why}")
+    return "\n".join(text)
+
+
+def to_json(results: Results, names: list[str]) -> dict[str, Any]:
+    """Give results as plain JSON values; infinite ones as the string 'inf'."""
+
+    def plain(value: float) -> float | str:
+        return value if math.isfinite(value) else str(value)
+
+    def row(name: str) -> dict[str, Any]:
+        clips = results.clips[name]
+        means = {}
+        for metric in names:
+            values = _values(results, name, metric)
+            if values:
+                found = interval(values)
+                means[metric] = {
+                    "mean": plain(float(np.mean(values))),
+                    "interval_95": found and list(found),
+                    "clips": len(values),
+                }
+        return {
+            "mean": means,
+            "pooled": {key: plain(value) for key, value in results.pooled[name].items()},
+            "clips": {
+                clip: {key: plain(value) for key, value in values.items()}
+                for clip, values in clips.items()
+            },
+        }
+
+    return {"rows": {name: row(name) for name in results.clips}, "gaps": results.gaps}
+
+
+def number(value: float) -> str:
+    """Write a value with four digits or so; a dash stands for what is not a number."""
+    if math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "inf"
+    return f"{value:.{2 if abs(value) >= 10.0 else 4}f}"
+
+
+def _cell(results: Results, row: str, name: str) -> str:
+    value = number(mean(results, row, name))
+    found = interval(_values(results, row, name))
+    return f"{value} [{number(found[0])}, {number(found[1])}]" if found else value
+
+
+def _values(results: Results, row: str, name: str) -> list[float]:
+    return [values[name] for values in results.clips[row].values() if name in values]

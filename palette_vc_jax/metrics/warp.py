@@ -1,0 +1,75 @@
+"""How much a film changes along its motion: the warp error of Lai et al. 2018.
+
+"Learning Blind Video Temporal Consistency"; facts of the mask from its `evaluate_WarpError.py`.
+The flow is OpenCV's DIS (Kroeger et al. 2016, preset medium) between the truth's lumas, so that
+every method is measured along the same motion.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+
+class Flow(NamedTuple):
+    """Where the pixels of one frame lie in the next."""
+
+    offsets: np.ndarray  # [H, W, 2] float32, columns and rows
+    seen: np.ndarray  # [H, W] float32: 1 where the pixel is seen in both and the motion smooth
+
+
+def dis_flow(first: np.ndarray, second: np.ndarray) -> Flow:
+    """Find the flow from luma `first` to `second`, `[H, W]` uint8, and where it can be trusted.
+
+    Raises ValueError for pictures too small for the method.
+    """
+    if min(first.shape) < 16:
+        raise ValueError("frames of less than 16 pixels a side have no DIS flow")
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    forward = dis.calc(first, second, None)
+    backward = dis.calc(second, first, None)
+    return Flow(forward, seen(forward, backward))
+
+
+def seen(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
+    """Give 1 where there and back again agree and no motion boundary lies, `[H, W]` float32.
+
+    Hidden: |f + b|^2 > 0.01 (|f|^2 + |b|^2) + 0.5 with b taken at f's end, or
+    |grad f|^2 > 0.01 |f|^2 + 0.002.
+    """
+    back = warped(backward, forward)
+    mismatch = _square(forward + back) > 0.01 * (_square(forward) + _square(back)) + 0.5
+    rows = np.diff(forward, axis=0, append=forward[-1:])
+    columns = np.diff(forward, axis=1, append=forward[:, -1:])
+    boundary = _square(rows) + _square(columns) > 0.01 * _square(forward) + 0.002
+    height, width = forward.shape[:2]
+    x, y = _ends(forward)
+    outside = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
+    return (~(mismatch | boundary | outside)).astype(np.float32)
+
+
+def warped(frame: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Bring a frame `[H, W, ...]` back along a flow: at each pixel, the frame at its flow's end."""
+    x, y = _ends(offsets)
+    return cv2.remap(np.asarray(frame, np.float32), x, y, cv2.INTER_LINEAR)
+
+
+def warp_error(first: np.ndarray, second: np.ndarray, flow: Flow) -> float:
+    """Give the mean squared change of `[H, W, C]` along the flow, where it is seen.
+
+    sum((second warped - first)^2 seen) / sum(seen) over pixels and channels; nan if nothing is
+    seen in both.
+    """
+    change = (warped(second, flow.offsets) - first) ** 2
+    weight = flow.seen.sum() * first.shape[-1]
+    return float((change * flow.seen[..., None]).sum() / weight) if weight else float("nan")
+
+
+def _ends(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    height, width = offsets.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return x + offsets[..., 0], y + offsets[..., 1]
+
+
+def _square(vectors: np.ndarray) -> np.ndarray:
+    return np.sum(vectors.astype(np.float32) ** 2, axis=-1)
