@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure what the command line names."""
     args = parse(argv)
     # Imported here so that --help and a mistyped flag answer at once.
-    from palette_vc_jax.metrics import report
+    from palette_vc_jax.metrics import comparison
 
     outputs = dict(_named(text) for text in args.output)
     if len(outputs) < len(args.output):
@@ -53,11 +53,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.checkpoint:
         if not args.data:
             raise ValueError("--data is missing; give DAVIS, or a folder of films in color.")
-        report.print_tables(args, outputs)
+        comparison.print_tables(args, outputs)
         return
     if not args.reference or not outputs:
         raise ValueError("give --reference DIR and --output DIR, or --checkpoint DIR --data DIR.")
-    report.print_comparison(args, outputs)
+    comparison.print_comparison(args, outputs)
 
 
 def _named(text: str) -> tuple[str, Path]:

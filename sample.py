@@ -49,6 +49,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--seed", type=int, default=0, help="of the noise, and of gmm where it names none")
     add("--luma", choices=("source", "model"), default="source", help="whose luma is written")
+    add("--report", action="store_true", help="judge the film, in OUTPUT's .report.html")
     add("--dry_run", action="store_true", help="print what would be done, as JSON, and stop")
     group = parser.add_argument_group("settings, in place of the model's own")
     for name, (kind, meaning) in SETTINGS.items():
@@ -90,6 +91,12 @@ def main(argv: list[str] | None = None) -> None:
         print(json.dumps(describe(job, config, palette, args.seed), indent=2))
         return
     files = run_job(job, model, palette, output, args.seed, args.luma)
+    if args.report:
+        from palette_vc_jax.metrics.quality import write_report
+
+        stem = output.with_suffix("") if output.suffix else output
+        files["report"] = Path(f"{stem}.report.html")
+        write_report(files["report"], film, output, job.shots, palette)
     for kind, path in {"film": output, **files}.items():
         print(f"{kind}: {path}")
 

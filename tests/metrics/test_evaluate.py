@@ -1,0 +1,263 @@
+"""evaluate.py on small films: what is compared, what is refused, and what is named as missing."""
+
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import command
+from PIL import Image
+
+from palette_vc_jax.metrics import paper
+from palette_vc_jax.metrics.evaluate import Results, interval
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+evaluate = importlib.import_module("evaluate")
+FAST = "colorfulness,psnr_rgb,ssim_y,chroma_error,cdc_ab"
+
+
+def frames(count: int, seed: int, height: int = 32, width: int = 40) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    base = rng.integers(60, 196, (height, width, 3)) + [40, 0, -40]
+    return [np.roll(base, step, axis=1).astype(np.uint8) for step in range(count)]
+
+
+def write(folder: Path, pictures: list[np.ndarray]) -> Path:
+    folder.mkdir(parents=True)
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{index:03}.png")
+    return folder
+
+
+@pytest.fixture
+def films(tmp_path):
+    """Write a reference of two clips, and an output whose clips are the reference's mirrored."""
+    for seed, name in enumerate(("a", "b")):
+        pictures = frames(6 + seed, seed)
+        write(tmp_path / "truth" / name, pictures)
+        write(tmp_path / "mine" / name, [picture[:, ::-1] for picture in pictures])
+    return tmp_path
+
+
+def run(folder: Path, *flags: object, metrics: str = FAST) -> int:
+    return command(
+        evaluate.main, "--reference", folder / "truth", "--output", folder / "mine",
+        "--json", folder / "out.json", "--metrics", metrics, "--weights", folder / "none", *flags,
+    )  # fmt: skip
+
+
+def refused(folder: Path, capsys, *words: str, flags: tuple = (), metrics: str = FAST) -> None:
+    assert run(folder, *flags, metrics=metrics) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    for word in words:
+        assert word in error, error
+    assert not (folder / "out.json").exists()
+
+
+def test_truth_is_perfect_and_rows_are_named(films, capsys):
+    """The truth would not score best, a row or clip would be missing, or the JSON not be one."""
+    assert run(films, "--output", f"twin={films / 'truth'}") == 0
+    table = capsys.readouterr().out
+    assert all(word in table for word in ("truth", "grey", "mine", "twin", "inf"))
+    rows = json.loads((films / "out.json").read_text(), parse_constant=pytest.fail)["rows"]
+    assert list(rows) == ["truth", "grey", "mine", "twin"]
+    for row in ("truth", "twin"):
+        for clip in ("a", "b"):
+            values = rows[row]["clips"][clip]
+            assert values["psnr_rgb"] == "inf"
+            assert values["ssim_y"] == 1.0 and values["chroma_error"] == 0.0
+            assert values["colorfulness"] == rows["truth"]["clips"][clip]["colorfulness"] > 5.0
+    assert rows["grey"]["clips"]["a"]["ssim_y"] == 1.0
+    assert rows["grey"]["clips"]["a"]["colorfulness"] == 0.0
+    assert rows["mine"]["clips"]["a"]["psnr_rgb"] < 30.0
+    mean = rows["mine"]["mean"]["chroma_error"]
+    low, high = mean["interval_95"]
+    assert low <= mean["mean"] <= high and mean["clips"] == 2
+
+
+def test_a_film_equals_its_frames(films, tmp_path):
+    """A film would be compared as other pictures than the folder it was made from."""
+    import films as made
+
+    pictures = frames(6, 0)
+    (tmp_path / "v").mkdir()
+    made.write_film(tmp_path / "v" / "a.mkv", pictures, pix_fmt="bgr0", codec="ffv1")
+    (tmp_path / "t").mkdir()
+    (films / "truth" / "a").rename(tmp_path / "t" / "a")
+    code = command(
+        evaluate.main, "--reference", tmp_path / "t", "--output", tmp_path / "v",
+        "--metrics", "psnr_rgb", "--json", tmp_path / "o.json",
+    )  # fmt: skip
+    assert code == 0
+    rows = json.loads((tmp_path / "o.json").read_text())["rows"]
+    assert rows["v"]["clips"]["a"]["psnr_rgb"] == "inf"
+
+
+def test_missing_weights_are_named_gaps(films, capsys):
+    """A metric without weights would stop the rest, or be left out without a word."""
+    assert run(films, metrics="psnr_rgb,lpips_alex,fid,fvd") == 0
+    table = capsys.readouterr().out
+    assert "convert/metric_weights.py" in table and "PSNR" in table
+    content = json.loads((films / "out.json").read_text())
+    assert {"lpips_alex", "fid", "fvd"} <= set(content["gaps"])
+    assert "psnr_rgb" in content["rows"]["mine"]["mean"]
+
+
+def test_clips_too_short_or_small_are_named_gaps(tmp_path, capsys):
+    """A film of one frame would get a steadiness of 0, or stop the others."""
+    for name in ("truth", "mine"):
+        write(tmp_path / name / "still", frames(1, 0))
+        write(tmp_path / name / "tiny", frames(6, 1, 6, 6))
+    assert run(tmp_path, metrics="psnr_rgb,cdc,ssim_y,warp_error,palette_distance") == 0
+    content = json.loads((tmp_path / "out.json").read_text())
+    gaps = content["gaps"]
+    assert "fewer than 5 frames" in gaps["mine, still, cdc"]
+    assert "7 pixels" in gaps["mine, tiny, ssim_y"]
+    assert "16 pixels" in gaps["mine, tiny, warp_error"]
+    assert "pair of frames" in gaps["mine, still, warp_error"]
+    assert "palette" in gaps["mine, still, palette_distance"]
+    assert content["rows"]["mine"]["mean"]["cdc"]["clips"] == 1
+    assert "7 pixels" in capsys.readouterr().out
+
+
+def test_palettes_beside_films_are_adhered_to(films):
+    """The distance would be to another film's palette, or not be taken at all."""
+    exact = [[255, 0, 0], [0, 128, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0]]
+    striped = np.repeat(np.array(exact, np.uint8)[None], 8, axis=1).repeat(32, axis=0)
+    for path in (films / "mine" / "a").iterdir():
+        Image.fromarray(striped).save(path)
+    colors = ["#ff0000", "#008000", "#0000ff", "#ffffff", "#000000"]
+    for clip in ("a", "b"):
+        (films / "mine" / f"{clip}.palette.json").write_text(json.dumps({"colors": colors}))
+    assert run(films, metrics="palette_distance") == 0
+    clips = json.loads((films / "out.json").read_text())["rows"]["mine"]["clips"]
+    assert clips["a"]["palette_distance"] == pytest.approx(0.0, abs=0.5)
+    assert clips["b"]["palette_distance"] > 20.0
+
+
+def test_other_sizes_are_resized_if_asked(films, capsys):
+    """Films of two sizes would be compared without a word, or never."""
+    for path in (films / "mine" / "a").iterdir():
+        with Image.open(path) as picture:
+            small = picture.resize((20, 16))
+        small.save(path)
+    refused(films, capsys, "20x16", "40x32", "--resize")
+    assert run(films, "--resize") == 0
+    assert json.loads((films / "out.json").read_text())["settings"]["resize"] is True
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line(films, capsys):
+    """A wrong number would be printed, or a traceback."""
+    refused(films, capsys, "'psnr' is not known", "psnr_rgb", metrics="psnr")
+    refused(films, capsys, "truth", flags=("--output", f"truth={films / 'mine'}"))
+    refused(films, capsys, "no such folder", flags=("--output", f"x={films / 'x'}"))
+    refused(films, capsys, "one name", flags=("--output", films / "mine"))
+    (films / "empty").mkdir()
+    refused(films, capsys, "no films", flags=("--output", f"x={films / 'empty'}"))
+    last = films / "mine" / "b" / "006.png"
+    last.unlink()
+    refused(films, capsys, "6 frames", "has 7")
+    last.write_bytes(b"no picture")
+    refused(films, capsys, "006.png", "cannot be read")
+    for path in [*(films / "mine" / "b").iterdir()]:
+        path.unlink()
+    refused(films, capsys, "mine", "missing: b")
+    assert command(evaluate.main, "--reference", films / "truth") == 2
+    assert "--output" in capsys.readouterr().err
+    assert command(evaluate.main, "--checkpoint", films) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_fid_and_fvd_need_two(films, capsys, monkeypatch):
+    """A Frechet distance of one video would be printed as if it meant something."""
+    from palette_vc_jax.metrics import networks
+    from palette_vc_jax.metrics.chunk import Network
+
+    def color_means(frames):
+        return np.asarray(frames).mean(axis=(1, 2))
+
+    fake = {
+        "inception_pytorch_fid": Network(color_means),
+        "i3d": Network(color_means, videos=lambda videos: videos.mean(axis=1)),
+    }
+    monkeypatch.setattr(networks, "NETWORKS", {k: lambda _, v=v: v for k, v in fake.items()})
+    monkeypatch.setattr(networks.weights, "missing", lambda *_: None)
+    monkeypatch.setattr(networks.weights, "load", lambda *_: None)
+    monkeypatch.setattr("palette_vc_jax.metrics.comparison.weights.sha256", lambda *_: "0")
+    assert run(films, metrics="fid,fvd") == 0
+    content = json.loads((films / "out.json").read_text())
+    assert content["rows"]["truth"]["pooled"]["fid"] == pytest.approx(0.0, abs=1e-6)
+    assert content["rows"]["grey"]["pooled"]["fid"] > 1e-4
+    assert "fewer than 2 videos of 16 frames" in content["gaps"]["fvd"]
+
+
+def test_davis_lists_choose_clips(films, capsys):
+    """The clips of training would be measured with those of the test, or a size be mixed in."""
+    from palette_vc_jax.metrics.films import davis_films
+
+    root = films / "DAVIS"
+    (root / "JPEGImages").mkdir(parents=True)
+    (films / "truth").rename(root / "JPEGImages" / "480p")
+    lists = root / "ImageSets" / "2017"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("b\n")
+    assert davis_films(root, "val") == {"b": root / "JPEGImages" / "480p" / "b"}
+    with pytest.raises(ValueError, match="test-dev.txt: not found"):
+        davis_films(root, "test-dev")
+    (lists / "val.txt").write_text("b\nc\n")
+    with pytest.raises(ValueError, match="names it"):
+        davis_films(root, "val")
+    assert list(davis_films(films / "mine", "val")) == ["a", "b"]
+
+
+def test_intervals_hold_the_mean():
+    """The interval would be of single clips, or change from run to run."""
+    values = np.random.default_rng(0).normal(5.0, 1.0, 30)
+    low, high = interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 / math.sqrt(30), rel=0.25)
+    assert interval(values) == (low, high)
+    assert interval([1.0]) is None
+
+
+def test_the_papers_tables_have_its_rows_and_numbers():
+    """A row would be quoted beside another's measure."""
+    rows = {name: {"clip": {"colorfulness": float(i)}} for i, name in enumerate("ABD")}
+    rows["TCVC"] = {"clip": {"colorfulness": 9.0}}
+    results = Results(rows, {row: {} for row in rows})
+    text = paper.tables(results, {"A": paper.NULL, "B": "mixture", "D": "first true frame"})
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert "9.0000 / 21.77" in lines["TCVC"]
+    assert "1.0000 / 22.64" in lines["ours (B)"]
+    assert "0.0000 / 19.34" in lines[f"A: {paper.NULL}"]
+    assert "2.0000 / 25.55" in lines["D: first true frame"]
+    assert "C:" not in text
+
+
+def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
+    """A clip would be colored again after a stop, or an old one be taken for a new seed's."""
+    import tiny
+
+    model = tiny.write_model(tmp_path / "model")
+    palettes = tmp_path / "palettes.json"
+    palettes.write_text(json.dumps({"a": ["#ff0000"], "b": ["teal", "khaki"]}))
+    arguments = [
+        "--checkpoint", model, "--data", films / "truth", "--tables", "--metrics", "colorfulness",
+        "--workdir", tmp_path / "work", "--json", tmp_path / "t.json", "--palettes", palettes,
+    ]  # fmt: skip
+    assert command(evaluate.main, *arguments) == 0
+    out = capsys.readouterr().out
+    assert "Table I" in out and "C: words" in out and paper.NULL in out and "34.92" in out
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
+    assert len(made) == 8
+    (tmp_path / "work" / "D" / "b.mkv").unlink()
+    assert command(evaluate.main, *arguments) == 0
+    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
+    assert [p.parent.name + p.stem for p in made if made[p] != again[p]] == ["Db"]
+    assert command(evaluate.main, *arguments, "--seed", 5) == 0
+    other = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
+    assert all(other[path] != again[path] for path in made)
