@@ -1,0 +1,55 @@
+"""Whole pictures in RGB, as training and metrics see them."""
+
+import films
+import numpy as np
+import pytest
+from PIL import Image
+
+from palette_vc_jax.video.film import open_film
+from palette_vc_jax.video.rgb import count_frames, read_rgb, shown_size
+
+
+def colored(count: int = 5) -> list[np.ndarray]:
+    base = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    return [np.roll(base, index, axis=1) for index in range(count)]
+
+
+def test_films_and_folders_give_the_same_pictures(tmp_path):
+    """A film's frames would differ from those that it was made of, or be miscounted."""
+    pictures = colored()
+    film = open_film(films.write_film(tmp_path / "a.mkv", pictures, "bgr0"))
+    folder = tmp_path / "b"
+    folder.mkdir()
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{index}.png")
+    for source in (film, open_film(folder)):
+        assert count_frames(source) == 5 and shown_size(source) == (24, 40)
+        np.testing.assert_array_equal(np.stack(list(read_rgb(source))), np.stack(pictures))
+
+
+def test_a_turned_film_is_read_upright(tmp_path):
+    """A phone's film would be compared lying on its side."""
+    lumas = films.lumas(3)
+    path = films.write_film(tmp_path / "a.mp4", lumas, codec="libx264", turn=90, chroma=128)
+    film = open_film(path)
+    first = next(read_rgb(film))
+    assert first.shape[:2] == shown_size(film) == lumas[0].shape[::-1]
+
+
+def test_matrix_and_range_are_the_films_own(tmp_path):
+    """Greens would shift between films that are tagged differently."""
+    flat = [np.full((16, 16), 81, np.uint8)] * 2
+    path = films.write_film(tmp_path / "a.mkv", flat, "yuv444p", chroma=110, tags=(1, 1, 1, 1))
+    red, green, blue = next(read_rgb(open_film(path)))[8, 8].astype(float)
+    y, c = 255.0 / 219.0 * (81 - 16), 255.0 / 224.0 * (110 - 128)
+    assert red == pytest.approx(y + 1.5748 * c, abs=1.5)
+    assert green == pytest.approx(y - (0.1873 + 0.4681) * c, abs=1.5)
+    assert blue == pytest.approx(y + 1.8556 * c, abs=1.5)
+
+
+def test_a_folder_of_two_sizes_is_refused(tmp_path):
+    """Pictures of two sizes would be stacked, which ends in a traceback."""
+    for index, picture in enumerate(colored(2)):
+        Image.fromarray(picture[: 24 - index]).save(tmp_path / f"{index}.png")
+    with pytest.raises(ValueError, match="40x23 pixels, the first 40x24"):
+        list(read_rgb(open_film(tmp_path)))
