@@ -4,8 +4,8 @@
 
 What is timed is from frames as numpy arrays to distances or logits as numpy arrays. The two sides
 take turns; each row has the least time of either. PyTorch's networks are as their packages have
-them: batch norms apart from the convolutions, channels first. Weights are those of the cache folder, or random
-where they are missing: the speed is the same.
+them: batch norms apart from the convolutions, channels first. Weights are those of the cache
+folder, or random where they are missing: the speed is the same.
 """
 
 import argparse
