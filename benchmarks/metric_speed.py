@@ -3,8 +3,9 @@
     python benchmarks/metric_speed.py
 
 What is timed is from frames as numpy arrays to distances or logits as numpy arrays. The two sides
-take turns; each row has the least time of either. Weights are those of the cache folder, or random
-where they are missing: the speed is the same.
+take turns; each row has the least time of either. PyTorch's networks are as their packages have
+them: batch norms apart from the convolutions, channels first. Weights are those of the cache
+folder, or random where they are missing: the speed is the same.
 """
 
 import argparse
@@ -73,7 +74,7 @@ def lpips_row(net: str, size: tuple[int, int, int], folder: Path) -> Row:
     ours, theirs = params(given), torch_networks.lpips(net, given)
     left, right = np.random.default_rng(1).random((2, *size, 3), np.float32)
     return Row(
-        f"LPIPS {net}, {size[0]} pairs of {size[1]}x{size[2]}, {kind} weights",
+        f"LPIPS {net}, pairs of {size[1]}x{size[2]}, {size[0]} at a time, {kind} weights",
         lambda: lpips.distance(ours, lpips.features(ours, left), lpips.features(ours, right)),
         lambda: theirs(*map(torch_pictures, (left, right)), normalize=True)[:, 0, 0, 0],
     )

@@ -26,7 +26,7 @@ def load_torch(data: bytes, name: str) -> dict:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return {key: tensor.numpy() for key, tensor in state.items()}
-    except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, EOFError) as error:
         reason = str(error).partition(".")[0]
         raise ValueError(
             f"{name}: not a whole state dict of PyTorch ({reason}); download it again."

@@ -61,7 +61,10 @@ def read_arrays(data: bytes, name: str) -> dict[str, Any]:
     Raises ValueError in one line for whatever else is in it, and for a damaged pickle.
     """
     try:
-        return _arrays(_Reader(io.BytesIO(data)).load())
+        value = _Reader(io.BytesIO(data)).load()
+        if isinstance(value, _Array):
+            raise ValueError("it holds one array without a name")
+        return _arrays(value)
     except Exception as error:  # a damaged pickle raises of every kind
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(

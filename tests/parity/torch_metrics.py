@@ -108,13 +108,15 @@ def write_lpips(net: str, folder: Path) -> None:
 def write_inception(network: str, folder: Path) -> None:
     """Run an Inception on a picture that has to grow along one axis and shrink along the other."""
     models = torch_networks.import_beside("torchvision.models")
+    fid = network == "inception_pytorch_fid"
     model = models.inception_v3(
-        aux_logits=False, init_weights=False, num_classes=CLASSES[network]
+        aux_logits=not fid, init_weights=False, num_classes=CLASSES[network]
     ).eval()
     state = randomize(model)
-    torch.save(state, folder / f"{network}.pth")
+    # torchvision's file is old enough to be in torch's format before 1.6.
+    torch.save(state, folder / f"{network}.pth", _use_new_zipfile_serialization=fid)
     frames = torch.rand(1, 3, 210, 400)
-    if network == "inception_pytorch_fid":
+    if fid:
         model = torch_networks.fid_inception(state)
         layers = [layer for block in model.blocks for layer in block]
         outputs = record(zip(NAMES, layers, strict=True), lambda x: model(x)[0], frames)
