@@ -28,6 +28,43 @@ def resampling(taps: slice):
     return initialize
 
 
+def in_parts(
+    block: nnx.Module, x: jax.Array, condition: jax.Array, widest: float, budget: int | None
+) -> jax.Array:
+    """Call `block(x, condition)`, which sees each of M in `x` `[B, M, ...]` alone, part by part.
+
+    What lies between the block's input and output, in the backward pass above all, is then that of
+    one part. Weights' gradients are summed over parts in fp32.
+
+    Args:
+        block: keeps the shape of `x` but for its last axis.
+        widest: channels of the widest value within, for each of the input's.
+        budget: bytes of that value in a part; None calls the block once.
+    """
+    count = 1 if budget is None else _count_parts(x, widest, budget)
+    if count == 1:
+        return block(x, condition)
+    graphdef, state = nnx.split(block)
+    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), state)
+
+    def one(part: jax.Array) -> jax.Array:
+        narrow = jax.tree.map(lambda leaf, kept: leaf.astype(kept.dtype), wide, state)
+        return nnx.merge(graphdef, narrow)(part, condition)
+
+    # Every so many of M, not one run of them: each part then has a share on every device.
+    parts = x.reshape(x.shape[0], -1, count, *x.shape[2:])
+    out = jax.lax.map(jax.checkpoint(one), jnp.moveaxis(parts, 2, 0))  # [count, B, M/count, ...]
+    return jnp.moveaxis(out, 0, 2).reshape(*x.shape[:-1], -1)
+
+
+def _count_parts(x: jax.Array, widest: float, budget: int) -> int:
+    """Give the least divisor of M that cuts the widest value into parts within the budget."""
+    size = widest * x.size * x.dtype.itemsize / placement.devices()
+    most = x.shape[1] // placement.frames()
+    whole = [n for n in range(1, most + 1) if most % n == 0]
+    return next((n for n in whole if size / n <= budget), whole[-1])
+
+
 class LayerNorm(nnx.Module):
     """Normalize the last axis, in fp32 whatever the input's type."""
 
@@ -194,8 +231,11 @@ class SpatioTemporalResBlock(nnx.Module):
         )
         self.time_mixer = AlphaBlender(switched=not time_width)
 
-    def __call__(self, x: jax.Array, time: jax.Array | None = None) -> jax.Array:
-        x = self.spatial_res_block(placement.by_second(x), time)
+    def __call__(
+        self, x: jax.Array, time: jax.Array | None = None, budget: int | None = None
+    ) -> jax.Array:
+        """Transform `[B, T, h, w, C]`; `budget` as in `in_parts`, of fp32 norms."""
+        x = in_parts(self.spatial_res_block, placement.by_second(x), time, 2.0, budget)
         temporal = self.temporal_res_block(placement.by_column(x), time)
         return self.time_mixer(x, placement.by_second(temporal))
 

@@ -14,11 +14,12 @@ from palette_vc_jax.models.layers import (
     GroupNorm,
     LayerNorm,
     TimestepEmbedding,
+    in_parts,
     sinusoid,
 )
 from palette_vc_jax.parallel import placement
 
-HIDDEN_BUDGET = 2**28  # bytes of a feed-forward's hidden values held at once; above it, in chunks
+WIDEST = 8  # channels within a feed-forward for each of its input
 
 
 class Attention(nnx.Module):
@@ -78,26 +79,8 @@ class FeedForward(nnx.Module):
             ]
         )
 
-    def __call__(self, x: jax.Array, axis: int) -> jax.Array:
-        """Transform tokens `[B, ., ., C]`, in chunks along `axis` where they are many."""
-        width = self.net[2].in_features
-        size = 2 * width * x.size // x.shape[-1] * x.dtype.itemsize // placement.devices()
-        count = _chunks(x.shape[axis], size)
-        if count == 1:
-            return self._transform(x)
-        parts = x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])
-        # The backward pass computes each chunk again instead of keeping it.
-        out = jax.lax.map(jax.checkpoint(self._transform), jnp.moveaxis(parts, axis, 0))
-        return jnp.moveaxis(out, 0, axis).reshape(x.shape)
-
-    def _transform(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         return self.net[2](self.net[0](x))
-
-
-def _chunks(length: int, size: int) -> int:
-    """Give the least divisor of `length` that cuts `size` bytes into parts within the budget."""
-    within = (n for n in range(1, length) if length % n == 0 and size // n <= HIDDEN_BUDGET)
-    return next(within, length)
 
 
 class SpatialBlock(nnx.Module):
@@ -115,7 +98,7 @@ class SpatialBlock(nnx.Module):
         """Transform tokens `[B, T, S, C]` with a context `[B, L, D]` that all frames share."""
         x = x + self.attn1(self.norm1(x))
         x = x + _cross(self.attn2, self.norm2(x), context)
-        return x + self.ff(self.norm3(x), axis=2)
+        return x + self.ff(self.norm3(x))
 
 
 class TemporalBlock(nnx.Module):
@@ -133,10 +116,10 @@ class TemporalBlock(nnx.Module):
 
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
         """Transform tokens `[B, S, T, C]` with a context `[B, L, D]` that all positions share."""
-        x = x + self.ff_in(self.norm_in(x), axis=2)
+        x = x + self.ff_in(self.norm_in(x))
         x = x + self.attn1(self.norm1(x))
         x = x + _cross(self.attn2, self.norm2(x), context)
-        return x + self.ff(self.norm3(x), axis=2)
+        return x + self.ff(self.norm3(x))
 
 
 def _cross(layer: Attention, x: jax.Array, context: jax.Array) -> jax.Array:
@@ -164,15 +147,19 @@ class SpatioTemporalTransformer(nnx.Module):
         self.time_mixer = AlphaBlender(switched=False)
         self.proj_out = nnx.Linear(channels, channels, kernel_init=ZEROS, rngs=rngs)
 
-    def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
-        """Transform `[B, T, h, w, C]` with the image embedding `[B, L, D]`."""
+    def __call__(self, x: jax.Array, context: jax.Array, budget: int | None = None) -> jax.Array:
+        """Transform `[B, T, h, w, C]` with the image embedding `[B, L, D]`.
+
+        `budget` as in `in_parts`, of feed-forwards' hidden values.
+        """
         batch, frames, _, _, channels = x.shape
         tokens = self.proj_in(self.norm(x).reshape(batch, frames, -1, channels))  # [B, T, S, C]
-        spatial = self.transformer_blocks[0](placement.by_second(tokens), context)
+        blocks = self.transformer_blocks[0], self.temporal_transformer_blocks[0]
+        spatial = in_parts(blocks[0], placement.by_second(tokens), context, WIDEST, budget)
         # Frame positions enter the temporal branch alone and count from the window's start.
         positions = sinusoid(jnp.arange(frames), channels).astype(x.dtype)
         positions = self.time_pos_embed(positions)[None, :, None]  # [1, T, 1, C]
         temporal = placement.by_second((spatial + positions).swapaxes(1, 2))  # [B, S, T, C]
-        temporal = self.temporal_transformer_blocks[0](temporal, context).swapaxes(1, 2)
+        temporal = in_parts(blocks[1], temporal, context, WIDEST, budget).swapaxes(1, 2)
         mixed = self.time_mixer(spatial, placement.by_second(temporal))
         return x + self.proj_out(mixed).reshape(x.shape)

@@ -29,6 +29,8 @@ REMAT = {
     "layers": jax.checkpoint_policies.nothing_saveable,  # their inputs alone
     "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION),  # and attention
 }
+# Bytes of a layer's widest value that are held at once; above, frames or places go in parts.
+ROOMY, LEAN = 2**30, 2**26  # without and with a backward pass that computes again
 
 
 class Level(nnx.Module):
@@ -170,7 +172,8 @@ def _apply(
 
     def call(state: nnx.State, parts: tuple[jax.Array, ...], condition: jax.Array) -> jax.Array:
         layer = nnx.merge(graphdef, placement.gathered(state))
-        return layer(jnp.concatenate(parts, axis=-1), condition)
+        budget = ROOMY if remat == "none" else LEAN
+        return layer(jnp.concatenate(parts, axis=-1), condition, budget)
 
     if remat != "none":
         call = jax.checkpoint(call, policy=REMAT[remat])

@@ -29,6 +29,11 @@ def devices() -> int:
     return jax.sharding.get_abstract_mesh().size or 1
 
 
+def frames() -> int:
+    """Count the devices that a clip's frames, or places, are split over."""
+    return dict(jax.sharding.get_abstract_mesh().shape).get("frames", 1)
+
+
 def by_second(x: jax.Array) -> jax.Array:
     """Split `[B, M, ...]` by sample and along the second axis.
 

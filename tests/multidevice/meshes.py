@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from palette_vc_jax.models import config as model_config
-from palette_vc_jax.models import functional
+from palette_vc_jax.models import functional, unet
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import make_mesh
@@ -37,6 +37,7 @@ CONFIG = model_config.ModelConfig(
         norm_groups=4,
     ),
 )
+unet.LEAN = 1  # bytes: where the backward pass computes again, frames and places go in parts
 RATES = dict(palette_dropout=0.3, grey_dropout=0.2, reference_color=0.5, reference_none=0.2)
 RATE, STEPS, BATCH = 1e-2, 3, 8
 

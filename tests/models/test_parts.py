@@ -1,0 +1,69 @@
+"""Layers that see frames or places alone, called part by part."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from palette_vc_jax.models.layers import SpatioTemporalResBlock, in_parts
+from palette_vc_jax.models.transformer import SpatioTemporalTransformer
+
+
+def _random(module: nnx.Module) -> nnx.Module:
+    rng = np.random.default_rng(0)
+    graphdef, state = nnx.split(module)
+    draw = lambda leaf: jnp.asarray(rng.normal(0.2, 0.3, leaf.shape), jnp.float32)  # noqa: E731
+    return nnx.merge(graphdef, jax.tree.map(draw, state))
+
+
+LAYERS = {
+    "transformer": lambda: SpatioTemporalTransformer(16, 2, 8, 4, rngs=nnx.Rngs(0)),
+    "res block": lambda: SpatioTemporalResBlock(16, 24, 8, 4, 1e-5, rngs=nnx.Rngs(0)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_parts_change_neither_values_nor_gradients(kind):
+    """Parts would be put back in another order, or a part's share of a gradient be lost."""
+    layer = _random(LAYERS[kind]())
+    graphdef, state = nnx.split(layer)
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, 6, 4, 3, 16))
+    condition = jax.random.normal(keys[1], (2, 1, 8) if kind == "transformer" else (2, 8))
+
+    def value(budget):
+        def loss(state, x, condition):
+            out = nnx.merge(graphdef, state)(x, condition, budget)
+            weights = jax.random.normal(keys[2], out.shape)
+            return jnp.sum(weights * out), out
+
+        return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(state, x, condition)
+
+    (_, whole), expected = value(None)
+    (_, found), gradients = value(1)  # a byte: as many parts as there are frames or places
+    assert jnp.linalg.norm(found - whole) <= 1e-5 * jnp.linalg.norm(whole)
+    for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True):
+        assert jnp.linalg.norm(a - b) <= 1e-5 * (1e-3 + jnp.linalg.norm(b))
+
+
+def test_gradients_of_half_precision_are_summed_in_full():
+    """Each part's gradient would be rounded to bfloat16 before it is added to the others'."""
+    layer = nnx.Linear(1, 1, use_bias=False, param_dtype=jnp.bfloat16, dtype=jnp.bfloat16,
+                       rngs=nnx.Rngs(0))  # fmt: skip
+    graphdef, state = nnx.split(layer)
+    x = jnp.full((1, 512, 1), 1.0, jnp.bfloat16)
+
+    class Block(nnx.Module):
+        def __init__(self, layer):
+            self.layer = layer
+
+        def __call__(self, x, condition):
+            return self.layer(x)
+
+    def loss(state, budget):
+        return in_parts(Block(nnx.merge(graphdef, state)), x, None, 1.0, budget).sum()
+
+    # 512 ones: in bfloat16 the sum would stay at 256, where 1 is half a step.
+    gradient = jax.grad(loss)(state, 2)
+    assert float(jax.tree.leaves(gradient)[0].squeeze()) == 512.0
