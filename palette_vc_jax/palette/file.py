@@ -1,6 +1,7 @@
 """Palettes as files: JSON that can be edited by hand, and a swatch picture to look at."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,24 @@ SWATCH = 96  # pixels a side of one color
 
 
 def save_palette(palette: Palette, path: str | Path) -> None:
-    """Write a palette as `{"colors": ["#rrggbb", ...], "source": ...}`, dark to light."""
-    values = {"colors": palette.hex(), "source": palette.source}
+    """Write a palette as `{"colors": ["#rrggbb", ...], "source": ...}`, dark to light.
+
+    What a palette's details hold follows, such as the tags and the model behind words.
+    """
+    values = {"colors": palette.hex(), "source": palette.source, **palette.details}
     Path(path).write_text(json.dumps(values, indent=2) + "\n")
 
 
 def load_palette(path: str | Path) -> Palette:
     """Read a palette's JSON: `colors` holds 1 to 5 of what `parse_colors` takes.
 
+    `source` becomes the file's name, what it said is kept as `made_from`; all else is kept as it is.
+
     Raises ValueError in one line for a file that is missing or holds something else.
     """
     try:
-        colors = json.loads(Path(path).read_text())["colors"]
+        values = json.loads(Path(path).read_text())
+        colors = values["colors"]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such palette file.") from None
     except (OSError, ValueError, KeyError, TypeError):
@@ -32,9 +39,13 @@ def load_palette(path: str | Path) -> Palette:
     if not isinstance(colors, list) or not all(isinstance(color, str) for color in colors):
         raise ValueError(f'{path}: not a palette; write {{"colors": ["#rrggbb", ...]}}.')
     try:
-        return parse_colors(",".join(colors), f"file:{Path(path).name}")
+        palette = parse_colors(",".join(colors), f"file:{Path(path).name}")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    details = {key: value for key, value in values.items() if key not in ("colors", "source")}
+    if "source" in values:
+        details.setdefault("made_from", values["source"])
+    return replace(palette, details=details)
 
 
 def save_swatch(palette: Palette, path: str | Path) -> None:

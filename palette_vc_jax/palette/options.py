@@ -1,0 +1,55 @@
+"""The flags that commands share for palettes from words."""
+
+import argparse
+import os
+from pathlib import Path
+
+from palette_vc_jax.palette.language_model import Server, from_environment
+
+TIMEOUT = 120.0  # seconds
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags, in a group of their own."""
+    add = parser.add_argument_group("palettes from words").add_argument
+    add(
+        "--words_model",
+        help="language model that proposes colors, on a server that speaks OpenAI's protocol "
+        "(OPENAI_MODEL); without one a built-in table does, and nothing leaves this machine",
+    )
+    add(
+        "--words_server",
+        help="its address, such as http://localhost:11434/v1 (OPENAI_BASE_URL; else OpenAI's own)",
+    )
+    add(
+        "--words_key_file",
+        help="file that holds the key (else OPENAI_API_KEY); a key on the command line could be "
+        "read by everyone on the machine",
+    )
+    add("--words_timeout", type=float, default=TIMEOUT, help="seconds to wait for an answer")
+    add("--lexicon", help="file of words and colors over the built-in table (PALETTE_LEXICON)")
+    add(
+        "--tagger",
+        default="clip",
+        help="what names the things on a film where --palette is words alone: clip (the "
+        "checkpoint's image tower; needs its text_table.safetensors) or transformers:MODEL",
+    )
+
+
+def server_of(args: argparse.Namespace) -> Server | None:
+    """Give the language model that flags or environment name, or None.
+
+    Raises ValueError for a key file that cannot be read and as `Server`.
+    """
+    key = ""
+    if args.words_key_file:
+        try:
+            key = Path(args.words_key_file).read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            raise ValueError(f"{args.words_key_file}: no key can be read there.") from None
+    return from_environment(args.words_model, args.words_server, key, args.words_timeout)
+
+
+def lexicon_of(args: argparse.Namespace) -> str | None:
+    """Give the file of words that the flag or the environment names, or None."""
+    return args.lexicon or os.environ.get("PALETTE_LEXICON")
