@@ -47,7 +47,7 @@ LIBTPU := "from importlib.metadata import requires; \
   print(next(r.split(';')[0] for r in requires('jax') if r.startswith('libtpu')))"
 
 # torch has a pip call of its own: asked for together with the rest, a build with CUDA may be taken.
-.venv/dev: .venv/run requirements-dev.txt
+.venv/dev: .venv/run requirements-dev.txt requirements-words.txt requirements-tagger.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \

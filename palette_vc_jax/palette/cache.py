@@ -38,17 +38,13 @@ def ask_once(
         kept = json.loads(path.read_text())
         return Proposals(language_model.check_colors(kept["colors"], tags), dict(kept["details"]))
     proposals = propose(server, tags, seed, temperature)
-    proposals = proposals._replace(
-        details={**proposals.details, "date": date.today().isoformat()}
-    )
+    proposals = proposals._replace(details={**proposals.details, "date": date.today().isoformat()})
     with contextlib.suppress(OSError):
         _write(path, proposals)
     return proposals
 
 
-def _key(
-    server: Server, tags: Sequence[Tag], seed: int | None, temperature: float | None
-) -> str:
+def _key(server: Server, tags: Sequence[Tag], seed: int | None, temperature: float | None) -> str:
     question = [server.host, server.model, language_model.prompt(tags), seed, temperature]
     return hashlib.sha256(json.dumps(question).encode()).hexdigest()
 

@@ -223,7 +223,7 @@ def _ask(server: Server, messages: list[dict[str, str]], extra: Mapping[str, Any
     if isinstance(answer, OSError | ValueError) and type(answer) in (OSError, ValueError):
         raise answer
     raise OSError(
-        f"{server.host}: no answer could be read ({_clean(f'{answer}', server)}); check the address."
+        f"{server.host}: no answer could be read ({_clean(str(answer), server)}); check the address."
     )
 
 

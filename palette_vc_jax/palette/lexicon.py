@@ -21,7 +21,9 @@ COLORED = ("color", "material", "thing", "place", "time", "mood")
 NAMEABLE = ("material", "thing", "place", "time")  # what a picture can be said to show
 RANKS = (1.0, 0.7, 0.5, 0.4, 0.3)  # weight of an entry's first color, second color, ...
 BESIDE = 0.35  # weight of a group's less important words, over that of the most important
-NAMED = 0.75  # share of a color's name in lightness and chroma; the thing it is said of has the rest
+NAMED = (
+    0.75  # share of a color's name in lightness and chroma; the thing it is said of has the rest
+)
 LONGEST = 3  # words of an entry's name
 SINGULARS = {
     "leaves": "leaf", "loaves": "loaf", "wolves": "wolf", "calves": "calf", "knives": "knife",
@@ -243,9 +245,8 @@ def _add(table: dict[tuple[str, ...], Word], line: str) -> None:
         match = SHIFT.fullmatch(value)
         if not match or not value:
             raise ValueError(f"{value[:40]!r} is not a shift such as 'L-12 C0.9 a+2 b-4'.")
-        given = match.groupdict()
-        shift = Shift(*(float(given[key] or default) for key, default in zip("lcab", (0, 1, 0, 0),
-                                                                          strict=True)))  # fmt: skip
+        given = [match[key] or default for key, default in zip("lcab", "0100", strict=True)]
+        shift = Shift(*map(float, given))
     first = names.split("|")[0].strip()
     for name in names.split("|"):
         key = tuple(singular(token) for token in _tokens(name))

@@ -3,8 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-
-from palette_vc_jax.palette.language_model import Server, from_environment
+from typing import Any
 
 TIMEOUT = 120.0  # seconds
 
@@ -36,20 +35,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def server_of(args: argparse.Namespace) -> Server | None:
-    """Give the language model that flags or environment name, or None.
+def proposer_of(
+    args: argparse.Namespace, seed: int | None = None, temperature: float | None = None
+) -> Any:
+    """Give the proposer (`words.Proposer`) that flags or the environment name.
 
-    Raises ValueError for a key file that cannot be read and as `Server`.
+    Raises ValueError for a key file or a table that cannot be read, and as `Server`.
     """
+    # Imported here so that --help answers at once.
+    from palette_vc_jax.palette.language_model import from_environment
+    from palette_vc_jax.palette.words import proposer
+
     key = ""
     if args.words_key_file:
         try:
             key = Path(args.words_key_file).read_text().strip()
         except (OSError, UnicodeDecodeError):
             raise ValueError(f"{args.words_key_file}: no key can be read there.") from None
-    return from_environment(args.words_model, args.words_server, key, args.words_timeout)
-
-
-def lexicon_of(args: argparse.Namespace) -> str | None:
-    """Give the file of words that the flag or the environment names, or None."""
-    return args.lexicon or os.environ.get("PALETTE_LEXICON")
+    server = from_environment(args.words_model, args.words_server, key, args.words_timeout)
+    table = args.lexicon or os.environ.get("PALETTE_LEXICON")
+    return proposer(server, table, seed, temperature)
