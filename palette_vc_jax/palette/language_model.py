@@ -222,9 +222,8 @@ def _ask(server: Server, messages: list[dict[str, str]], extra: Mapping[str, Any
         )
     if isinstance(answer, OSError | ValueError) and type(answer) in (OSError, ValueError):
         raise answer
-    raise OSError(
-        f"{server.host}: no answer could be read ({_clean(str(answer), server)}); check the address."
-    )
+    said = _clean(str(answer), server)
+    raise OSError(f"{server.host}: no answer could be read ({said}); check the address.")
 
 
 def _ask_until(
@@ -246,11 +245,12 @@ def _ask_until(
                     return _content(_bounded(response.iter_bytes(), server), server)
             except openai.APITimeoutError:
                 raise TimeoutError from None
-            except openai.APIConnectionError as error:
-                cause = error.__cause__
+            except (_StatusError, openai.APIConnectionError) as error:
+                # Versions of the client differ in whether they wrap what a hook raises.
+                cause = error if isinstance(error, _StatusError) else error.__cause__
                 if not isinstance(cause, _StatusError):
                     raise OSError(
-                        f"{server.host}: no connection ({_clean(f'{cause or error}', server)}); "
+                        f"{server.host}: no connection ({_clean(str(cause or error), server)}); "
                         "check the address, and that the server runs."
                     ) from None
             if cause.status in (400, 422) and extra and tried < MAX_TRIES:

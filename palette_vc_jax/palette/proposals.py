@@ -5,6 +5,7 @@ the maximum intercluster distance', 1985), with weights: a mean of proposals, as
 give, turns red and green into a brown that nobody proposed.
 """
 
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from palette_vc_jax.palette.palette import COLORS
 FAR = 40.0  # in CIE L*a*b*; colors farther apart do not count as more different
 ALIKE = 7.0  # colors nearer than this are one
 SHADE = 18.0  # of lightness, between a color and the next of its shades
+LEAST = 4.0  # lightness of a shade, and its distance from white
 DULL = 0.85  # factor of chroma from a color to the next of its shades
 
 
@@ -84,16 +86,13 @@ def to_srgb(lab: np.ndarray) -> np.ndarray:
 
 def _with_shades(lab: np.ndarray) -> np.ndarray:
     """Add shades of `lab` `[n, 3]`, those of the first before the others', until there are five."""
-    steps = [-1, 1, -2, 2, -3, 3, -4, 4]
-    factors = [np.array([1.0, DULL ** abs(step), DULL ** abs(step)]) for step in steps]
-    for shade in [
-        color * factor + (step * SHADE, 0.0, 0.0)
-        for step, factor in zip(steps, factors, strict=True)
-        for color in lab
-    ]:
+    steps = [sign * k for k in range(1, COLORS + 1) for sign in (-1, 1)]
+    for step, base in itertools.product(steps, lab):
         if len(lab) == COLORS:
             break
-        alike = np.linalg.norm(lab - shade, axis=-1).min() < ALIKE
-        if 8.0 <= shade[0] <= 96.0 and not alike:
-            lab = np.concatenate([lab, shade[None]])
+        dull = DULL ** abs(step)
+        shade = to_lab(to_srgb(base * (1.0, dull, dull) + (step * SHADE, 0.0, 0.0)))
+        if LEAST <= base[0] + step * SHADE <= 100.0 - LEAST:
+            if np.linalg.norm(lab - shade, axis=-1).min() >= ALIKE:
+                lab = np.concatenate([lab, shade[None]])
     return lab

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+
 from palette_vc_jax.palette import cache, lexicon
 from palette_vc_jax.palette.language_model import Server
 from palette_vc_jax.palette.palette import Palette, to_hex
@@ -86,7 +88,8 @@ def from_words(
     else:
         raise ValueError('palette words: give words, as in words:"autumn, a red tram".')
     proposals = propose(tags)
-    colors = choose(proposals.colors, seed, temperature)
+    # Whole codes, so that the palette's file gives the very same film again.
+    colors = np.rint(255.0 * choose(proposals.colors, seed, temperature)) / 255.0
     details = {
         "tagger": tagger,
         "tags": [

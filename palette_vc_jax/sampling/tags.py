@@ -93,16 +93,20 @@ def tag_film(film: Film, shots: Sequence[Shot], tagger: Tagger) -> list[Tag]:
 
 
 def frame_at(film: Film, seconds: float) -> Frame:
-    """Give a film's first frame at or after a time from its beginning, or its last."""
-    first = last = None
+    """Give the frame that is shown at a time from a film's beginning; its last one after the end.
+
+    Raises ValueError for a film that cannot be read.
+    """
+    first = shown = None
     for frame in read_frames(film):
         first = frame.pts if first is None else first
-        last = frame
-        if (frame.pts - first) * film.time_base >= seconds - 1e-6:
+        # Matroska rounds times to the millisecond.
+        if shown is not None and (frame.pts - first) * film.time_base > seconds + 1e-3:
             break
-    if last is None:
+        shown = frame
+    if shown is None:
         raise ValueError(f"{film.path}: no frame could be read; give a whole film.")
-    return last
+    return shown
 
 
 def grey_frame(frame: Frame, film: Film) -> np.ndarray:
