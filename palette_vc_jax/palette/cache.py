@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from palette_vc_jax.palette import language_model
 from palette_vc_jax.palette.language_model import Server
@@ -45,7 +46,8 @@ def ask_once(
 
 
 def _key(server: Server, tags: Sequence[Tag], seed: int | None, temperature: float | None) -> str:
-    question = [server.host, server.model, language_model.prompt(tags), seed, temperature]
+    place = server.host + urlsplit(server.url).path
+    question = [place, server.model, language_model.prompt(tags), seed, temperature]
     return hashlib.sha256(json.dumps(question).encode()).hexdigest()
 
 

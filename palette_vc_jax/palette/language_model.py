@@ -25,6 +25,7 @@ MAX_TRIES = 3  # where the server is busy or fails
 MAX_WAIT = 20.0  # seconds between two tries, whatever the server asks for
 BUSY = (408, 409, 429)  # beside 500 and above
 QUOTED = 120  # characters of what others wrote, in a message
+KEPT = 4000  # characters of an answer that is sent back, or told in a message
 OBJECTS = 50  # places in an answer where its JSON may begin
 
 TASK = (
@@ -78,17 +79,18 @@ def propose(
     extra = {"seed": seed, "temperature": temperature}
     extra = {name: value for name, value in extra.items() if value is not None}
     messages = prompt(tags)
-    answer = _ask(server, messages, extra | {"response_format": schema(tags)})
+    asked = extra | {"response_format": schema(tags)}
+    answer = _ask(server, messages, asked)
     try:
         colors = read_answer(answer, tags)
     except ValueError as error:
-        complaint = _clean(str(error), server)
+        complaint = f"This cannot be used: {_clean(str(error), server)} Give the JSON again."
         messages += [
-            {"role": "assistant", "content": answer[:4000]},
-            {"role": "user", "content": f"This cannot be used: {complaint} Give the JSON again."},
+            {"role": "assistant", "content": answer[:KEPT]},
+            {"role": "user", "content": complaint},
         ]
+        answer = _ask(server, messages, asked)
         try:
-            answer = _ask(server, messages, extra | {"response_format": schema(tags)})
             colors = read_answer(answer, tags)
         except ValueError as error:
             raise OSError(
@@ -283,12 +285,12 @@ def _raise_for_status(response: Any) -> None:
         return
     text = b""
     for chunk in response.iter_bytes():
-        text += chunk[:4000]
-        if len(text) >= 4000:
+        text += chunk[:KEPT]
+        if len(text) >= KEPT:
             break
     after = response.headers.get("retry-after", "")
     wait = float(after) if after.isdecimal() else None
-    raise _StatusError(response.status_code, wait, text[:4000].decode("utf-8", "replace"))
+    raise _StatusError(response.status_code, wait, text[:KEPT].decode("utf-8", "replace"))
 
 
 def _refusal(error: _StatusError, server: Server) -> Exception:

@@ -85,7 +85,7 @@ def propose(lexicon: Lexicon, tags: Sequence[Tag]) -> Proposals:
     found, unknown = [], []
     for tag in tags:
         colors, strange = look_up(lexicon, tag.text)
-        unknown += strange
+        unknown += strange if colors or strange else [tag.text]
         rgb = to_srgb(np.array([lab for lab, _ in colors]).reshape(-1, 3))
         found += [
             Proposal(tag.text, tuple(map(float, color)), tag.weight * weight)

@@ -108,6 +108,7 @@ def test_unknown_words_are_told(tmp_path):
     palette = from_words("a frumious bandersnatch on grass, slithy toves", proposer())
     assert palette.details["unknown"] == ["frumious", "bandersnatch", "slithy", "toves"]
     assert "bandersnatch" in remarks(palette)[1]
+    assert from_words("snow, very bright", proposer()).details["unknown"] == ["very bright"]
     with pytest.raises(ValueError, match="none is in the table") as error:
         from_words("slithy toves", proposer())
     assert "\n" not in str(error.value)
