@@ -2,7 +2,7 @@
 
 SVD's image tower is that of OpenCLIP ViT-H/14; the text tower that belongs to it is published in
 transformers' layout as laion/CLIP-ViT-H-14-laion2B-s32B-b79K. It is needed once: what comes out is
-a table of 435 words that lies in the model's folder, and PyTorch is needed no more.
+a table of some 430 words that lies in the model's folder, and PyTorch is needed no more.
 """
 
 import argparse

@@ -9,11 +9,13 @@ import time
 
 import pytest
 
+import sample
 from palette_vc_jax.palette import __main__ as command
 from palette_vc_jax.palette import cache, language_model
 from palette_vc_jax.palette.file import load_palette
 from palette_vc_jax.palette.language_model import Server
 from palette_vc_jax.palette.proposals import Tag
+from tests import films
 from tests.commands import command as run
 from tests.palette.chat_server import drips, hangs, raw, says, serving
 
@@ -91,6 +93,19 @@ def test_a_good_answer_is_used_recorded_and_kept(ask):
         assert again[1].hex() == palette.hex() and len(server.asked) == 1
         ask(server, words="snow")  # other words are another question
         assert len(server.asked) > 1
+
+
+def test_a_films_record_names_the_model_and_not_the_key(tmp_path, capsys):
+    """If this fails, a run does not say who chose its colors, or gives the key away."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(3))
+    with serving(says(as_json())) as server:
+        flags = ("--words_model", "m", "--words_server", server.url, "--dry_run")
+        given = ("--input", source, "--output", tmp_path / "out.mkv", *flags)
+        assert run(sample.main, *given, "--palette", f"words:{WORDS}") == 0
+    said = capsys.readouterr()
+    details = json.loads(said.out)["palette_details"]
+    assert (details["proposer"], details["model"]) == ("language model", "m")
+    assert "language model m" in said.err and KEY not in said.out + said.err
 
 
 FORTY = [{"tag": TAGS[i % 3], "color": f"#{i * 6:02x}40{255 - i * 6:02x}", "weight": 0.5}
