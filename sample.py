@@ -1,10 +1,13 @@
 """Color a film: `python sample.py --input FILM --output OUT`."""
 
 import argparse
+import functools
 import json
+import sys
 from pathlib import Path
 
 from palette_vc_jax import cli
+from palette_vc_jax.palette import options
 
 DEMO = Path(__file__).resolve().parent / "palette_vc_jax" / "demo"
 
@@ -45,12 +48,14 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--palette",
         default="gmm",
         help='image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json, '
-        "or none",
+        'words:"autumn, a red tram, ..." (things and the colors they have), words (what the film '
+        "shows) or none",
     )
     add("--seed", type=int, default=0, help="of the noise, and of gmm where it names none")
     add("--luma", choices=("source", "model"), default="source", help="whose luma is written")
     add("--report", action="store_true", help="judge the film, in OUTPUT's .report.html")
     add("--dry_run", action="store_true", help="print what would be done, as JSON, and stop")
+    options.add_options(parser)
     group = parser.add_argument_group("settings, in place of the model's own")
     for name, (kind, meaning) in SETTINGS.items():
         group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=meaning)
@@ -63,8 +68,10 @@ def main(argv: list[str] | None = None) -> None:
     # Imported here so that --help and a mistyped flag answer at once.
     from palette_vc_jax.models.store import load_config, load_model
     from palette_vc_jax.palette.spec import parse_spec
+    from palette_vc_jax.palette.words import from_words, remarks
     from palette_vc_jax.sampling.colorize import default_settings
     from palette_vc_jax.sampling.job import describe, plan_job, run_job
+    from palette_vc_jax.sampling.tags import load_tagger, tag_film
     from palette_vc_jax.video.film import open_film
     from palette_vc_jax.video.read import read_picture
     from palette_vc_jax.video.write import check_output
@@ -78,15 +85,24 @@ def main(argv: list[str] | None = None) -> None:
     given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
     settings = default_settings(config, **given)
     mixture = folder / "mixture.json"
+    plan = functools.cache(functools.partial(plan_job, film, config, settings))
+
+    def name_tags():
+        tagger, name = load_tagger(args.tagger, folder)
+        return tag_film(film, plan().shots, tagger), name
+
     palette = parse_spec(
         args.palette,
         mixture if mixture.is_file() else DEMO / "mixture.json",
         read_picture,
         args.seed,
+        lambda text: from_words(text, options.proposer_of(args), name_tags),
     )
+    for line in remarks(palette):
+        print(line, file=sys.stderr)
     model = None if args.dry_run else load_model(folder)
 
-    job = plan_job(film, config, settings)
+    job = plan()
     if model is None:
         print(json.dumps(describe(job, config, palette, args.seed), indent=2))
         return

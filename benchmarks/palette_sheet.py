@@ -9,6 +9,7 @@ model and for `tint` (the palette's mean chroma everywhere), which any palette m
 import argparse
 import itertools
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,14 @@ ORANGE = np.array([0.5, 0.866])  # in (a*, b*): 60 degrees; blue lies opposite
 
 
 def color_shot(
-    film: Film, first: int, count: int, model: Path, seed: int
+    film: Film,
+    first: int,
+    count: int,
+    model: Path,
+    seed: int,
+    palettes: Mapping[str, Palette | None],
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Color frames `first` to `first + count` under each palette.
+    """Color frames `first` to `first + count` under each of `palettes`.
 
     Returns their Y' `[T, H, W]`, and full-size chroma `[T, H, W, 2]` by the palette's name.
     """
@@ -54,9 +60,8 @@ def color_shot(
     small = [resize(grey, *size) for grey in greys]
     shots = [(0, len(greys))]
     result = {}
-    for name, spec in PALETTES.items():
-        palette = spec and parse_colors(spec)
-        chunks = colorize(networks, iter(small), shots, palette or None, settings, seed)
+    for name, palette in palettes.items():
+        chunks = colorize(networks, iter(small), shots, palette, settings, seed)
         pictures = itertools.chain.from_iterable(chunks)
         chroma = [
             upsample_chroma(color.rgb_to_chroma(picture, film.matrix), little, grey)
@@ -78,15 +83,17 @@ def tint(palette: Palette, grey: np.ndarray, film: Film) -> np.ndarray:
     return np.broadcast_to(mean, (*grey.shape, 2))
 
 
-def picture(films: dict[str, np.ndarray], columns: int = 3) -> Image.Image:
+def picture(
+    films: Mapping[str, np.ndarray], palettes: Mapping[str, Palette | None], columns: int = 3
+) -> Image.Image:
     """Lay out one frame per palette, with the palette's colors along its lower edge."""
     tiles = []
     for name, rgb in films.items():
         tile = np.rint(255.0 * rgb).astype(np.uint8)
         height, width = tile.shape[:2]
         swatch = np.full((height // 12, width, 3), 255, np.uint8)
-        if PALETTES[name]:
-            codes = np.rint(255.0 * parse_colors(PALETTES[name]).colors).astype(np.uint8)
+        if palettes[name] is not None:
+            codes = np.rint(255.0 * palettes[name].colors).astype(np.uint8)
             swatch[:] = codes[np.arange(width) * len(codes) // width]
         tiles.append(np.pad(np.concatenate([tile, swatch]), [(0, 6), (0, 6), (0, 0)],
                             constant_values=255))  # fmt: skip
@@ -108,22 +115,23 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--picture", type=Path, help="file for the middle frame under each palette")
     args = parser.parse_args(argv)
     film = open_film(args.input)
-    greys, chromas = color_shot(film, args.first, args.frames, args.model, args.seed)
+    palettes = {name: parse_colors(spec) if spec else None for name, spec in PALETTES.items()}
+    greys, chromas = color_shot(film, args.first, args.frames, args.model, args.seed, palettes)
     middle = len(greys) // 2
     films = {name: to_rgb(greys[middle], chroma[middle], film) for name, chroma in chromas.items()}
     print("| palette | model a* | model b* | model toward orange | tint toward orange |")
     print("|---|---|---|---|---|")
     for name, rgb in films.items():
+        palette = palettes[name]
         a, b = rgb2lab(rgb)[..., 1:].mean(axis=(0, 1))
         tinted = "-"
-        if PALETTES[name]:
-            palette = parse_colors(PALETTES[name])
+        if palette is not None:
             flat = rgb2lab(to_rgb(greys[middle], tint(palette, greys[middle], film), film))
             tinted = f"{flat[..., 1:].mean(axis=(0, 1)) @ ORANGE:+.1f}"
         print(f"| {name} | {a:+.1f} | {b:+.1f} | {np.array([a, b]) @ ORANGE:+.1f} | {tinted} |")
     if args.picture:
         args.picture.parent.mkdir(parents=True, exist_ok=True)
-        picture(films).save(args.picture)
+        picture(films, palettes).save(args.picture)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,39 @@
 """Palettes as files: JSON that can be edited by hand, and a swatch picture to look at."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.text import parse_colors
 
 SWATCH = 96  # pixels a side of one color
+GAP = 8  # white pixels between palettes
 
 
 def save_palette(palette: Palette, path: str | Path) -> None:
-    """Write a palette as `{"colors": ["#rrggbb", ...], "source": ...}`, dark to light."""
-    values = {"colors": palette.hex(), "source": palette.source}
+    """Write a palette as `{"colors": ["#rrggbb", ...], "source": ...}`, dark to light.
+
+    What a palette's details hold follows, such as the tags and the model behind words.
+    """
+    values = {"colors": palette.hex(), "source": palette.source, **palette.details}
     Path(path).write_text(json.dumps(values, indent=2) + "\n")
 
 
 def load_palette(path: str | Path) -> Palette:
     """Read a palette's JSON: `colors` holds 1 to 5 of what `parse_colors` takes.
 
+    `source` becomes the file's name, what it said is kept as `made_from`; all else stays as it is.
+
     Raises ValueError in one line for a file that is missing or holds something else.
     """
     try:
-        colors = json.loads(Path(path).read_text())["colors"]
+        values = json.loads(Path(path).read_text())
+        colors = values["colors"]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such palette file.") from None
     except (OSError, ValueError, KeyError, TypeError):
@@ -32,12 +41,38 @@ def load_palette(path: str | Path) -> Palette:
     if not isinstance(colors, list) or not all(isinstance(color, str) for color in colors):
         raise ValueError(f'{path}: not a palette; write {{"colors": ["#rrggbb", ...]}}.')
     try:
-        return parse_colors(",".join(colors), f"file:{Path(path).name}")
+        palette = parse_colors(",".join(colors), f"file:{Path(path).name}")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    details = {key: value for key, value in values.items() if key not in ("colors", "source")}
+    if "source" in values:
+        details.setdefault("made_from", values["source"])
+    return replace(palette, details=details)
 
 
 def save_swatch(palette: Palette, path: str | Path) -> None:
     """Write the colors as squares in a row, dark to light."""
+    save_sheet([palette], path)
+
+
+def save_sheet(palettes: Sequence[Palette], path: str | Path) -> None:
+    """Write several palettes as rows of squares; where there are several, they are numbered."""
+    rows = [_row(palette) for palette in palettes]
+    if len(rows) > 1:
+        gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
+        rows = [part for row in rows for part in (row, gap)][:-1]
+    sheet = Image.fromarray(np.concatenate(rows))
+    if len(palettes) > 1:
+        wide = Image.new("RGB", (sheet.width + SWATCH // 2, sheet.height), "white")
+        wide.paste(sheet, (SWATCH // 2, 0))
+        draw, font = ImageDraw.Draw(wide), ImageFont.load_default(SWATCH // 4)
+        for index in range(len(palettes)):
+            middle = SWATCH // 4, index * (SWATCH + GAP) + SWATCH // 2
+            draw.text(middle, str(index + 1), fill="black", font=font, anchor="mm")
+        sheet = wide
+    sheet.save(path)
+
+
+def _row(palette: Palette) -> np.ndarray:
     row = np.rint(255.0 * palette.colors).astype(np.uint8)[None]
-    Image.fromarray(row.repeat(SWATCH, 0).repeat(SWATCH, 1)).save(path)
+    return row.repeat(SWATCH, 0).repeat(SWATCH, 1)

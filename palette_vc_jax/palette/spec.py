@@ -10,12 +10,20 @@ from palette_vc_jax.palette.file import load_palette
 from palette_vc_jax.palette.image import from_image
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.text import parse_colors
+from palette_vc_jax.palette.words import from_words, proposer
 
-FORMS = 'image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json or none'
+FORMS = (
+    'image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json, '
+    'words:"autumn, a red tram, ...", words (what the film shows) or none'
+)
 
 
 def parse_spec(
-    spec: str, mixture: str | Path, read_picture: Callable[[str], np.ndarray], seed: int = 0
+    spec: str,
+    mixture: str | Path,
+    read_picture: Callable[[str], np.ndarray],
+    seed: int = 0,
+    words: Callable[[str], Palette] | None = None,
 ) -> Palette | None:
     """Give the palette that `spec` asks for, or None for `none`.
 
@@ -24,6 +32,8 @@ def parse_spec(
         mixture: file of the mixture that `gmm` samples; read only then.
         read_picture: gives a file's pixels `[H, W, 3]` uint8 sRGB.
         seed: of `gmm` where the spec names none.
+        words: gives the palette of words, or for the empty text of what is shown; by default the
+            built-in table gives it.
 
     Raises ValueError in one line for what is none of these.
     """
@@ -33,6 +43,8 @@ def parse_spec(
         return None
     if kind == "gmm":
         return gmm.sample(gmm.load(mixture), _seed(rest) if colon else seed)
+    if kind == "words":
+        return words(rest) if words else from_words(rest, proposer())
     if kind == "image" and rest:
         return from_image(read_picture(rest), f"image:{Path(rest).name}")
     if kind == "file" and rest:

@@ -87,6 +87,7 @@ def describe(job: Job, config: ModelConfig, palette: Palette | None, seed: int) 
         "latents_bytes": film_bytes((longest, *job.latent_shape)),
         "palette": None if palette is None else palette.hex(),
         "palette_source": "none" if palette is None else palette.source,
+        "palette_details": {} if palette is None else dict(palette.details),
         "seed": seed,
         "settings": asdict(job.settings),
     }

@@ -140,6 +140,15 @@ def test_every_form_of_the_argument(tmp_path):
     assert parse("image:a.png").source == "image:a.png"
     assert parse(f"file:{file}").hex()[0] == "#ff0000"
     assert parse("red").hex()[0] == "#ff0000"
-    for wrong in ("words:autumn", "gmm:x", "gmm:-1", "", "image:", "file:nowhere.json"):
+    for wrong in (
+        "words",
+        "words:xyzzy",
+        "wards:autumn",
+        "gmm:x",
+        "gmm:-1",
+        "",
+        "image:",
+        "file:nowhere.json",
+    ):
         with pytest.raises(ValueError):
             parse(wrong)

@@ -68,6 +68,25 @@ def test_a_film_keeps_its_luma_times_and_gets_color(color, tmp_path):
     }  # fmt: skip
 
 
+def test_words_color_a_film_and_are_kept_beside_it(color, tmp_path, capsys):
+    """If this fails, one cannot see afterwards which words gave which colors, or use them again."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(3))
+    color(source, tmp_path / "out.mkv", "--palette", "words:grass, a red tram, xyzzy")
+    assert "xyzzy" in capsys.readouterr().err
+    record = json.loads((tmp_path / "out.run.json").read_text())
+    assert record["palette_source"] == "words:grass, a red tram, xyzzy"
+    assert record["palette_details"]["proposer"] == "table"
+    kept = tmp_path / "out.palette.json"
+    assert [tag["tag"] for tag in json.loads(kept.read_text())["tags"]][:2] == [
+        "grass",
+        "a red tram",
+    ]
+    color(source, tmp_path / "again.mkv", "--palette", f"file:{kept}")
+    for one, other in zip(_planes(tmp_path / "out.mkv"), _planes(tmp_path / "again.mkv"),
+                          strict=True):  # fmt: skip
+        np.testing.assert_array_equal(np.stack(one[1:]), np.stack(other[1:]))
+
+
 def test_the_sources_chroma_is_never_seen(color, tmp_path):
     """If this fails, the model is shown the colors that it is asked to find."""
     pictures = films.lumas(frames=6)
@@ -144,7 +163,12 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     [
         (["--palette", "red,red,red,red,red,red,red"], "7 colors"),
         (["--palette", "#12"], "#12"),
-        (["--palette", "words:autumn"], "words"),
+        (["--palette", "wards:autumn"], "wards"),
+        (["--palette", "words:xyzzy"], "xyzzy"),
+        (["--palette", "words"], "text_table"),
+        (["--palette", "words", "--tagger", "ouija"], "ouija"),
+        (["--palette", "words:grass", "--words_server", "http://localhost:1"], "--words_model"),
+        (["--palette", "words:grass", "--lexicon", "nowhere.tsv"], "nowhere.tsv"),
         (["--palette", "image:nowhere.png"], "nowhere.png"),
         (["--steps", "0"], "step"),
         (["--window", "0"], "window"),

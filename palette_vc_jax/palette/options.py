@@ -1,0 +1,67 @@
+"""The flags that commands share for palettes from words."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+TIMEOUT = 120.0  # seconds
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags, in a group of their own."""
+    add = parser.add_argument_group("palettes from words").add_argument
+    unset = {"default": argparse.SUPPRESS}
+    add(
+        "--words_model",
+        **unset,
+        help="language model that proposes colors, on a server that speaks OpenAI's protocol "
+        "(OPENAI_MODEL); without one a built-in table does, and nothing leaves this machine",
+    )
+    add(
+        "--words_server",
+        **unset,
+        help="its address, such as http://localhost:11434/v1 (OPENAI_BASE_URL; else OpenAI's own)",
+    )
+    add(
+        "--words_key_file",
+        **unset,
+        help="file that holds the key (else OPENAI_API_KEY); a key on the command line could be "
+        "read by everyone on the machine",
+    )
+    add("--words_timeout", type=float, default=TIMEOUT, help="seconds to wait for an answer")
+    add(
+        "--lexicon",
+        **unset,
+        help="file of words and colors over the built-in table (PALETTE_LEXICON)",
+    )
+    add(
+        "--tagger",
+        default="clip",
+        help="what names the things on a film where --palette is words alone: clip (the "
+        "checkpoint's image tower; needs its text_table.safetensors) or transformers:MODEL",
+    )
+
+
+def proposer_of(
+    args: argparse.Namespace, seed: int | None = None, temperature: float | None = None
+) -> Any:
+    """Give the proposer (`words.Proposer`) that flags or the environment name.
+
+    Raises ValueError for a key file or a table that cannot be read, and as `Server`.
+    """
+    # Imported here so that --help answers at once.
+    from palette_vc_jax.palette.language_model import from_environment
+    from palette_vc_jax.palette.words import proposer
+
+    given, key = vars(args), ""
+    if "words_key_file" in given:
+        try:
+            key = Path(args.words_key_file).read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            raise ValueError(f"{args.words_key_file}: no key can be read there.") from None
+    server = from_environment(
+        given.get("words_model"), given.get("words_server"), key, args.words_timeout
+    )
+    table = given.get("lexicon") or os.environ.get("PALETTE_LEXICON")
+    return proposer(server, table, seed, temperature)
