@@ -13,7 +13,7 @@ from palette_vc_jax.models.transformer import SpatioTemporalTransformer
 def _random(module: nnx.Module) -> nnx.Module:
     rng = np.random.default_rng(0)
     graphdef, state = nnx.split(module)
-    draw = lambda leaf: jnp.asarray(rng.normal(0.2, 0.3, leaf.shape), jnp.float32)  # noqa: E731
+    draw = lambda leaf: jnp.asarray(rng.normal(0.0, 0.3, leaf.shape), jnp.float32)  # noqa: E731
     return nnx.merge(graphdef, jax.tree.map(draw, state))
 
 
