@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from palette_vc_jax import cli
+from palette_vc_jax.palette import options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,9 +36,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--data", type=Path, help="DAVIS 2017, or a folder of films; in place of --reference")
     add("--split", default="val", help="list of DAVIS' clips (%(default)s)")
     add("--checkpoint_a", type=Path, help="model retrained without the palette, for row A")
-    add("--palettes", type=Path, help="JSON from clips to colors, for row C")
+    add("--palettes", type=Path, help="JSON from clips to colors, for row C in place of words")
     add("--workdir", type=Path, default=Path("runs/evaluation"), help="for films (%(default)s)")
     add("--seed", type=int, default=0, help="of noise and mixture; the n-th clip's is seed + n")
+    options.add_options(parser)
     return parser.parse_args(argv)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -11,8 +12,13 @@ from palette_vc_jax.metrics.evaluate import CHUNK_FRAMES, Results, evaluate, fin
 from palette_vc_jax.metrics.films import davis_films, find_films
 from palette_vc_jax.metrics.networks import load_networks
 from palette_vc_jax.models.store import load_model
-from palette_vc_jax.palette import gmm
+from palette_vc_jax.palette import gmm, options
+from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.palette.words import from_words
 from palette_vc_jax.sampling.colorize import default_settings
+from palette_vc_jax.sampling.tags import load_tagger, tag_film
+from palette_vc_jax.video.film import open_film
+from palette_vc_jax.video.rgb import count_frames
 
 
 def print_comparison(args: argparse.Namespace, outputs: dict[str, Path]) -> None:
@@ -28,7 +34,6 @@ def print_tables(args: argparse.Namespace, outputs: dict[str, Path]) -> None:
     names = _check(args)
     films = davis_films(args.data, args.split)
     given = {row: find_films(path) for row, path in outputs.items()}
-    clips = list(films)
     mixture = gmm.load(args.checkpoint / "mixture.json")
     sources: dict[str, tuple[Path, ablations.PaletteOf]] = {
         "A": (args.checkpoint_a or args.checkpoint, lambda name, film, seed: None),
@@ -38,10 +43,12 @@ def print_tables(args: argparse.Namespace, outputs: dict[str, Path]) -> None:
     titles = dict(paper.ABLATIONS)
     if not args.checkpoint_a:
         titles["A"] = paper.NULL
-    if args.palettes:
-        palettes = paper.load_palettes(args.palettes, clips)
-        sources["C"] = args.checkpoint, lambda name, film, seed: palettes[name]
-    else:
+    try:
+        sources["C"] = args.checkpoint, _words(args, list(films))
+    except ValueError as error:
+        if args.palettes:
+            raise
+        print(f"row C is left out; give --palettes FILE.json for it. ({error})", file=sys.stderr)
         del titles["C"]
     for row in titles:
         folder, palette_of = sources[row]
@@ -54,6 +61,25 @@ def print_tables(args: argparse.Namespace, outputs: dict[str, Path]) -> None:
     print(tables.text_table(results, names))
     print()
     print(paper.tables(results, titles))
+
+
+def _words(args: argparse.Namespace, clips: list[str]) -> ablations.PaletteOf:
+    """Give ablation C's palettes: those of a file, or what words find.
+
+    Raises ValueError if there is neither a file nor a tagger.
+    """
+    if args.palettes:
+        palettes = paper.load_palettes(args.palettes, clips)
+        return lambda name, film, seed: palettes[name]
+    tagger, tagger_name = load_tagger(args.tagger, args.checkpoint)
+    propose = options.proposer_of(args)
+
+    def palette_of(name: str, path: Path, seed: int) -> Palette:
+        film = open_film(path)
+        shots = [(0, count_frames(film))]
+        return from_words("", propose, lambda: (tag_film(film, shots, tagger), tagger_name))
+
+    return palette_of
 
 
 def _measure(
