@@ -119,9 +119,14 @@ def baseline(kind: str, clip: Clip, palette: Palette) -> np.ndarray:
         return with_chroma(clip.grey, np.zeros(shape, np.float32))
     if kind == "tint":
         return with_chroma(clip.grey, np.broadcast_to(chroma.mean(axis=0), shape))
+    return with_chroma(clip.grey, nearest_chroma(clip.grey, palette))
+
+
+def nearest_chroma(grey: np.ndarray, palette: Palette) -> np.ndarray:
+    """Give `[..., 2]` the chroma of the palette color that is nearest in luma to each pixel."""
     lumas = grey_of(palette.colors)[:, 0]
-    nearest = np.abs(clip.grey[..., None] - lumas).argmin(axis=-1)
-    return with_chroma(clip.grey, chroma[nearest])
+    nearest = np.abs(grey[..., None] - lumas).argmin(axis=-1)
+    return rgb_to_chroma(palette.colors, MATRIX)[nearest]
 
 
 def color_clip(
