@@ -91,6 +91,17 @@ def make_step(
     return step
 
 
+# The TPU compiler would spread a kernel's gradient over the rest of the backward pass, as a ring of
+# small products between sends; what it is computed from, the values within every layer, would be
+# held until then: 4 GiB of a chip at full size (docs/benchmarks.md).
+COMPILER_OPTIONS = {
+    "tpu": {
+        "xla_tpu_enable_windowed_einsum_for_reduce_scatter": False,
+        "xla_tpu_enable_windowed_einsum_for_all_gather": False,
+    }
+}
+
+
 class PlacedStep(NamedTuple):
     """A step on a mesh, and the shapes, with their shardings, of what it takes beside batches."""
 
@@ -116,7 +127,12 @@ def place_step(loss: Loss, params: Any, frozen: Any, config: Any, mesh: Mesh) ->
         lambda gradient: jax.lax.with_sharding_constraint(gradient, places["params"]),
     )
     return PlacedStep(
-        jax.jit(step, donate_argnums=0, out_shardings=(places, None)),
+        jax.jit(
+            step,
+            donate_argnums=0,
+            out_shardings=(places, None),
+            compiler_options=COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
+        ),
         jax.jit(begin, out_shardings=places),
         jax.tree.map(_placed, state, places),
         jax.tree.map(_placed, frozen, shardings(frozen)),

@@ -1,0 +1,107 @@
+"""Print what a full-size training step takes of TPUs that are not here.
+
+    JAX_PLATFORMS=cpu python benchmarks/tpu_memory.py
+
+compiles the step of `configs/davis.py` for each of `CASES` with the real TPU compiler (`pip install
+"jax[tpu]"`), each in a process of its own, and prints a table. A case takes minutes, and gigabytes
+of this machine's memory.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from palette_vc_jax import cli
+
+GIB = 2**30
+
+
+class Case(NamedTuple):
+    """A slice, the frames of a window, windows a step, and ways to split frames and parameters."""
+
+    topology: str
+    frames: int
+    batch: int
+    split_frames: int = 1
+
+
+CASES = {
+    "v5e": Case("v5e:4x4", 14, 16),
+    "v5e-frames": Case("v5e:4x4", 14, 8, 2),
+    "v6e": Case("v6e:4x4", 25, 16),
+    "v5p": Case("v5p:2x2x2", 25, 8),
+}
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """Compile one case in this process."""
+    from configs import davis
+    from palette_vc_jax.parallel.mesh import topology_devices
+    from palette_vc_jax.training import rehearsal, tasks
+
+    config = davis.get_config()
+    config.batch_size, config.data.window = case.batch, case.frames
+    config.mesh.frames = case.split_frames
+    start = time.time()
+    devices = topology_devices(case.topology)
+    report = rehearsal.compile_step(tasks.rehearse(config), config, devices)
+    print(rehearsal.table(report), file=sys.stderr)
+    return report._asdict() | {"seconds": time.time() - start}
+
+
+def row(case: Case, found: dict[str, Any]) -> str:
+    """Lay out one case as a line of the table."""
+    mesh = " x ".join(f"{axis} {size}" for axis, size in found["mesh"].items() if size > 1)
+    sent = sum(size for _, size in found["collectives"].values())
+    bounds = found["bounds"]
+    limit = max(bounds, key=bounds.get)
+    cells = [
+        case.topology,
+        str(case.frames),
+        f"{case.batch} ({mesh})",
+        f"{found['arguments'] / GIB:.2f}",
+        f"{found['temporaries'] / GIB:.2f}",
+        f"{found['needed'] / GIB:.2f}",
+        f"{found['flops'] / 1e12:.0f}",
+        f"{sent / 1e9:.1f}",
+        f"{bounds[limit]:.2f} ({limit})",
+        f"{found['seconds'] / 60:.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Compile the cases asked for, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    unknown = sorted(set(options.cases) - set(CASES))
+    if unknown:
+        raise ValueError(f"case {unknown[0]!r} is not known; use some of {', '.join(CASES)}.")
+    if options.child:
+        print(json.dumps(measure(CASES[options.cases[0]])))
+        return
+    lines = [
+        "| slice | frames | windows a step (mesh) | arguments, GiB | temporaries, GiB | "
+        "needed, GiB | TFLOP | collectives, GB | a step takes at least, s | minutes to compile |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
+    ]
+    for name in options.cases or CASES:
+        command = [sys.executable, __file__, "--child", name]
+        child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if child.returncode:
+            lines.append(f"| {CASES[name].topology} | {CASES[name].frames} | does not compile |")
+        else:
+            lines.append(row(CASES[name], json.loads(child.stdout.splitlines()[-1])))
+        print("\n".join(lines), flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)
