@@ -28,6 +28,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--metrics", help="names, commas between; all that there are, if not given")
     add("--weights", type=Path, help="folder of the networks' weights (convert/metric_weights.py)")
     add("--json", type=Path, default=Path("evaluation.json"), help="file to write (%(default)s)")
+    add(
+        "--flow",
+        type=Path,
+        help="folder of CLIP/forward/*.flo and CLIP/backward/*.flo between the truth's frames, for "
+        "the warp error; computed if not given",
+    )
     add("--resize", action="store_true", help="bring outputs of other sizes to the reference's")
     group = parser.add_argument_group("the paper's tables")
     add = group.add_argument

@@ -33,6 +33,7 @@ class Chunk:
     Args:
         frames: `[n, H, W, 3]` sRGB, uint8 or float in [0, 1].
         before: the last frame of the chunk before, or None at the film's start.
+        flow: gives the flow from the n-th frame of `followed` to the next; DIS' if None.
         networks: by name, for the views that need them.
         room: frames that networks are given; fewer are padded, so that one shape is compiled.
     """
@@ -41,11 +42,13 @@ class Chunk:
         self,
         frames: np.ndarray,
         before: np.ndarray | None = None,
+        flow: Callable[[int], Flow] | None = None,
         networks: Mapping[str, Network] | None = None,
         room: int = 0,
     ):
         self.frames = frames
         self.before = before
+        self.flow = flow
         self.networks = networks or {}
         self.room = max(room, len(frames))
 
@@ -80,6 +83,9 @@ class Chunk:
     @functools.cached_property
     def flows(self) -> list[Flow]:
         """Give the flow from each frame to the next; the first is from the frame before, if any."""
+        if self.flow is not None:
+            pairs = len(self) - (self.before is None)
+            return [_fitting(self.flow(index), self.frames) for index in range(pairs)]
         lumas = np.rint(self.followed() @ (255.0 * color.LUMA)).astype(np.uint8)
         return [dis_flow(a, b) for a, b in zip(lumas[:-1], lumas[1:], strict=True)]
 
@@ -107,7 +113,16 @@ def grey(chunk: Chunk) -> Chunk:
         None if part is None else np.repeat(_luma_codes(part)[..., None], 3, axis=-1)
         for part in (chunk.frames, chunk.before)
     )
-    return Chunk(frames, before, chunk.networks, chunk.room)
+    return Chunk(frames, before, chunk.flow, chunk.networks, chunk.room)
+
+
+def _fitting(flow: Flow, frames: np.ndarray) -> Flow:
+    if flow.seen.shape != frames.shape[1:3]:
+        raise ValueError(
+            f"flow of {flow.seen.shape[1]}x{flow.seen.shape[0]} for frames of "
+            f"{frames.shape[2]}x{frames.shape[1]}; give flow of the frames' size"
+        )
+    return flow
 
 
 def _luma_codes(frames: np.ndarray) -> np.ndarray:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from palette_vc_jax import __version__
 from palette_vc_jax.metrics import ablations, paper, tables, weights
-from palette_vc_jax.metrics.evaluate import CHUNK_FRAMES, Results, evaluate, find_clips
+from palette_vc_jax.metrics.evaluate import Results, evaluate, find_clips
 from palette_vc_jax.metrics.films import davis_films, find_films
 from palette_vc_jax.metrics.networks import load_networks
+from palette_vc_jax.metrics.pooled import POOLED
 from palette_vc_jax.models.store import load_model
 from palette_vc_jax.palette import gmm, options
 from palette_vc_jax.palette.palette import Palette
@@ -93,12 +94,16 @@ def _measure(
     clips = find_clips(reference, outputs, args.resize)
     networks, gaps = load_networks(names, folder)
     start = time.time()
-    results = evaluate(clips, [name for name in names if name not in gaps], networks)
+    results = evaluate(clips, [name for name in names if name not in gaps], networks, args.flow)
     results.gaps.update(gaps)
     about = {
         "reference": {name: str(path) for name, path in reference.items()},
         "outputs": {row: {n: str(p) for n, p in found.items()} for row, found in outputs.items()},
-        "settings": {"resize": args.resize, "fvd_frames": CHUNK_FRAMES},
+        "settings": {
+            "resize": args.resize,
+            "fvd_frames": POOLED["fvd"].frames,
+            "flow": str(args.flow) if args.flow else "DIS, medium",
+        },
         "weights_sha256": {name: weights.sha256(name, folder) for name in networks},
         "version": __version__,
         "date": time.strftime("%Y-%m-%d"),

@@ -18,6 +18,7 @@ from palette_vc_jax.metrics.adherence import PaletteDistance, asked_palette
 from palette_vc_jax.metrics.chunk import Chunk, Network, grey
 from palette_vc_jax.metrics.meters import METRICS, Meter
 from palette_vc_jax.metrics.pooled import POOLED, Pool
+from palette_vc_jax.metrics.warp import read_flow
 from palette_vc_jax.video.film import Film, open_film
 from palette_vc_jax.video.resize import resize
 from palette_vc_jax.video.rgb import count_frames, read_rgb, shown_size
@@ -43,6 +44,7 @@ class Results:
 
     clips: dict[str, dict[str, dict[str, float]]]  # row -> clip -> metric -> value
     pooled: dict[str, dict[str, float]]  # row -> metric -> value over all clips
+    counts: dict[str, int] = field(default_factory=dict)  # pooled metric -> frames or videos
     gaps: dict[str, str] = field(default_factory=dict)  # metric, or 'row, clip, metric' -> why
 
 
@@ -85,7 +87,10 @@ def find_clips(
 
 
 def evaluate(
-    clips: Sequence[Clip], names: Sequence[str], networks: Mapping[str, Network]
+    clips: Sequence[Clip],
+    names: Sequence[str],
+    networks: Mapping[str, Network],
+    flows: Path | None = None,
 ) -> Results:
     """Measure all rows of all clips.
 
@@ -93,6 +98,7 @@ def evaluate(
         clips: from `find_clips`.
         names: keys of `METRICS` and `POOLED`, or `ADHERENCE`.
         networks: all that the metrics named need.
+        flows: folder of the clips' flow (`warp.read_flow`); computed if not given.
 
     Raises ValueError for films that cannot be read, or end early.
     """
@@ -104,7 +110,7 @@ def evaluate(
     with tqdm(total=total, desc="measuring", unit="frame", disable=None) as bar:
         for clip in clips:
             meters = {row: _meters(row, clip, names) for row in rows}
-            for row, chunk, truth in _chunks(clip, networks):
+            for row, chunk, truth in _chunks(clip, networks, flows):
                 for name, meter in meters[row].items():
                     try:
                         meter.add(chunk, truth)
@@ -119,6 +125,7 @@ def evaluate(
             for row in rows:
                 results.clips[row][clip.name] = _values(meters[row], row, clip, results.gaps)
     for name, of_rows in pools.items():
+        results.counts[name] = of_rows[TRUTH].count
         for row, pool in of_rows.items():
             try:
                 results.pooled[row][name] = pool.distance(of_rows[TRUTH])
@@ -166,7 +173,9 @@ def _values(
     return values
 
 
-def _chunks(clip: Clip, networks: Mapping[str, Network]) -> Iterator[tuple[str, Chunk, Chunk]]:
+def _chunks(
+    clip: Clip, networks: Mapping[str, Network], flows: Path | None
+) -> Iterator[tuple[str, Chunk, Chunk]]:
     """Yield the rows' chunks in step, each with the truth's."""
     height, width = shown_size(clip.truth)
     room = max(1, min(CHUNK_FRAMES, CHUNK_PIXELS // (height * width)))
@@ -175,12 +184,14 @@ def _chunks(clip: Clip, networks: Mapping[str, Network]) -> Iterator[tuple[str, 
     before: dict[str, np.ndarray] = {}
     done = 0
     while done < clip.frames:
-        count = min(room, clip.frames - done)
+        count, first = min(room, clip.frames - done), max(done - 1, 0)
         done += count
-        truth = None
+        truth, flow = None, None
+        if flows is not None:
+            flow = lambda n, first=first: read_flow(flows / clip.name, first + n)  # noqa: E731
         for row, stream in streams.items():
             frames = _take(stream, count, clip, row, (height, width))
-            chunk = Chunk(frames, before.get(row), networks, room)
+            chunk = Chunk(frames, before.get(row), flow, networks, room)
             before[row] = frames[-1]
             truth = truth or chunk
             yield row, chunk, truth

@@ -200,9 +200,9 @@ METRICS = {
     "histogram_distance": Metric("a*b* histogram distance", "low", HistogramDistance),
     "cdc": Metric("CDC, RGB", "truth", lambda: ColorConsistency(lambda chunk: chunk.codes)),
     "cdc_ab": Metric("CDC, a*b*", "truth", lambda: ColorConsistency(_chroma_codes)),
-    "warp_error": Metric("warp error, RGB (DIS flow)", "truth", lambda: WarpError(lambda x: x)),
+    "warp_error": Metric("warp error, RGB", "truth", lambda: WarpError(lambda x: x)),
     "warp_error_ab": Metric(
-        "warp error, a*b* / 100 (DIS flow)",
+        "warp error, a*b* / 100",
         "truth",
         lambda: WarpError(lambda x: color.chroma(x) / 100.0),
     ),

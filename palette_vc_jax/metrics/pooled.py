@@ -21,9 +21,9 @@ class Pooled(NamedTuple):
 
 
 POOLED = {
-    "fid": Pooled("FID (pytorch-fid, all frames)", "inception_pytorch_fid", 1),
-    "fid_torchvision": Pooled("FID (torchvision Inception)", "inception_torchvision", 1),
-    "fvd": Pooled("FVD (I3D, videos of 16 frames)", "i3d", 16),
+    "fid": Pooled("FID (pytorch-fid)", "inception_pytorch_fid", 1),
+    "fid_torchvision": Pooled("FID (torchvision's Inception)", "inception_torchvision", 1),
+    "fvd": Pooled("FVD (I3D, 16 frames)", "i3d", 16),
 }
 
 
@@ -34,6 +34,11 @@ class Pool:
         self.metric, self.network = metric, networks[metric.network]
         self.moments: Moments | None = None
         self.waiting: list[np.ndarray] = []  # frames of a video that is not whole yet
+
+    @property
+    def count(self) -> int:
+        """Count the frames or videos whose features were taken."""
+        return self.moments.count if self.moments else 0
 
     def add(self, chunk: Chunk) -> None:
         """Take the next frames of a clip."""
@@ -56,7 +61,7 @@ class Pool:
 
         Raises ValueError for fewer than two features.
         """
-        if self.moments is None or self.moments.count < 2:
+        if self.count < 2:
             what = "frames" if self.metric.frames == 1 else f"videos of {self.metric.frames} frames"
             raise ValueError(f"fewer than 2 {what} in all")
         return frechet(self.moments, truth.moments)

@@ -74,7 +74,8 @@ def to_json(results: Results, names: list[str]) -> dict[str, Any]:
             },
         }
 
-    return {"rows": {name: row(name) for name in results.clips}, "gaps": results.gaps}
+    rows = {name: row(name) for name in results.clips}
+    return {"rows": rows, "pooled_items": results.counts, "gaps": results.gaps}
 
 
 def number(value: float) -> str:
@@ -84,6 +85,11 @@ def number(value: float) -> str:
     if math.isinf(value):
         return "inf"
     return f"{value:.{2 if abs(value) >= 10.0 else 4}f}"
+
+
+def _title(results: Results, name: str) -> str:
+    count = results.counts.get(name)
+    return TITLES[name] if count is None else f"{TITLES[name]}, n = {count}"
 
 
 def _cell(results: Results, row: str, name: str) -> str:

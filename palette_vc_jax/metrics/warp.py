@@ -1,10 +1,11 @@
 """How much a film changes along its motion: the warp error of Lai et al. 2018.
 
 "Learning Blind Video Temporal Consistency"; facts of the mask from its `evaluate_WarpError.py`.
-The flow is OpenCV's DIS (Kroeger et al. 2016, preset medium) between the truth's lumas, so that
-every method is measured along the same motion.
+The flow is that of the truth, so that every method is measured along the same motion: given in
+files, or OpenCV's DIS (Kroeger et al. 2016, preset medium) between its lumas.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -29,6 +30,30 @@ def dis_flow(first: np.ndarray, second: np.ndarray) -> Flow:
     forward = dis.calc(first, second, None)
     backward = dis.calc(second, first, None)
     return Flow(forward, seen(forward, backward))
+
+
+def read_flow(folder: Path, index: int) -> Flow:
+    """Read the flow from frame `index` to the next, and back, of a clip's folder.
+
+    `folder`/forward and `folder`/backward hold Middlebury .flo files, in name order one for each
+    pair of frames; a backward one goes from the second frame to the first.
+
+    Raises ValueError for files that are missing or of two sizes.
+    """
+    both = []
+    for way in ("forward", "backward"):
+        files = sorted((folder / way).glob("*.flo"))
+        if index >= len(files):
+            raise ValueError(
+                f"{folder / way}: {len(files)} .flo files; give one for each pair of frames."
+            )
+        flow = cv2.readOpticalFlow(str(files[index]))
+        if flow is None:
+            raise ValueError(f"{files[index]}: not a .flo file; write Middlebury's format.")
+        both.append(flow)
+    if both[0].shape != both[1].shape:
+        raise ValueError(f"{folder}: forward and backward flow differ in size; give one size.")
+    return Flow(both[0], seen(*both))
 
 
 def seen(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:

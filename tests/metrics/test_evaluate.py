@@ -195,6 +195,24 @@ def test_fid_and_fvd_need_two(films, capsys, monkeypatch):
     assert "fewer than 2 videos of 16 frames" in content["gaps"]["fvd"]
 
 
+def test_given_flow_is_followed(films, tmp_path):
+    """The flow of another pair of frames would be taken, or it would be computed all the same."""
+    import cv2
+
+    for clip, count in (("a", 5), ("b", 6)):
+        for way, sign in (("forward", 1.0), ("backward", -1.0)):
+            folder = tmp_path / "flow" / clip / way
+            folder.mkdir(parents=True)
+            for index in range(count):
+                flow = np.zeros((32, 40, 2), np.float32)
+                flow[..., 0] = sign  # `frames` moves by a pixel
+                cv2.writeOpticalFlow(str(folder / f"{index:03}.flo"), flow)
+    assert run(films, "--flow", tmp_path / "flow", metrics="warp_error") == 0
+    rows = json.loads((films / "out.json").read_text())["rows"]
+    assert rows["truth"]["clips"]["a"]["warp_error"] == pytest.approx(0.0, abs=1e-9)
+    assert rows["mine"]["clips"]["a"]["warp_error"] > 0.01
+
+
 def test_davis_lists_choose_clips(films, capsys):
     """The clips of training would be measured with those of the test, or a size be mixed in."""
     from palette_vc_jax.metrics.films import davis_films

@@ -1,0 +1,74 @@
+"""The warp error on motion that is known."""
+
+import cv2
+import numpy as np
+import pytest
+
+from palette_vc_jax.metrics import warp
+
+HEIGHT, WIDTH, STEP = 48, 64, 3
+
+
+def moved(steps: int) -> np.ndarray:
+    """Give a soft picture `[H, W, 3]` moved to the right by `steps` pixels."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    columns = columns - steps
+    waves = [np.sin(columns / a) * np.cos(rows / b) for a, b in ((5, 7), (9, 4), (6, 11))]
+    return 0.5 + 0.4 * np.stack(waves, axis=-1)
+
+
+def constant(x: float) -> np.ndarray:
+    flow = np.zeros((HEIGHT, WIDTH, 2), np.float32)
+    flow[..., 0] = x
+    return flow
+
+
+def test_motion_that_is_followed_is_no_error():
+    """Wrong if the flow is followed the other way, or rows and columns are mixed up."""
+    flow = warp.Flow(constant(STEP), warp.seen(constant(STEP), constant(-STEP)))
+    assert warp.warp_error(moved(0), moved(STEP), flow) < 1e-6
+    assert warp.warp_error(moved(STEP), moved(0), flow) > 1e-2
+    still = warp.Flow(constant(0), np.ones((HEIGHT, WIDTH), np.float32))
+    assert warp.warp_error(moved(0), moved(STEP), still) > 1e-2
+
+
+def test_what_leaves_the_picture_is_not_seen():
+    """Wrong if pixels without a counterpart count as change."""
+    seen = warp.seen(constant(STEP), constant(-STEP))
+    assert (seen[:, : WIDTH - STEP] == 1.0).all() and (seen[:, WIDTH - STEP :] == 0.0).all()
+    disagreeing = warp.seen(constant(STEP), constant(STEP))
+    assert (disagreeing == 0.0).all()
+
+
+def test_the_error_is_a_mean_over_what_is_seen():
+    """Wrong if hidden pixels dilute the error, or channels are summed."""
+    first = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    second = np.full_like(first, 0.5)
+    seen = np.zeros((HEIGHT, WIDTH), np.float32)
+    seen[:5, :7] = 1.0
+    assert warp.warp_error(first, second, warp.Flow(constant(0), seen)) == pytest.approx(0.25)
+    assert np.isnan(warp.warp_error(first, second, warp.Flow(constant(0), 0.0 * seen)))
+
+
+def test_dis_finds_the_motion():
+    """Wrong if the computed flow has another direction or unit than a given one."""
+    first, second = (np.rint(255.0 * moved(s)[..., 0]).astype(np.uint8) for s in (0, STEP))
+    flow = warp.dis_flow(first, second)
+    inside = flow.offsets[12:-12, 12:-16]
+    assert np.median(inside[..., 0]) == pytest.approx(STEP, abs=0.5)
+    assert np.median(inside[..., 1]) == pytest.approx(0.0, abs=0.5)
+
+
+def test_given_flow_is_read(tmp_path):
+    """Wrong if files are taken in another order, or a missing one is made up."""
+    for way, sign in (("forward", 1), ("backward", -1)):
+        (tmp_path / way).mkdir()
+        for index in range(2):
+            path = str(tmp_path / way / f"{index:05}.flo")
+            cv2.writeOpticalFlow(path, constant(sign * (1.0 + index)))
+    assert (warp.read_flow(tmp_path, 1).offsets[..., 0] == 2.0).all()
+    with pytest.raises(ValueError, match="2 .flo files"):
+        warp.read_flow(tmp_path, 2)
+    (tmp_path / "forward" / "00000.flo").write_bytes(b"no flow")
+    with pytest.raises(ValueError, match="not a .flo file"):
+        warp.read_flow(tmp_path, 0)
