@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from palette_vc_jax.metrics.evaluate import Results
-from palette_vc_jax.metrics.tables import mean, number
+from palette_vc_jax.metrics.tables import aligned, mean, number
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.text import parse_colors
 
@@ -90,9 +90,4 @@ def _table(
         cells = [number(mean(results, row, COLUMNS[column])) for column in columns]
         beside = [f"{value:g}" for value in quoted] or ["-"] * len(columns)
         lines.append([name, *(f"{a} / {b}" for a, b in zip(cells, beside, strict=True))])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0])]
-                  + [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)])
-        for line in lines
-    )  # fmt: skip
+    return "\n".join(aligned(lines, left=1))

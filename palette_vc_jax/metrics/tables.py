@@ -29,15 +29,11 @@ def text_table(results: Results, names: list[str]) -> str:
 
     `names`: those that were asked for, in their order.
     """
-    head = ["", "better", *results.clips]
-    lines = [[TITLES[n], BETTER[n], *(_cell(results, row, n) for row in results.clips)]
-             for n in names]  # fmt: skip
-    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), line[1].ljust(widths[1])]
-                  + [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)])
-        for line in [head, *lines]
-    ]  # fmt: skip
+    lines = [["", "better", *results.clips]]
+    for name in names:
+        cells = [_cell(results, row, name) for row in results.clips]
+        lines.append([_title(results, name), BETTER[name], *cells])
+    text = aligned(lines, left=2)
     reasons: dict[str, list[str]] = {}
     for where, why in results.gaps.items():
         reasons.setdefault(why, []).append(where)
@@ -76,6 +72,18 @@ def to_json(results: Results, names: list[str]) -> dict[str, Any]:
 
     rows = {name: row(name) for name in results.clips}
     return {"rows": rows, "pooled_items": results.counts, "gaps": results.gaps}
+
+
+def aligned(lines: list[list[str]], left: int) -> list[str]:
+    """Pad cells to columns, the first `left` to the left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
 
 
 def number(value: float) -> str:
