@@ -46,6 +46,17 @@ def test_a_run_goes_on_with_fewer_devices(clips, alone, tmp_path):
         assert abs(losses[step] - loss) < 1e-5 * loss
 
 
+def test_parts_of_a_batch_are_split_over_devices(clips, tmp_path):
+    """If this fails, accumulated gradients are of other rows on a mesh than on one device."""
+    losses = []
+    for devices in (1, 4):
+        _finish(start(TOY, clips, tmp_path / str(devices), 4, 2, devices=devices))
+        losses.append(_losses(tmp_path / str(devices)))
+    assert losses[0].keys() == losses[1].keys() == {2, 4}
+    for step, loss in losses[0].items():
+        assert abs(losses[1][step] - loss) < 1e-5 * loss
+
+
 def _pair(clips, workdir, steps):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -85,6 +85,6 @@ if __name__ == "__main__":
     from palette_vc_jax.training import loop
 
     join_processes()
-    folder, workdir, steps = sys.argv[1:]
-    settings = config(int(steps), save_every=1)
+    folder, workdir, steps, *accumulate = sys.argv[1:]
+    settings = config(int(steps), save_every=1, accumulate=int((accumulate or ["1"])[0]))
     cli.run(lambda: loop.run(task(Path(folder), delay=0.02), settings, Path(workdir)))
