@@ -100,6 +100,9 @@ class CacheReader:
     def __len__(self) -> int:
         return self.crops
 
+    def name(self, crop: int) -> str:
+        return f"{self.folder}: crop {crop}"
+
     def length(self, crop: int) -> int:
         return int(self._array(crop, "length"))
 

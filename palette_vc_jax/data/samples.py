@@ -39,6 +39,9 @@ class Reader(Protocol):
 
     def __len__(self) -> int: ...
 
+    def name(self, crop: int) -> str:
+        """Say for messages what a crop is of."""
+
     def length(self, crop: int) -> int:
         """Count a crop's frames."""
 
@@ -59,6 +62,9 @@ class ClipReader:
 
     def __len__(self) -> int:
         return len(self.source) * self.config.crops
+
+    def name(self, crop: int) -> str:
+        return f"clip {self.source.name(draw_crop(self.source, crop, self.config).clip)}"
 
     def length(self, crop: int) -> int:
         return draw_crop(self.source, crop, self.config).length
@@ -104,7 +110,7 @@ def read_sample(reader: Reader, crop: int, number: int, config: SampleConfig, ev
     try:
         window = draw_window(length, -(-length // every), config, rng)
     except ValueError as error:
-        raise ValueError(f"crop {crop}: {error}") from None
+        raise ValueError(f"{reader.name(crop)}: {error}") from None
     return reader.read(crop, window)
 
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import fcntl
+import functools
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,14 +61,15 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int], before_step: C
     mesh = make_mesh(config.mesh)
     rows = placement.local_rows(mesh, config.batch_size)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)
-    placed, state, samples = _begin(task, config, mesh, checkpoints)
+    beside = _fingerprint(task.frozen)
+    placed, state, samples = _begin(task, config, mesh, checkpoints, beside)
     frozen = placement.put(task.frozen, placed.frozen)
     start, total = int(state["step"]), config.optimizer.steps
     log, pace = watch.Log(workdir, start), watch.Pace(config.batch_size, total)
 
     def save() -> None:
         done = int(state["step"])
-        checkpoints.save(done, state, {"samples": samples})
+        checkpoints.save(done, state, {"samples": samples, "frozen": beside})
 
     began, window, pending = time.time(), [], None
     stream = task.batches(samples, rows)
@@ -129,16 +132,30 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int], before_step: C
 
 
 def _begin(
-    task: Task, config: Any, mesh: Mesh, checkpoints: Checkpoints
+    task: Task, config: Any, mesh: Mesh, checkpoints: Checkpoints, beside: int
 ) -> tuple[PlacedStep, State, int]:
-    """Give the step, the newest state or a fresh one, and how many samples it has seen."""
+    """Give the step, the newest state or a fresh one, and how many samples it has seen.
+
+    Raises ValueError if the state was trained beside other frozen weights than `beside` tells.
+    """
     params = task.init()
     placed = place_step(task.loss, params, task.frozen, config, mesh)
     restored = checkpoints.restore(placed.state)
     if restored:
         state, record = restored
+        if record.get("frozen", beside) != beside:
+            raise ValueError(
+                "the checkpoints were trained beside other frozen weights; give the "
+                "config.init_from that the run began with, or another --workdir."
+            )
         return placed, state, record["samples"]
     return placed, placed.begin(placement.put(params, placed.state["params"])), 0
+
+
+def _fingerprint(frozen: Any) -> int:
+    """Tell weights from others of the same shapes, by the first numbers of each."""
+    parts = (np.asarray(leaf.reshape(-1)[:4096]).tobytes() for leaf in jax.tree.leaves(frozen))
+    return functools.reduce(lambda code, part: zlib.crc32(part, code), parts, 0)
 
 
 def _finite(metrics: Any, step: int) -> None:

@@ -63,6 +63,15 @@ def test_a_stopped_run_resumes_to_the_same_state(clips, tmp_path):
     assert logged == [2, 2, 4, 4]  # each a training and a validation line
 
 
+def test_a_run_does_not_go_on_beside_other_frozen_weights(clips, tmp_path):
+    """If this fails, LoRA's pairs are merged into a model that they were not trained for."""
+    task, settings = toy.task(clips), toy.config(2, save_every=1)
+    loop.run(task._replace(frozen={"kernel": np.ones(3)}), settings, tmp_path)
+    other = task._replace(frozen={"kernel": np.zeros(3)})
+    with pytest.raises(ValueError, match="other frozen weights"):
+        loop.run(other, toy.config(4, save_every=1), tmp_path)
+
+
 def test_accumulated_gradients_are_those_of_the_whole_batch(clips, tmp_path):
     """If this fails, a batch in parts trains something else, or is weighed by their number."""
     whole, parts = {}, {}
