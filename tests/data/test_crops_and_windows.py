@@ -5,7 +5,7 @@ import pytest
 
 from palette_vc_jax.data import loader
 from palette_vc_jax.data.crops import CropConfig, draw_crop, load_crops, read_crop
-from palette_vc_jax.data.samples import ClipReader, SampleConfig, Window, draw_window
+from palette_vc_jax.data.samples import ClipReader, SampleConfig, Window, draw_window, read_sample
 from palette_vc_jax.data.sources import hold_out, list_clips, open_clips
 from palette_vc_jax.data.vary import vary
 from palette_vc_jax.video.color import rgb_to_chroma, rgb_to_luma
@@ -132,6 +132,13 @@ def test_a_sample_is_a_window_with_the_palette_of_its_own_clip(source):
         np.testing.assert_allclose(green, [110, 80, 50], atol=5)
         assert abs(int(sample["reference"][8, 12, 1]) - 140) < 5  # frame 4, the third reference
         np.testing.assert_allclose(sample["palette"][::3], 2 * red / 255 - 1, atol=0.05)
+
+
+def test_a_clip_shorter_than_a_window_is_named(source):
+    """If this fails, one short clip among thousands has to be found by hand."""
+    reader = ClipReader(source, CROPS)
+    with pytest.raises(ValueError, match=f"clip {source.name(1)}: .* a window has 100"):
+        read_sample(reader, 2, 0, SampleConfig(100), 2)
 
 
 def _stream(source, first=0, **given):
