@@ -37,7 +37,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--resize", action="store_true", help="bring outputs of other sizes to the reference's")
     group = parser.add_argument_group("the paper's tables")
     add = group.add_argument
-    add("--tables", action="store_true", help="print tables I and II")
+    add("--tables", action="store_true", help="print tables I and II, as --checkpoint does")
     add("--checkpoint", type=Path, help="model folder to color with")
     add("--data", type=Path, help="DAVIS 2017, or a folder of films; in place of --reference")
     add("--split", default="val", help="list of DAVIS' clips (%(default)s)")
@@ -58,9 +58,13 @@ def main(argv: list[str] | None = None) -> None:
     outputs = dict(_named(text) for text in args.output)
     if len(outputs) < len(args.output):
         raise ValueError("two outputs of one name; write --output NAME=DIR with names that differ.")
-    if args.checkpoint:
-        if not args.data:
-            raise ValueError("--data is missing; give DAVIS, or a folder of films in color.")
+    if args.checkpoint or args.data or args.tables:
+        for flag in ("checkpoint", "data"):
+            if not getattr(args, flag):
+                raise ValueError(
+                    f"--{flag} is missing; the paper's tables need --checkpoint MODEL and --data "
+                    "DAVIS, or a folder of films in color."
+                )
         comparison.print_tables(args, outputs)
         return
     if not args.reference or not outputs:
@@ -70,7 +74,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _named(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
-    return (name, Path(path)) if equals else (Path(text).name, Path(text))
+    if equals and not Path(text).exists():
+        return name, Path(path)
+    return Path(text).resolve().name, Path(text)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def tensors(network: str, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         return load_file(weights.place(network, folder)), "published"
     rng = np.random.default_rng(0)
     result = {}
-    for name, shape in weights.NETWORKS[network].shapes().items():
+    for name, shape in weights.SOURCES[network].shapes().items():
         values = rng.standard_normal(shape, np.float32)
         if len(shape) > 1:
             values *= np.float32(np.sqrt(2.0 / np.prod(shape[:-1])))  # keeps a signal's size

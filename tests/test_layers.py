@@ -13,7 +13,8 @@ FLOORS = [
     {"training", "parity"},
 ]
 FLOOR_OF = {name: height for height, names in enumerate(FLOORS) for name in names}
-EVERYWHERE = {"cli", "__init__"}  # cli is for entry points; the package itself holds the version
+# cli is for entry points; the package itself holds the version
+EVERYWHERE = {"cli", "whole", "__init__"}
 ENTRY_POINTS = {"palette/__main__.py"}  # commands, on top of all floors as the scripts are
 ONLY_IN = {
     "orbax": {"checkpoint"},

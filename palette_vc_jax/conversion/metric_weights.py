@@ -106,7 +106,7 @@ def _recognize(tensors: Mapping[str, Any], name: str) -> tuple[str, dict[str, np
     if head in HEADS:
         return HEADS[head], _from_torch(tensors)
     raise ValueError(
-        f"{name}: none of the networks that metrics need, which are {', '.join(weights.NETWORKS)}."
+        f"{name}: none of the networks that metrics need, which are {', '.join(weights.SOURCES)}."
     )
 
 

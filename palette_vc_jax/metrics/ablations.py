@@ -54,5 +54,8 @@ def _is_done(output: Path, plan: dict) -> bool:
     record = output.with_suffix(".run.json")  # written last
     if not (output.is_file() and record.is_file()):
         return False
-    found = json.loads(record.read_text())
+    try:
+        found = json.loads(record.read_text())
+    except ValueError:
+        return False
     return all(found.get(key) == value for key, value in json.loads(json.dumps(plan)).items())

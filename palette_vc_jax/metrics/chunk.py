@@ -12,6 +12,7 @@ import numpy as np
 
 from palette_vc_jax.metrics import color
 from palette_vc_jax.metrics.warp import Flow, dis_flow
+from palette_vc_jax.video.color import rgb_to_luma
 
 
 class Network(NamedTuple):
@@ -33,6 +34,7 @@ class Chunk:
     Args:
         frames: `[n, H, W, 3]` sRGB, uint8 or float in [0, 1].
         before: the last frame of the chunk before, or None at the film's start.
+        matrix: whose luma is taken, such as `bt709`; the truth's.
         flow: gives the flow from the n-th frame of `followed` to the next; DIS' if None.
         networks: by name, for the views that need them.
         room: frames that networks are given; fewer are padded, so that one shape is compiled.
@@ -42,12 +44,14 @@ class Chunk:
         self,
         frames: np.ndarray,
         before: np.ndarray | None = None,
+        matrix: str = "bt601",
         flow: Callable[[int], Flow] | None = None,
         networks: Mapping[str, Network] | None = None,
         room: int = 0,
     ):
         self.frames = frames
         self.before = before
+        self.matrix = matrix
         self.flow = flow
         self.networks = networks or {}
         self.room = max(room, len(frames))
@@ -67,13 +71,13 @@ class Chunk:
 
     @functools.cached_property
     def luma(self) -> np.ndarray:
-        """Give Y' of BT.601, `[n, H, W]` float32, 0 to 255, unrounded."""
-        return self.rgb @ (255.0 * color.LUMA)
+        """Give Y', `[n, H, W]` float32, 0 to 255, unrounded."""
+        return 255.0 * rgb_to_luma(self.rgb, self.matrix)
 
     @functools.cached_property
     def luma_codes(self) -> np.ndarray:
         """Give Y' of the codes, rounded, `[n, H, W]` uint8: that of a grey copy is the same."""
-        return _luma_codes(self.frames)
+        return _luma_codes(self.frames, self.matrix)
 
     @functools.cached_property
     def chroma(self) -> np.ndarray:
@@ -86,14 +90,15 @@ class Chunk:
         if self.flow is not None:
             pairs = len(self) - (self.before is None)
             return [_fitting(self.flow(index), self.frames) for index in range(pairs)]
-        lumas = np.rint(self.followed() @ (255.0 * color.LUMA)).astype(np.uint8)
+        lumas = self.followed(lambda chunk: chunk.luma_codes)
         return [dis_flow(a, b) for a, b in zip(lumas[:-1], lumas[1:], strict=True)]
 
-    def followed(self) -> np.ndarray:
-        """Give the frames in [0, 1] with the one before, if any, at the front."""
+    def followed(self, view: Callable[["Chunk"], np.ndarray]) -> np.ndarray:
+        """Give a view of the frames, with that of the frame before, if any, at the front."""
         if self.before is None:
-            return self.rgb
-        return np.concatenate([_rgb(self.before[None]), self.rgb])
+            return view(self)
+        before = Chunk(self.before[None], matrix=self.matrix)
+        return np.concatenate([view(before), view(self)])
 
     def features(self, network: str) -> Any:
         """Give a network's features of the frames, padded to `room`."""
@@ -110,10 +115,10 @@ class Chunk:
 def grey(chunk: Chunk) -> Chunk:
     """Copy a chunk without its colors."""
     frames, before = (
-        None if part is None else np.repeat(_luma_codes(part)[..., None], 3, axis=-1)
+        None if part is None else np.repeat(_luma_codes(part, chunk.matrix)[..., None], 3, axis=-1)
         for part in (chunk.frames, chunk.before)
     )
-    return Chunk(frames, before, chunk.flow, chunk.networks, chunk.room)
+    return Chunk(frames, before, chunk.matrix, chunk.flow, chunk.networks, chunk.room)
 
 
 def _fitting(flow: Flow, frames: np.ndarray) -> Flow:
@@ -125,8 +130,8 @@ def _fitting(flow: Flow, frames: np.ndarray) -> Flow:
     return flow
 
 
-def _luma_codes(frames: np.ndarray) -> np.ndarray:
-    return np.rint(_codes(frames) @ color.LUMA).astype(np.uint8)
+def _luma_codes(frames: np.ndarray, matrix: str) -> np.ndarray:
+    return np.rint(rgb_to_luma(_codes(frames), matrix)).astype(np.uint8)
 
 
 def _rgb(frames: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from skimage.color import rgb2lab
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 LUMA_BINS = 16
 HISTOGRAM_BINS = 32  # a side
 HISTOGRAM_STEP = 4.0  # a*b* units a bin

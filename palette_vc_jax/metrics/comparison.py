@@ -4,15 +4,22 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from palette_vc_jax import __version__
+import cv2
+
+from palette_vc_jax import __version__, whole
 from palette_vc_jax.metrics import ablations, paper, tables, weights
-from palette_vc_jax.metrics.evaluate import Results, evaluate, find_clips
+from palette_vc_jax.metrics.chunk import Network
+from palette_vc_jax.metrics.evaluate import Clip, Results, evaluate, find_clips
 from palette_vc_jax.metrics.films import davis_films, find_films
+from palette_vc_jax.metrics.meters import METRICS, WarpError
 from palette_vc_jax.metrics.networks import load_networks
 from palette_vc_jax.metrics.pooled import POOLED
-from palette_vc_jax.models.store import load_model
+from palette_vc_jax.metrics.warp import check_flow
+from palette_vc_jax.models.store import file_hashes, load_model
 from palette_vc_jax.palette import gmm, options
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.words import from_words
@@ -21,47 +28,79 @@ from palette_vc_jax.sampling.tags import load_tagger, tag_film
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.rgb import count_frames
 
+Films = dict[str, Path]  # by name
+
 
 def print_comparison(args: argparse.Namespace, outputs: dict[str, Path]) -> None:
     """Measure folders of outputs beside the reference."""
-    names = _check(args)
-    found = {row: find_films(path) for row, path in outputs.items()}
-    results = _measure(args, names, find_films(args.reference), found)
+    names, networks, gaps = _check(args)
+    reference = find_films(args.reference)
+    clips = find_clips(
+        reference, {row: find_films(path) for row, path in outputs.items()}, args.resize
+    )
+    _check_flow(args, names, clips)
+    results, about = _measure(args, names, clips, networks, gaps)
     print(tables.text_table(results, names))
+    _write(args.json, about | tables.to_json(results, names))
 
 
 def print_tables(args: argparse.Namespace, outputs: dict[str, Path]) -> None:
     """Color the clips of `args.data` by the ablations, and measure them with other outputs."""
-    names = _check(args)
+    names, networks, gaps = _check(args)
+    taken = sorted(set(outputs) & set(paper.ABLATIONS))
+    if taken:
+        raise ValueError(f"an output cannot be called {taken[0]!r}, as an ablation is.")
     films = davis_films(args.data, args.split)
     given = {row: find_films(path) for row, path in outputs.items()}
+    _check_flow(args, names, find_clips(films, given, args.resize))
+    titles = dict(paper.ABLATIONS)
+    if not args.checkpoint_a:
+        titles["A"] = paper.NULL
+    sources = _sources(args, films)
+    titles = {row: title for row, title in titles.items() if row in sources}
+    for row in titles:
+        folder, palette_of = sources[row]
+        model = load_model(folder)
+        given[row] = ablations.sample_row(
+            films,
+            model,
+            default_settings(model.config),
+            palette_of,
+            args.workdir / row,
+            args.seed,
+        )
+    clips = find_clips(films, given, args.resize)
+    results, about = _measure(args, names, clips, networks, gaps)
+    print(tables.text_table(results, names))
+    print()
+    print(paper.tables(results, titles))
+    about["ablations"] = {
+        row: {
+            "title": titles[row],
+            "checkpoint": str(sources[row][0]),
+            "weights_sha256": file_hashes(sources[row][0]),
+        }
+        for row in titles
+    }
+    about |= {"data": str(args.data), "split": args.split, "seed": args.seed}
+    _write(args.json, about | tables.to_json(results, names))
+
+
+def _sources(args: argparse.Namespace, films: Films) -> dict[str, tuple[Path, ablations.PaletteOf]]:
+    """Give the model and the palettes of each ablation; C is left out where it cannot be had."""
     mixture = gmm.load(args.checkpoint / "mixture.json")
     sources: dict[str, tuple[Path, ablations.PaletteOf]] = {
         "A": (args.checkpoint_a or args.checkpoint, lambda name, film, seed: None),
         "B": (args.checkpoint, lambda name, film, seed: gmm.sample(mixture, seed)),
         "D": (args.checkpoint, ablations.first_frame),
     }
-    titles = dict(paper.ABLATIONS)
-    if not args.checkpoint_a:
-        titles["A"] = paper.NULL
     try:
         sources["C"] = args.checkpoint, _words(args, list(films))
     except ValueError as error:
         if args.palettes:
             raise
         print(f"row C is left out; give --palettes FILE.json for it. ({error})", file=sys.stderr)
-        del titles["C"]
-    for row in titles:
-        folder, palette_of = sources[row]
-        model = load_model(folder)
-        settings = default_settings(model.config)
-        given[row] = ablations.sample_row(
-            films, model, settings, palette_of, args.workdir / row, args.seed
-        )
-    results = _measure(args, names, films, given)
-    print(tables.text_table(results, names))
-    print()
-    print(paper.tables(results, titles))
+    return sources
 
 
 def _words(args: argparse.Namespace, clips: list[str]) -> ablations.PaletteOf:
@@ -86,49 +125,65 @@ def _words(args: argparse.Namespace, clips: list[str]) -> ablations.PaletteOf:
 def _measure(
     args: argparse.Namespace,
     names: list[str],
-    reference: dict[str, Path],
-    outputs: dict[str, dict[str, Path]],
-) -> Results:
-    """Measure the metrics `names`, and write the JSON."""
-    folder = args.weights or weights.FOLDER
-    clips = find_clips(reference, outputs, args.resize)
-    networks, gaps = load_networks(names, folder)
+    clips: list[Clip],
+    networks: Mapping[str, Network],
+    gaps: Mapping[str, str],
+) -> tuple[Results, dict[str, Any]]:
+    """Measure the metrics `names`; give what is to be written of how it was done, too."""
     start = time.time()
     results = evaluate(clips, [name for name in names if name not in gaps], networks, args.flow)
     results.gaps.update(gaps)
     about = {
-        "reference": {name: str(path) for name, path in reference.items()},
-        "outputs": {row: {n: str(p) for n, p in found.items()} for row, found in outputs.items()},
+        "reference": {clip.name: str(clip.truth.path) for clip in clips},
+        "outputs": {
+            row: {clip.name: str(clip.outputs[row].path) for clip in clips}
+            for row in clips[0].outputs
+        },
         "settings": {
             "resize": args.resize,
             "fvd_frames": POOLED["fvd"].frames,
-            "flow": str(args.flow) if args.flow else "DIS, medium",
+            "flow": str(args.flow) if args.flow else f"DIS, medium, OpenCV {cv2.__version__}",
         },
-        "weights_sha256": {name: weights.sha256(name, folder) for name in networks},
+        "weights_sha256": {
+            name: weights.sha256(name, args.weights or weights.FOLDER) for name in networks
+        },
         "version": __version__,
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(time.time() - start),
     }
-    text = json.dumps(about | tables.to_json(results, names), indent=1, allow_nan=False) + "\n"
-    partial = args.json.with_name(f".{args.json.name}.partial")
-    partial.write_text(text)
-    partial.replace(args.json)
-    return results
+    return results, about
 
 
-def _check(args: argparse.Namespace) -> list[str]:
-    """Give the metrics asked for; what can be wrong is told before anything is computed.
+def _check(args: argparse.Namespace) -> tuple[list[str], dict[str, Network], dict[str, str]]:
+    """Give the metrics asked for, their networks, and which lack weights.
 
-    Raises ValueError for a metric that is not known, and a file that cannot be written.
+    What can be wrong is told before anything is computed: raises ValueError for a metric that is
+    not known, for damaged weights, and for a file that cannot be written.
     """
-    if not args.json.absolute().parent.is_dir():
-        raise ValueError(f"{args.json.parent}: no such folder; make it, or give another --json.")
-    if args.metrics is None:
-        return list(tables.TITLES)
-    names = [name.strip() for name in args.metrics.split(",") if name.strip()]
-    unknown = sorted(set(names) - set(tables.TITLES))
-    if unknown or not names:
-        raise ValueError(
-            f"metric {(unknown or [''])[0]!r} is not known; use some of {', '.join(tables.TITLES)}."
-        )
-    return names
+    if args.json.is_dir() or not args.json.absolute().parent.is_dir():
+        raise ValueError(f"{args.json}: cannot be written; give --json a file in a folder.")
+    whole.write_text(args.json.with_name(f".{args.json.name}.try"), "")
+    args.json.with_name(f".{args.json.name}.try").unlink()
+    names = list(tables.TITLES)
+    if args.metrics is not None:
+        names = [name.strip() for name in args.metrics.split(",") if name.strip()]
+        unknown = sorted(set(names) - set(tables.TITLES))
+        if unknown or not names:
+            raise ValueError(
+                f"metric {(unknown or [''])[0]!r} is not known; use some of "
+                f"{', '.join(tables.TITLES)}."
+            )
+    return names, *load_networks(names, args.weights or weights.FOLDER)
+
+
+def _check_flow(args: argparse.Namespace, names: list[str], clips: list[Clip]) -> None:
+    if args.flow is None:
+        return
+    if not any(name in METRICS and isinstance(METRICS[name].meter(), WarpError) for name in names):
+        raise ValueError(f"--flow {args.flow}: no metric uses it; leave it out, or ask for one.")
+    for clip in clips:
+        check_flow(args.flow / clip.name, clip.frames)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    whole.write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

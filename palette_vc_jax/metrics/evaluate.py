@@ -25,7 +25,7 @@ from palette_vc_jax.video.rgb import count_frames, read_rgb, shown_size
 
 TRUTH, GREY = "truth", "grey"
 ADHERENCE = "palette_distance"
-CHUNK_PIXELS = 2**21  # of a row's frames held at once
+CHUNK_PIXELS = 2**20  # of a row's frames held at once
 CHUNK_FRAMES = 16
 
 
@@ -100,7 +100,8 @@ def evaluate(
         networks: all that the metrics named need.
         flows: folder of the clips' flow (`warp.read_flow`); computed if not given.
 
-    Raises ValueError for films that cannot be read, or end early.
+    A clip of which a film cannot be read to its end is left out of all rows, and named as a gap.
+    Raises ValueError if that leaves none.
     """
     rows = [TRUTH, GREY, *clips[0].outputs]
     results = Results({row: {} for row in rows}, {row: {} for row in rows})
@@ -109,21 +110,33 @@ def evaluate(
     total = sum(clip.frames for clip in clips) * len(rows)
     with tqdm(total=total, desc="measuring", unit="frame", disable=None) as bar:
         for clip in clips:
+            every = [pool for of_rows in pools.values() for pool in of_rows.values()]
+            for pool in every:
+                pool.begin_clip()
             meters = {row: _meters(row, clip, names) for row in rows}
-            for row, chunk, truth in _chunks(clip, networks, flows):
-                for name, meter in meters[row].items():
-                    try:
-                        meter.add(chunk, truth)
-                    except ValueError as error:  # such as pictures too small for the metric
-                        meters[row][name] = Gap(str(error))
-                for of_rows in pools.values():
-                    of_rows[row].add(chunk)
-                bar.update(len(chunk))
-            for of_rows in pools.values():
-                for pool in of_rows.values():
-                    pool.end_clip()
+            reached = bar.n + clip.frames * len(rows)
+            try:
+                for row, chunk, truth in _chunks(clip, networks, flows):
+                    _add(meters[row], chunk, truth)
+                    for of_rows in pools.values():
+                        of_rows[row].add(chunk)
+                    bar.update(len(chunk))
+            except ValueError as error:
+                for pool in every:
+                    pool.forget_clip()
+                results.gaps[clip.name] = str(error)
+                bar.update(reached - bar.n)
+                continue
+            for name, of_rows in pools.items():
+                try:
+                    for pool in of_rows.values():
+                        pool.end_clip()
+                except ValueError as error:
+                    results.gaps[f"{clip.name}, {name}"] = str(error)
             for row in rows:
                 results.clips[row][clip.name] = _values(meters[row], row, clip, results.gaps)
+    if not results.clips[TRUTH]:
+        raise ValueError(results.gaps[clips[-1].name])
     for name, of_rows in pools.items():
         results.counts[name] = of_rows[TRUTH].count
         for row, pool in of_rows.items():
@@ -145,6 +158,14 @@ class Gap(NamedTuple):
     def value(self) -> float:
         """Raise ValueError with the reason."""
         raise ValueError(self.reason)
+
+
+def _add(meters: dict[str, Meter], chunk: Chunk, truth: Chunk) -> None:
+    for name, meter in meters.items():
+        try:
+            meter.add(chunk, truth)
+        except ValueError as error:  # such as pictures too small for the metric
+            meters[name] = Gap(str(error))
 
 
 def _meters(row: str, clip: Clip, names: Sequence[str]) -> dict[str, Meter]:
@@ -191,7 +212,7 @@ def _chunks(
             flow = lambda n, first=first: read_flow(flows / clip.name, first + n)  # noqa: E731
         for row, stream in streams.items():
             frames = _take(stream, count, clip, row, (height, width))
-            chunk = Chunk(frames, before.get(row), flow, networks, room)
+            chunk = Chunk(frames, before.get(row), clip.truth.matrix, flow, networks, room)
             before[row] = frames[-1]
             truth = truth or chunk
             yield row, chunk, truth

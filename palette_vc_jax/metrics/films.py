@@ -5,21 +5,23 @@ from pathlib import Path
 from palette_vc_jax.video.film import PICTURES
 from palette_vc_jax.video.rgb import VIDEOS
 
+ONE = "film"  # name of a film that is given alone
 DAVIS_SIZES = ("Full-Resolution", "1080p", "480p")
 
 
 def find_films(path: Path) -> dict[str, Path]:
     """List films by name: video files without their ending, and folders of frames.
 
-    `path` may also be one film, or one folder of frames. Other files beside films, such as the
+    `path` may also be one film, or one folder of frames, which is named `ONE` so that it matches
+    another whatever both are called. Other files beside films, such as the
     pictures that sampling writes, are left alone.
 
     Raises ValueError if there is no film, or two of one name.
     """
     if path.suffix.lower() in VIDEOS and path.is_file():
-        return {path.stem: path}
+        return {ONE: path}
     if not path.is_dir():
-        raise ValueError(f"{path}: no such folder; give a folder of films or of frame folders.")
+        raise ValueError(f"{path}: no such film or folder; give films, or folders of frames.")
     found: dict[str, Path] = {}
     for entry in sorted(path.iterdir()):
         if entry.name.startswith("."):
@@ -36,7 +38,7 @@ def find_films(path: Path) -> dict[str, Path]:
             )
         found[name] = entry
     if not found and _has_pictures(path):
-        return {path.name: path}
+        return {ONE: path}
     if not found:
         raise ValueError(f"{path}: no films; give a folder of films or of frame folders.")
     return found
@@ -59,6 +61,8 @@ def davis_films(root: Path, split: str) -> dict[str, Path]:
     if not sizes:
         raise ValueError(f"{pictures}: none of {', '.join(DAVIS_SIZES)} is there; unpack one.")
     folders = {name: sizes[0] / name for name in names.read_text().split()}
+    if not folders:
+        raise ValueError(f"{names}: names no clip; give --split as another list.")
     lost = [str(folder) for folder in folders.values() if not folder.is_dir()]
     if lost:
         raise ValueError(f"{lost[0]}: not found, though {names} names it; unpack DAVIS whole.")
@@ -66,12 +70,10 @@ def davis_films(root: Path, split: str) -> dict[str, Path]:
 
 
 def pair(wanted: dict[str, Path], given: dict[str, Path], row: str) -> dict[str, Path]:
-    """Give the output of each film wanted, by name; single films match whatever they are called.
+    """Give the output of each film wanted, by name.
 
     Raises ValueError naming films that have no output in `row`.
     """
-    if len(wanted) == len(given) == 1:
-        return dict(zip(wanted, given.values(), strict=True))
     lost = [name for name in wanted if name not in given]
     if lost:
         some = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")

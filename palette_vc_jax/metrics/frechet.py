@@ -18,6 +18,13 @@ class Moments(NamedTuple):
         return self.scatter / (self.count - 1)
 
 
+class Normal(NamedTuple):
+    """A normal distribution; its covariance is `factor` times its transpose."""
+
+    mean: np.ndarray  # [D]
+    factor: np.ndarray  # [D, rank]
+
+
 def moments(features: np.ndarray) -> Moments:
     """Measure features `[N, D]`. Raises ValueError for values that are not finite."""
     features = np.asarray(features, np.float64)
@@ -64,12 +71,15 @@ def frechet(a: Moments, b: Moments) -> float:
         raise ValueError(
             f"features of {a.mean.size} and {b.mean.size} numbers; compare those of one network."
         )
-    return gaussian_distance(a.mean, a.covariance, b.mean, b.covariance)
+    return distance(normal(a.mean, a.covariance), normal(b.mean, b.covariance))
 
 
-def gaussian_distance(
-    mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray
-) -> float:
+def normal(mean: np.ndarray, covariance: np.ndarray) -> Normal:
+    """Factor a covariance, which takes longer than a distance."""
+    return Normal(mean, _factor(covariance))
+
+
+def distance(a: Normal, b: Normal) -> float:
     """Give |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) of two normal distributions.
 
     With A = F F' and B = G G', the eigenvalues of A B are the squared singular values of F' G: the
@@ -77,9 +87,9 @@ def gaussian_distance(
     of rounding errors: a set's distance to itself is 0 even where it has few items. Dowson and
     Landau 1982, "The Frechet distance between multivariate normal distributions".
     """
-    shared = np.linalg.svd(_factor(cov_a).T @ _factor(cov_b), compute_uv=False).sum()
-    spread = np.trace(cov_a) + np.trace(cov_b) - 2.0 * shared
-    return float(np.sum((mean_a - mean_b) ** 2) + spread)
+    shared = np.linalg.svd(a.factor.T @ b.factor, compute_uv=False).sum()
+    spread = np.sum(a.factor**2) + np.sum(b.factor**2) - 2.0 * shared
+    return max(float(np.sum((a.mean - b.mean) ** 2) + spread), 0.0)
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:

@@ -27,18 +27,24 @@ class Meter(Protocol):
 
 
 class Mean:
-    """The mean over frames of `measure(film, truth) -> [n]`."""
+    """The mean over frames of `measure(film, truth) -> [n]`.
+
+    Infinite values, which PSNR has where a frame equals the truth's (a black one, say), are left
+    out unless there are no others.
+    """
 
     def __init__(self, measure: Callable[[Chunk, Chunk], np.ndarray]):
-        self.measure, self.sum, self.count = measure, 0.0, 0
+        self.measure, self.sum, self.count, self.infinite = measure, 0.0, 0, 0
 
     def add(self, film: Chunk, truth: Chunk) -> None:
         values = np.asarray(self.measure(film, truth), np.float64)
-        self.sum, self.count = self.sum + values.sum(), self.count + len(values)
+        kept = values[~np.isinf(values)]
+        self.sum, self.count = self.sum + kept.sum(), self.count + len(kept)
+        self.infinite += len(values) - len(kept)
 
     def value(self) -> float:
         if not self.count:
-            raise ValueError("no frames that can be compared")
+            return float("inf") if self.infinite else float("nan")
         return float(self.sum / self.count)
 
 
@@ -118,12 +124,12 @@ class ColorConsistency:
 class WarpError:
     """The mean over pairs of frames of `warp.warp_error`, along the truth's flow."""
 
-    def __init__(self, values: Callable[[np.ndarray], np.ndarray]):
-        """`values` turns sRGB in [0, 1] into what is compared."""
-        self.values, self.sum, self.count = values, 0.0, 0
+    def __init__(self, view: Callable[[Chunk], np.ndarray]):
+        """`view` gives what is compared of frames, `[n, H, W, C]`."""
+        self.view, self.sum, self.count = view, 0.0, 0
 
     def add(self, film: Chunk, truth: Chunk) -> None:
-        frames = self.values(film.followed())
+        frames = film.followed(self.view)
         for first, second, flow in zip(frames[:-1], frames[1:], truth.flows, strict=True):
             error = warp.warp_error(first, second, flow)
             if not np.isnan(error):
@@ -200,11 +206,11 @@ METRICS = {
     "histogram_distance": Metric("a*b* histogram distance", "low", HistogramDistance),
     "cdc": Metric("CDC, RGB", "truth", lambda: ColorConsistency(lambda chunk: chunk.codes)),
     "cdc_ab": Metric("CDC, a*b*", "truth", lambda: ColorConsistency(_chroma_codes)),
-    "warp_error": Metric("warp error, RGB", "truth", lambda: WarpError(lambda x: x)),
+    "warp_error": Metric("warp error, RGB", "truth", lambda: WarpError(lambda chunk: chunk.rgb)),
     "warp_error_ab": Metric(
         "warp error, a*b* / 100",
         "truth",
-        lambda: WarpError(lambda x: color.chroma(x) / 100.0),
+        lambda: WarpError(lambda chunk: chunk.chroma / 100.0),
     ),
 }
 

@@ -50,6 +50,8 @@ def load_palettes(path: Path, clips: list[str]) -> dict[str, Palette]:
     """
     try:
         values = json.loads(path.read_text())
+        if not all(isinstance(values[clip], list) for clip in clips):
+            raise TypeError
         colors = {clip: ",".join(values[clip]) for clip in clips}
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; give JSON from clips to colors.") from None

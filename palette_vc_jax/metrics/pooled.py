@@ -3,13 +3,14 @@
 A set's features are kept as moments, so that memory does not grow with it.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from palette_vc_jax.metrics.chunk import Chunk, Network
-from palette_vc_jax.metrics.frechet import Moments, add, frechet
+from palette_vc_jax.metrics.frechet import Moments, Normal, add, distance, normal
 
 
 class Pooled(NamedTuple):
@@ -33,6 +34,7 @@ class Pool:
     def __init__(self, metric: Pooled, networks: Mapping[str, Network]):
         self.metric, self.network = metric, networks[metric.network]
         self.moments: Moments | None = None
+        self.before: Moments | None = None  # the clip
         self.waiting: list[np.ndarray] = []  # frames of a video that is not whole yet
 
     @property
@@ -52,9 +54,21 @@ class Pool:
             del self.waiting[: self.metric.frames]
             self.moments = add(self.moments, np.asarray(self.network.videos(video[None])))
 
+    def begin_clip(self) -> None:
+        """Begin with the next clip."""
+        self.waiting, self.before = [], self.moments
+
     def end_clip(self) -> None:
-        """Leave out the frames at a clip's end that make no whole video."""
-        self.waiting = []
+        """Leave out the frames at a clip's end that make no whole video.
+
+        Raises ValueError if the clip is too short for one.
+        """
+        if self.moments is self.before:
+            raise ValueError(f"fewer than {self.metric.frames} frames")
+
+    def forget_clip(self) -> None:
+        """Take back what this clip has added."""
+        self.moments = self.before
 
     def distance(self, truth: "Pool") -> float:
         """Give the Frechet distance to the truth's features.
@@ -64,4 +78,9 @@ class Pool:
         if self.count < 2:
             what = "frames" if self.metric.frames == 1 else f"videos of {self.metric.frames} frames"
             raise ValueError(f"fewer than 2 {what} in all")
-        return frechet(self.moments, truth.moments)
+        return distance(self.normal, truth.normal)
+
+    @functools.cached_property
+    def normal(self) -> Normal:
+        """Give the features' distribution, once all are there."""
+        return normal(self.moments.mean, self.moments.covariance)

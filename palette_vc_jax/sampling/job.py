@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from palette_vc_jax import __version__
+from palette_vc_jax import __version__, whole
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import Model, file_hashes
 from palette_vc_jax.palette.file import save_palette, save_swatch
@@ -127,7 +127,7 @@ def run_job(
         "jax": jax.__version__,
         "device": f"{jax.default_backend()} ({platform.machine()})",
     }
-    files["settings"].write_text(json.dumps(record, indent=2) + "\n")
+    whole.write_text(files["settings"], json.dumps(record, indent=2) + "\n")
     return files
 
 

@@ -116,11 +116,13 @@ def list_pictures(folder: Path) -> tuple[Path, ...]:
         kinds = " ".join(sorted(PICTURES))
         raise ValueError(f"{folder}: the folder holds no frames; pictures ({kinds}) are needed.")
 
-    def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-        parts = re.split(r"(\d+)", path.stem.lower())
-        return [(1, int(p), "") if p.isdigit() else (0, 0, p) for p in parts], path.name
-
     return tuple(sorted(found, key=natural))
+
+
+def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Give a key to sort names by in which numbers count as numbers."""
+    parts = re.split(r"(\d+)", path.stem.lower())
+    return [(1, int(p), "") if p.isdigit() else (0, 0, p) for p in parts], path.name
 
 
 @contextmanager
@@ -163,6 +165,8 @@ def decode_picture(path: Path) -> VideoFrame:
     try:
         # An open file, not its name: FFmpeg would take a % in the name for a frame number.
         with open(path, "rb") as file, av.open(file) as container:
+            # Otherwise the rest of a picture that is cut short comes out grey.
+            container.streams.video[0].codec_context.options = {"err_detect": "explode"}
             return next(container.decode(video=0))
     except (FFmpegError, StopIteration, IndexError) as error:
         raise ValueError(

@@ -41,7 +41,7 @@ def dump(value) -> bytes:
 def tensors() -> dict[str, np.ndarray]:
     """Make random weights of one network, under our names."""
     rng = np.random.default_rng(0)
-    shapes = weights.NETWORKS["lpips_alex"].shapes()
+    shapes = weights.SOURCES["lpips_alex"].shapes()
     return {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
 
 
@@ -246,7 +246,7 @@ def test_torch_files_that_are_none(data, tmp_path):
 def test_i3d_keeps_its_statistics(tmp_path):
     """Wrong if names with slashes are cut elsewhere, or a norm gets another layer's statistics."""
     rng = np.random.default_rng(1)
-    shapes = weights.NETWORKS["i3d"].shapes()
+    shapes = weights.SOURCES["i3d"].shapes()
     tensors = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
     theirs = {
         "kernel": "params|Conv_0|kernel",

@@ -97,6 +97,30 @@ def test_a_film_equals_its_frames(films, tmp_path):
     assert rows["v"]["clips"]["a"]["psnr_rgb"] == "inf"
 
 
+def test_single_films_match_and_single_folders_do_not(films, capsys):
+    """One film would be compared with another of a folder that happens to hold one alone."""
+    one = films / "mine" / "a"
+    arguments = ["--metrics", "psnr_rgb", "--json", films / "o.json", "--reference"]
+    assert command(evaluate.main, *arguments, films / "truth" / "a", "--output", one) == 0
+    for folder, name in (("m1", "a"), ("m2", "c")):
+        (films / folder).mkdir()
+        (films / "mine" / "a" if folder == "m2" else films / "truth" / "a").rename(
+            films / folder / name
+        )
+    assert command(evaluate.main, *arguments, films / "m1", "--output", films / "m2") == 2
+    assert "missing: a" in capsys.readouterr().err
+
+
+def test_equal_frames_do_not_make_a_film_perfect(films):
+    """A black frame, the same in both, would give the whole film an infinite PSNR."""
+    for folder in ("truth", "mine"):
+        Image.new("RGB", (40, 32)).save(films / folder / "a" / "000.png")
+    assert run(films, metrics="psnr_rgb") == 0
+    rows = json.loads((films / "out.json").read_text())["rows"]
+    assert rows["mine"]["clips"]["a"]["psnr_rgb"] < 30.0
+    assert rows["truth"]["clips"]["a"]["psnr_rgb"] == "inf"
+
+
 def test_missing_weights_are_named_gaps(films, capsys):
     """A metric without weights would stop the rest, or be left out without a word."""
     assert run(films, metrics="psnr_rgb,lpips_alex,fid,fvd") == 0
@@ -154,15 +178,22 @@ def test_what_cannot_be_compared_is_refused_in_one_line(films, capsys):
     """A wrong number would be printed, or a traceback."""
     refused(films, capsys, "'psnr' is not known", "psnr_rgb", metrics="psnr")
     refused(films, capsys, "truth", flags=("--output", f"truth={films / 'mine'}"))
-    refused(films, capsys, "no such folder", flags=("--output", f"x={films / 'x'}"))
+    refused(films, capsys, "no such film or folder", flags=("--output", f"x={films / 'x'}"))
     refused(films, capsys, "one name", flags=("--output", films / "mine"))
+    refused(films, capsys, "no metric uses it", flags=("--flow", films / "truth"))
     (films / "empty").mkdir()
     refused(films, capsys, "no films", flags=("--output", f"x={films / 'empty'}"))
     last = films / "mine" / "b" / "006.png"
     last.unlink()
     refused(films, capsys, "6 frames", "has 7")
     last.write_bytes(b"no picture")
-    refused(films, capsys, "006.png", "cannot be read")
+    assert run(films) == 0
+    content = json.loads((films / "out.json").read_text())
+    assert "006.png" in content["gaps"]["b"] and list(content["rows"]["truth"]["clips"]) == ["a"]
+    (films / "out.json").unlink()
+    for path in (films / "mine" / "a").iterdir():
+        path.write_bytes(b"no picture")
+    refused(films, capsys, "cannot be read")
     for path in [*(films / "mine" / "b").iterdir()]:
         path.unlink()
     refused(films, capsys, "mine", "missing: b")
@@ -170,6 +201,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line(films, capsys):
     assert "--output" in capsys.readouterr().err
     assert command(evaluate.main, "--checkpoint", films) == 2
     assert "--data" in capsys.readouterr().err
+    assert run(films, "--json", films) == 2
+    assert "--json" in capsys.readouterr().err
 
 
 def test_fid_and_fvd_need_two(films, capsys, monkeypatch):
@@ -187,12 +220,18 @@ def test_fid_and_fvd_need_two(films, capsys, monkeypatch):
     monkeypatch.setattr(networks, "NETWORKS", {k: lambda _, v=v: v for k, v in fake.items()})
     monkeypatch.setattr(networks.weights, "missing", lambda *_: None)
     monkeypatch.setattr(networks.weights, "load", lambda *_: None)
-    monkeypatch.setattr("palette_vc_jax.metrics.comparison.weights.sha256", lambda *_: "0")
+    monkeypatch.setattr(networks.weights, "sha256", lambda *_: "0")
     assert run(films, metrics="fid,fvd") == 0
     content = json.loads((films / "out.json").read_text())
     assert content["rows"]["truth"]["pooled"]["fid"] == pytest.approx(0.0, abs=1e-6)
     assert content["rows"]["grey"]["pooled"]["fid"] > 1e-4
     assert "fewer than 2 videos of 16 frames" in content["gaps"]["fvd"]
+    assert content["gaps"]["a, fvd"] == "fewer than 16 frames"
+    last = films / "mine" / "b" / "006.png"
+    last.write_bytes(b"no picture")  # b is left out of all rows
+    assert run(films, metrics="fid") == 0
+    content = json.loads((films / "out.json").read_text())
+    assert content["pooled_items"]["fid"] == 6 and "006.png" in content["gaps"]["b"]
 
 
 def test_given_flow_is_followed(films, tmp_path):
@@ -226,6 +265,9 @@ def test_davis_lists_choose_clips(films, capsys):
     assert davis_films(root, "val") == {"b": root / "JPEGImages" / "480p" / "b"}
     with pytest.raises(ValueError, match="test-dev.txt: not found"):
         davis_films(root, "test-dev")
+    (lists / "empty.txt").write_text("")
+    with pytest.raises(ValueError, match="names no clip"):
+        davis_films(root, "empty")
     (lists / "val.txt").write_text("b\nc\n")
     with pytest.raises(ValueError, match="names it"):
         davis_films(root, "val")
@@ -276,6 +318,13 @@ def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
     assert command(evaluate.main, *arguments) == 0
     again = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
     assert [p.parent.name + p.stem for p in made if made[p] != again[p]] == ["Db"]
+    record = tmp_path / "work" / "A" / "a.run.json"
+    record.write_text(record.read_text()[:9])  # as if its writer was stopped
+    assert command(evaluate.main, *arguments, "--output", f"A={films / 'truth'}") == 2
+    assert "'A'" in capsys.readouterr().err
+    assert command(evaluate.main, *arguments) == 0
+    assert json.loads(record.read_text())["seed"] == 0
+    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
     assert command(evaluate.main, *arguments, "--seed", 5) == 0
     other = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
     assert all(other[path] != again[path] for path in made)

@@ -24,7 +24,7 @@ def truth() -> np.ndarray:
 
 
 def grey_of(film: np.ndarray) -> np.ndarray:
-    return np.repeat((film @ color.LUMA)[..., None], 3, axis=-1)
+    return np.repeat((film @ np.float32([0.299, 0.587, 0.114]))[..., None], 3, axis=-1)
 
 
 def one(name: str, film: np.ndarray, truth: np.ndarray | None = None) -> float:

@@ -15,7 +15,7 @@ NETWORK = "lpips_alex"
 def folder(tmp_path):
     """Write random weights of one network."""
     rng = np.random.default_rng(0)
-    shapes = weights.NETWORKS[NETWORK].shapes()
+    shapes = weights.SOURCES[NETWORK].shapes()
     tensors = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
     save_file(tensors, weights.place(NETWORK, tmp_path))
     return tmp_path
@@ -31,7 +31,7 @@ def test_weights_are_read_with_their_hash(folder):
     assert weights.missing(NETWORK, folder) is None
 
 
-@pytest.mark.parametrize("network", weights.NETWORKS)
+@pytest.mark.parametrize("network", weights.SOURCES)
 def test_missing_weights_say_how_to_get_them(network, tmp_path):
     """Wrong if a user who lacks weights is not told the whole way to them."""
     line = weights.missing(network, tmp_path / "other place")

@@ -59,16 +59,18 @@ def test_dis_finds_the_motion():
     assert np.median(inside[..., 1]) == pytest.approx(0.0, abs=0.5)
 
 
-def test_given_flow_is_read(tmp_path):
-    """Wrong if files are taken in another order, or a missing one is made up."""
+def test_given_flow_is_read_in_the_order_of_its_numbers(tmp_path):
+    """Wrong if the tenth file is taken for the second, or a missing or surplus one is accepted."""
     for way, sign in (("forward", 1), ("backward", -1)):
         (tmp_path / way).mkdir()
-        for index in range(2):
-            path = str(tmp_path / way / f"{index:05}.flo")
+        for index in range(12):
+            path = str(tmp_path / way / f"{index}.flo")
             cv2.writeOpticalFlow(path, constant(sign * (1.0 + index)))
-    assert (warp.read_flow(tmp_path, 1).offsets[..., 0] == 2.0).all()
-    with pytest.raises(ValueError, match="2 .flo files"):
-        warp.read_flow(tmp_path, 2)
-    (tmp_path / "forward" / "00000.flo").write_bytes(b"no flow")
+    warp.check_flow(tmp_path, 13)
+    assert (warp.read_flow(tmp_path, 2).offsets[..., 0] == 3.0).all()
+    for frames in (12, 14):
+        with pytest.raises(ValueError, match=f"12 .flo files for {frames} frames"):
+            warp.check_flow(tmp_path, frames)
+    (tmp_path / "forward" / "0.flo").write_bytes(b"no flow")
     with pytest.raises(ValueError, match="not a .flo file"):
         warp.read_flow(tmp_path, 0)

@@ -47,6 +47,29 @@ def test_matrix_and_range_are_the_films_own(tmp_path):
     assert blue == pytest.approx(y + 1.8556 * c, abs=1.5)
 
 
+def test_subsampled_chroma_is_read_without_bias(tmp_path):
+    """The nearest chroma would be taken and codes be truncated, which lowers every picture."""
+    rows, columns = np.mgrid[:96, :128] / 40.0
+    waves = [np.sin(3 * columns + k) * np.cos(2 * rows - k) for k in range(3)]
+    picture = np.rint(127.5 + 90 * np.stack(waves, axis=-1)).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "0.jpg", quality=98, subsampling="4:2:0")
+    found = next(read_rgb(open_film(tmp_path))).astype(float)
+    with Image.open(tmp_path / "0.jpg") as file:
+        expected = np.asarray(file.convert("RGB"), float)
+    assert np.abs((found - expected).mean(axis=(0, 1))).max() < 0.2
+    assert np.sqrt(np.mean((found - expected) ** 2)) < 1.5
+
+
+def test_a_picture_that_is_cut_short_is_refused(tmp_path):
+    """The rest of it would be measured as grey."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "0.jpg", quality=90)
+    whole = (tmp_path / "0.jpg").read_bytes()
+    (tmp_path / "1.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="1.jpg"):
+        list(read_rgb(open_film(tmp_path)))
+
+
 def test_a_folder_of_two_sizes_is_refused(tmp_path):
     """Pictures of two sizes would be stacked, which ends in a traceback."""
     for index, picture in enumerate(colored(2)):
