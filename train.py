@@ -8,6 +8,7 @@ WORKDIR/profile.
 install "jax[tpu]"`, on any machine), tells what it would take of each chip, and stops.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def rehearse() -> None:
         raise ValueError("--topology is missing; give a TPU slice, such as v5e:4x4.")
     config, devices = CONFIG.value, topology_devices(TOPOLOGY.value)
     report = rehearsal.compile_step(tasks.rehearse(config), config, devices)
-    print(rehearsal.table(report))
+    print(rehearsal.table(report), flush=True)
+    os._exit(0)  # the compiler goes on in a thread that cannot be stopped
 
 
 def parse(argv: list[str]) -> list[str]:

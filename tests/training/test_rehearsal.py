@@ -8,24 +8,68 @@ import pytest
 from configs import davis
 from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.parallel.mesh import topology_devices
-from palette_vc_jax.training import rehearsal, tasks
+from palette_vc_jax.training import compiled, rehearsal, tasks
 from tests import tiny
 
-HLO = """
-  %all-gather.1 = f32[16,32]{1,0} all-gather(%p), dimensions={0}
-  %all-gather-start.2 = (bf16[4,8]{1,0}, bf16[16,8]{1,0}) all-gather-start(%q), dimensions={0}
+HLO = """HloModule jit_step, is_scheduled=true
+
+%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %p = (s32[], f32[8]{0}) parameter(0)
+  %x = f32[8]{0} get-tuple-element(%p), index=1
+  %all-reduce.3 = (f32[8]{0}, pred[4]{0}) all-reduce(%x, %b), to_apply=%add
+  %near = f32[1000]{0:T(128)S(1)} fusion(%x), kind=kLoop, calls=%inner
+  ROOT %t = (s32[], f32[8]{0}) tuple(%i, %x)
+}
+
+%condition (p.1: (s32[], f32[8])) -> pred[] {
+  %p.1 = (s32[], f32[8]{0}) parameter(0)
+  %constant.7 = s32[]{:T(128)} constant(14)
+  ROOT %less = pred[] compare(%j, %constant.7), direction=LT
+}
+
+%inner (q: f32[8]) -> f32[8] {
+  ROOT %all-gather.5 = bf16[16,4]{1,0} all-gather(%q), dimensions={0}
+}
+
+ENTRY %main (a: f32[8]) -> f32[8] {
+  %all-gather.1 = f32[16,32]{1,0} all-gather(%a), dimensions={0}
+  %all-gather-start.2 = (bf16[4,8]{1,0}, bf16[16,8]{1,0}) all-gather-start(%a), dimensions={0}
   %all-gather-done.2 = bf16[16,8]{1,0} all-gather-done(%all-gather-start.2)
-  %all-reduce.3 = (f32[8]{0}, pred[4]{0}) all-reduce(%a, %b), to_apply=%add
-  %fusion = f32[8]{0} fusion(%all-reduce.3), kind=kLoop
+  %async-collective-start.1 = bf16[16,4]{1,0} fusion(%a), kind=kCustom, calls=%inner
+  %while.1 = (s32[], f32[8]{0}) while(%t.1), condition=%condition, body=%body
+  ROOT %fusion = f32[8]{0} fusion(%while.1), kind=kLoop, calls=%inner
+}
+"""
+ASSIGNMENT = """BufferAssignment:
+allocation 0: size 512, thread-local:
+allocation 1: size 100, parameter 0, shape |f32[25]| at ShapeIndex {0}, maybe-live-out:
+ value: <1 p @0> (size=100,offset=0): f32[25]{0}
+allocation 2: size 10, parameter 1, shape |f32[2]| at ShapeIndex {}:
+allocation 3: size 3, output shape is |f32[1]|, maybe-live-out:
+allocation 4: size 7000, color 1, preallocated-temp:
+allocation 5: size 2000, preallocated-temp:
 """
 
 
-def test_collectives_are_counted_once_with_the_bytes_of_their_results():
-    """If this fails, the table's communication is wrong by what starts and ends apart."""
-    found = rehearsal.count_collectives(HLO)
-    assert found["all-gather"] == (2, 16 * 32 * 4 + 16 * 8 * 2)
-    assert found["all-reduce"] == (1, 32 + 4)
+def test_collectives_are_counted_as_often_as_they_run():
+    """If this fails, the table's communication is wrong by loops, or by what starts and ends."""
+    found = compiled.collectives(compiled.parse(HLO))
+    assert found["all-gather"] == (3, 16 * 32 * 4 + 16 * 8 * 2 + 16 * 4 * 2)
+    assert found["all-reduce"] == (14, 14 * (32 + 4))
     assert found["all-to-all"] == (0, 0)
+
+
+def test_traffic_is_of_the_main_memory_alone():
+    """If this fails, values that never leave the core, or mere names, count as moved."""
+    once = 16 * 32 * 4 + (4 * 8 + 16 * 8) * 2 + 16 * 4 * 2 + 32
+    rounds = 14 * (32 + 4)
+    condition = 0  # its comparison is not counted
+    assert compiled.traffic(compiled.parse(HLO)) == 2 * (once + rounds + condition)
+
+
+def test_memory_is_arguments_temporaries_and_new_results():
+    """If this fails, a donated state counts twice, or another memory's buffers count."""
+    assert compiled.allocations(ASSIGNMENT) == (110, 2000, 3)
 
 
 @pytest.fixture
