@@ -3,7 +3,7 @@
     JAX_PLATFORMS=cpu python benchmarks/tpu_memory.py
 
 compiles the step of `configs/davis.py` for each of `CASES` with the real TPU compiler (`pip install
-"jax[tpu]"`), each in a process of its own, and prints a table. A case takes about five minutes on two
+"jax[tpu]"`), each in a process of its own, and prints a table. A case takes five minutes on two
 cores, and 10 GB of this machine's memory.
 """
 
