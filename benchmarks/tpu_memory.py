@@ -23,6 +23,12 @@ from palette_vc_jax import cli
 GIB = 2**30
 
 
+HEAD = """\
+| slice | frames | windows a step (mesh) | arguments, GiB | temporaries, GiB | needed, GiB | TFLOP | \
+collectives, GB | bound on a step, s | minutes to compile |
+| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |"""
+
+
 class Case(NamedTuple):
     """A slice, the frames of a window, windows a step, and ways to split frames and parameters."""
 
@@ -89,19 +95,15 @@ def main() -> None:
     if options.child:
         print(json.dumps(measure(CASES[options.cases[0]])), flush=True)
         os._exit(0)  # the compiler goes on in a thread that cannot be stopped
-    lines = [
-        "| slice | frames | windows a step (mesh) | arguments, GiB | temporaries, GiB | "
-        "needed, GiB | TFLOP | collectives, GB | bound on a step, s | minutes to compile |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
-    ]
+    print(HEAD, flush=True)
     for name in options.cases or CASES:
         command = [sys.executable, __file__, "--child", name]
         child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if child.returncode:
-            lines.append(f"| {CASES[name].topology} | {CASES[name].frames} | does not compile |")
+            line = f"| {CASES[name].topology} | {CASES[name].frames} | does not compile |"
         else:
-            lines.append(row(CASES[name], json.loads(child.stdout.splitlines()[-1])))
-        print("\n".join(lines), flush=True)
+            line = row(CASES[name], json.loads(child.stdout.splitlines()[-1]))
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
