@@ -24,8 +24,8 @@ GIB = 2**30
 
 
 HEAD = """\
-| slice | frames | windows a step (mesh) | arguments, GiB | temporaries, GiB | needed, GiB | TFLOP | \
-collectives, GB | bound on a step, s | minutes to compile |
+| slice | frames | windows a step (mesh) | arguments, GiB | temporaries, GiB | needed, GiB | \
+TFLOP | collectives, GB | bound on a step, s | minutes to compile |
 | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |"""
 
 
