@@ -30,17 +30,18 @@ TFLOP | collectives, GB | bound on a step, s | minutes to compile |
 
 
 class Case(NamedTuple):
-    """A slice, the frames of a window, windows a step, and ways to split frames and parameters."""
+    """A slice, the frames of a window, windows a step, and ways to split frames and samples."""
 
     topology: str
     frames: int
     batch: int
     split_frames: int = 1
+    data: int = 1
 
 
 CASES = {
     "v5e": Case("v5e:4x4", 14, 16),
-    "v5e-frames": Case("v5e:4x4", 14, 8, 2),
+    "v5e-frames": Case("v5e:4x4", 14, 8, 2, 2),
     "v6e": Case("v6e:4x4", 25, 16),
     "v5p": Case("v5p:2x2x2", 25, 8),
 }
@@ -54,7 +55,7 @@ def measure(case: Case) -> dict[str, Any]:
 
     config = davis.get_config()
     config.batch_size, config.data.window = case.batch, case.frames
-    config.mesh.frames = case.split_frames
+    config.mesh.frames, config.mesh.data = case.split_frames, case.data
     start = time.time()
     devices = topology_devices(case.topology)
     report = rehearsal.compile_step(tasks.rehearse(config), config, devices)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from palette_vc_jax.models.layers import SpatioTemporalResBlock, in_parts
+from palette_vc_jax.models.layers import SpatioTemporalResBlock, _count_parts, in_parts
 from palette_vc_jax.models.transformer import SpatioTemporalTransformer
+from palette_vc_jax.parallel import placement
 
 
 def _random(module: nnx.Module) -> nnx.Module:
@@ -45,6 +46,15 @@ def test_parts_change_neither_values_nor_gradients(kind):
     assert jnp.linalg.norm(found - whole) <= 1e-5 * jnp.linalg.norm(whole)
     for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True):
         assert jnp.linalg.norm(a - b) <= 1e-5 * (1e-3 + jnp.linalg.norm(b))
+
+
+@pytest.mark.parametrize(
+    ("length", "devices", "parts"), [(14, 1, 14), (14, 2, 7), (16, 4, 4), (14, 4, 14), (4, 8, 4)]
+)
+def test_parts_are_shared_by_the_devices_that_share_the_frames(monkeypatch, length, devices, parts):
+    """Parts would not divide the frames, or leave devices without one of a part's."""
+    monkeypatch.setattr(placement, "frames", lambda: devices)
+    assert _count_parts(jnp.zeros((1, length, 2)), 1.0, 1) == parts
 
 
 def test_gradients_of_half_precision_are_summed_in_full():
