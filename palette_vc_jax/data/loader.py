@@ -68,4 +68,8 @@ def batches(
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(loader.workers, per_worker_buffer_size=loader.ahead)
         dataset = dataset.mp_prefetch(options)
-    return iter(dataset)
+    try:
+        yield from dataset
+    except ValueError as error:
+        # Without grain's advice on tracebacks: this is a line for the user.
+        raise ValueError(str(error).partition("\n---")[0]) from None

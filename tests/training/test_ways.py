@@ -204,7 +204,7 @@ def test_the_windows_of_training_are_those_of_sampling(config, model, tmp_path):
         ({"optimizer.kind": "adam"}, "optimizer.kind='adam'; use 'adamw' or 'muon'"),
         ({"optimizer.decay": "none"}, "optimizer.decay='none'"),
         ({"data.window": 6}, "data.window=6 frames do not fit a crop of data.frames=5"),
-        ({"data.frames": 9, "data.window": 8}, "crop .: 6 frames where a window has 8"),
+        ({"data.frames": 9, "data.window": 8}, "clip clip.: 6 frames where a window has 8"),
         ({"data.size": (16, 20)}, "data.size=16x20 pixels: the model 'tiny' needs multiples of 8"),
         ({"data.source": "folder"}, "data.source='folder'; use 'folders'"),
         ({"data.hold_out_every": 1}, "hold_out_every=1 leaves no clip"),
