@@ -103,6 +103,14 @@ def test_a_small_step_for_a_slice_of_four(libtpu, monkeypatch):
     assert "a step takes at least" in text and "not measured" in text
 
 
+def test_a_step_that_does_not_fit(libtpu, monkeypatch):
+    """If this fails, a run that cannot be is reported as one that can."""
+    config = _config(monkeypatch)
+    config.batch_size = 2**22
+    with pytest.raises(MemoryError, match="exceeds available HBM"):
+        rehearsal.compile_step(tasks.rehearse(config), config, topology_devices("v5e:2x2"))
+
+
 @pytest.mark.parametrize(
     ("mesh", "topology", "said"),
     [
