@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -162,8 +163,8 @@ def _check(args: argparse.Namespace) -> tuple[list[str], dict[str, Network], dic
     """
     if args.json.is_dir() or not args.json.absolute().parent.is_dir():
         raise ValueError(f"{args.json}: cannot be written; give --json a file in a folder.")
-    whole.write_text(args.json.with_name(f".{args.json.name}.try"), "")
-    args.json.with_name(f".{args.json.name}.try").unlink()
+    with tempfile.TemporaryFile(dir=args.json.absolute().parent):
+        pass  # the folder can be written to
     names = list(tables.TITLES)
     if args.metrics is not None:
         names = [name.strip() for name in args.metrics.split(",") if name.strip()]

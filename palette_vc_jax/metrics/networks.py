@@ -10,13 +10,28 @@ from palette_vc_jax.metrics.layers import Params
 from palette_vc_jax.metrics.meters import METRICS
 from palette_vc_jax.metrics.pooled import POOLED
 
+
+def _lpips(params: Params) -> Network:
+    return Network(
+        functools.partial(lpips.features, params), functools.partial(lpips.distance, params)
+    )
+
+
+def _inception(params: Params, variant: str) -> Network:
+    return Network(lambda frames: inception.features(params, frames, variant))
+
+
+def _i3d(params: Params) -> Network:
+    return Network(i3d.prepare, videos=functools.partial(i3d.logits, params))
+
+
 # Name of the weights -> the network, given its parameters.
 NETWORKS = {
-    "lpips_alex": lambda params: _lpips(params),
-    "lpips_vgg": lambda params: _lpips(params),
-    "inception_pytorch_fid": lambda params: _inception(params, "pytorch-fid"),
-    "inception_torchvision": lambda params: _inception(params, "torchvision"),
-    "i3d": lambda params: Network(i3d.prepare, videos=functools.partial(i3d.logits, params)),
+    "lpips_alex": _lpips,
+    "lpips_vgg": _lpips,
+    "inception_pytorch_fid": functools.partial(_inception, variant="pytorch-fid"),
+    "inception_torchvision": functools.partial(_inception, variant="torchvision"),
+    "i3d": _i3d,
 }
 
 
@@ -40,13 +55,3 @@ def load_networks(
         else:
             networks[network] = NETWORKS[network](weights.load(network, folder))
     return networks, gaps
-
-
-def _lpips(params: Params) -> Network:
-    return Network(
-        functools.partial(lpips.features, params), functools.partial(lpips.distance, params)
-    )
-
-
-def _inception(params: Params, variant: str) -> Network:
-    return Network(lambda frames: inception.features(params, frames, variant))
