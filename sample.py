@@ -43,7 +43,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help=".mp4 (H.264), .mkv (FFV1, keeps every bit of luma), .mov (ProRes), a picture's name "
         "for a picture, or a folder for PNG frames",
     )
-    add("--checkpoint", default=str(DEMO), help="folder of a converted or trained model")
+    add(
+        "--checkpoint",
+        default=str(DEMO),
+        help="folder of a converted or trained model, or the --workdir of a run",
+    )
+    add(
+        "--weights",
+        choices=("ema", "raw"),
+        default="ema",
+        help="of a run's newest checkpoint: the moving average over steps, or the last step's",
+    )
     add(
         "--palette",
         default="gmm",

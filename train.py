@@ -10,7 +10,6 @@ install "jax[tpu]"`, on any machine), tells what it would take of each chip, and
 
 import os
 import sys
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -35,15 +34,20 @@ def main(argv: list[str]) -> None:
 
 def train() -> None:
     """Train, in this process or as one of several."""
-    from palette_vc_jax.parallel.mesh import join_processes
-    from palette_vc_jax.training import loop, tasks, watch
+    from palette_vc_jax import cli
+    from palette_vc_jax.parallel.processes import check_joined, join_processes, together
+    from palette_vc_jax.training import loop, preemption, tasks, watch
+    from palette_vc_jax.training.workdir import locked
 
     if not WORKDIR.value:
         raise ValueError("--workdir is missing; give the folder for metrics and checkpoints.")
-    join_processes()
-    config = CONFIG.value
+    workdir, config = cli.local_path(WORKDIR.value, "--workdir"), CONFIG.value
     steps = watch.profile_steps(PROFILE.value, config.optimizer.steps)
-    loop.run(tasks.make_task(config), config, Path(WORKDIR.value), steps)
+    join_processes()
+    check_joined()
+    with preemption.listening() as notice, locked(workdir):
+        task = together("task", lambda: tasks.make_task(config))
+        loop.run(task, config, workdir, notice, steps)
 
 
 def rehearse() -> None:

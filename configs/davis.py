@@ -56,8 +56,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.average_decay = 0.9999  # of the parameters' running average, SVD's
     config.log_every = 10  # steps
     config.validate_every = 500  # steps
+    config.previews_every = 500  # steps between pictures of held-out clips in color; 0 makes none
     config.save_every = 500  # steps
     config.keep = 2  # newest checkpoints
+    config.export_dtype = "float32"  # of the finished model's weights
     config.keep_every = 0  # steps between checkpoints that are kept for good; 0 keeps none
     config.validation_clips = 4  # windows of held-out clips
     config.validation_sigmas = (0.5, 2.0, 8.0, 30.0, 100.0)
@@ -73,7 +75,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data.root = str(Path("~/tensorflow_datasets").expanduser())
     config.data.cache = "runs/davis_cache"  # folder for latents; none: encode each step
     config.data.workers = 0  # processes that read ahead; 0 reads in threads
-    config.data.hold_out_every = 0  # 30: three clips for validation; the paper trains on all
+    # Each 30th clip, three of the 90, is for validation and previews; 0 trains on all, as the
+    # paper does, and then takes the clips of validation_root.
+    config.data.hold_out_every = 30
+    config.data.validation_root = ""  # clips for validation, in place of those held out
+    config.data.validation_source = "folders"  # of frames, or videos, or tfds
     config.data.frames = 104  # a crop: the longest clip, whole
     config.data.size = (576, 1024)  # pixels of a crop: height, width
     config.data.short_sides = (576, 576)  # pixels of the scaled frame's short side
@@ -105,7 +111,8 @@ def _run_locally(config: ml_collections.ConfigDict) -> None:
     config.compute_dtype, config.remat = "float32", "none"
     config.batch_size = 6
     config.average_decay = 0.9
-    config.log_every, config.validate_every, config.save_every = 20, 20, 10
+    config.log_every, config.validate_every, config.previews_every = 20, 20, 20
+    config.save_every = 10
     config.validation_sigmas = (0.5, 2.0, 8.0)
     config.data.source = "folders"
     config.data.root = "../shared/footage/train"

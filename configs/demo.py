@@ -35,9 +35,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.average_decay = 0.999  # of the parameters' running average
     config.log_every = 50  # steps
     config.validate_every = 200  # steps
-    config.strips_every = 200  # steps between pictures of held-out clips in color; 0 makes none
+    config.previews_every = 200  # steps between pictures of held-out clips in color; 0 makes none
     config.save_every = 200  # steps
     config.keep = 2  # newest checkpoints
+    config.export_dtype = "float16"  # of the finished model's weights
     config.keep_every = 0  # steps between checkpoints that are kept for good; 0 keeps none
     config.accumulate = 1  # parts of a batch, whose gradients are averaged
     config.compute_dtype = "float32"  # of the UNet; its parameters are float32 anyway
@@ -59,6 +60,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data.cache = "runs/demo_cache"  # folder for latents and palettes; none: encode each step
     config.data.workers = 0  # processes that read ahead; 0 reads in threads
     config.data.hold_out_every = 11  # each 11th clip is for validation
+    config.data.validation_root = ""  # clips for validation, in place of those held out
+    config.data.validation_source = "folders"  # of frames, or videos, or tfds
     config.data.frames = 12  # a crop
     config.data.size = (48, 80)  # pixels of a crop: height, width
     config.data.short_sides = (48, 72)  # pixels of the scaled frame's short side
@@ -82,5 +85,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     if arg == "runlocal":
         config.optimizer.steps, config.optimizer.warmup_steps = 4, 1
         config.data.crops, config.data.frames, config.data.reference_every = 1, 8, 8
-        config.log_every = config.validate_every = config.save_every = config.strips_every = 2
+        config.log_every = config.validate_every = config.save_every = config.previews_every = 2
     return config

@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> None:
             tensors.check_free(options.output)
             beside = options.output.absolute().parent  # has room for a model, as /tmp may not
             source = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=beside)))
-            export.export_newest(options.source, source, options.weights)
+            source = source / "model"
+            export.export_run(options.source, source, options.weights)
         svd.flax_to_svd(source, options.output, options.format, options.dtype)
     print(f"converted: {options.output}")
 

@@ -4,9 +4,15 @@
 everything saved: the same command goes on; 130 stopped with Ctrl-C.
 """
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
+from tqdm import tqdm
+
+INTERVAL = 30.0  # seconds between progress lines where stderr is no terminal
 FAILURE, MISTAKE, PREEMPTED, STOPPED = 1, 2, 75, 130
 
 
@@ -28,3 +34,45 @@ def run(main: Callable[[], object]) -> None:
 def _end(line: str, code: int) -> None:
     print(" ".join(line.split()), file=sys.stderr)
     sys.exit(code)
+
+
+def progress(
+    items: Iterable[Any] | None = None,
+    title: str = "",
+    unit: str = "it",
+    total: int | None = None,
+    initial: int = 0,
+    hidden: bool = False,
+    **options: Any,
+) -> tqdm:
+    """Return a progress bar over `items`; in a log file it is a line each `INTERVAL` seconds."""
+    given = dict(desc=title, unit=unit, total=total, initial=initial, disable=hidden) | options
+    if sys.stderr.isatty():
+        return tqdm(items, **given)
+    lines = dict(file=_Lines(), mininterval=INTERVAL, delay=INTERVAL, ncols=0)
+    return tqdm(items, **given, **lines)
+
+
+class _Lines:
+    """A file for tqdm: what it draws over the last line becomes a line of its own."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n "):
+            print(line, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def local_path(text: str, flag: str) -> Path:
+    """Return `text` as a path of this machine.
+
+    Raises ValueError for a remote address such as gs://bucket/run: a path of that name would be
+    a local folder, one on each host.
+    """
+    if remote := re.match(r"([a-z][a-z0-9+.-]+)://", text, re.IGNORECASE):
+        raise ValueError(
+            f"{flag}={text}: {remote[1]}:// is not read or written; mount the bucket (gcsfuse, "
+            "for instance) or a file share on every host, and give its path."
+        )
+    return Path(text)

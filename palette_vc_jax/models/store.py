@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -24,7 +25,8 @@ class Model(NamedTuple):
 
     config: ModelConfig
     params: dict[str, Params]
-    folder: Path | None = None  # where it was read from
+    folder: Path | None = None  # model folder that it was read from, or whose training it is
+    origin: Mapping[str, Any] | None = None  # of weights that are in no model folder
 
 
 def save_model(
@@ -37,6 +39,27 @@ def save_model(
         save_file(flat, folder / f"{name}.safetensors")
     text = json.dumps(model_config.to_dict(config), indent=2)
     (folder / "config.json").write_text(text + "\n")
+
+
+def write_model(folder: Path, model: Model, dtype: type = np.float32) -> None:
+    """Write a whole model with its `provenance.json`; `folder` is replaced when all is written."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    try:
+        save_model(partial, model.config, model.params, dtype)
+        origin = dict(origin_of(model)) | {"dtype": np.dtype(dtype).name}
+        (partial / "provenance.json").write_text(json.dumps(origin, indent=2) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def origin_of(model: Model) -> Mapping[str, Any]:
+    """Return where a model's weights come from: its `origin`, or the hashes of its files."""
+    if model.origin is not None:
+        return model.origin
+    return {} if model.folder is None else {"sha256": file_hashes(model.folder)}
 
 
 def load_model(folder: Path, networks: tuple[str, ...] = tuple(NETWORKS)) -> Model:

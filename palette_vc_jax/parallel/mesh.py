@@ -20,9 +20,13 @@ AXES = ("data", "fsdp", "frames")
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Lay out `devices` (default: all) as a mesh; one size may be -1 for what is left.
 
-    Raises ValueError for sizes whose product is not the number of devices.
+    Raises ValueError for sizes whose product is not the number of devices, and for devices of
+    several TPU slices.
     """
     devices = list(jax.devices() if devices is None else devices)
+    slices = {getattr(device, "slice_index", 0) for device in devices}
+    if len(slices) > 1:
+        raise ValueError(f"{len(slices)} TPU slices; a run uses one: start it on one slice.")
     shape = [int(sizes[axis]) for axis in AXES]
     known = int(np.prod([size for size in shape if size != -1]))
     if shape.count(-1) == 1 and known > 0 and len(devices) % known == 0:
@@ -36,28 +40,6 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     # Neighbors on the last axis are neighbors in the machine, as far as its topology allows.
     auto = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(tuple(shape), AXES, axis_types=auto, devices=devices)
-
-
-def join_processes() -> None:
-    """Join the processes of a run that a launcher has started, once, before any computation.
-
-    TPU pods, slurm and Open MPI tell each process who it is; elsewhere set
-    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. A lone process joins nobody.
-    """
-    if "JAX_NUM_PROCESSES" in os.environ:
-        jax.distributed.initialize(
-            os.environ["JAX_COORDINATOR_ADDRESS"],
-            int(os.environ["JAX_NUM_PROCESSES"]),
-            int(os.environ["JAX_PROCESS_ID"]),
-        )
-    elif _launched():
-        jax.distributed.initialize()
-
-
-def _launched() -> bool:
-    nodes = os.environ.get("SLURM_JOB_NUM_NODES", "1")
-    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    return int(nodes) > 1 or "," in hosts or "OMPI_COMM_WORLD_SIZE" in os.environ
 
 
 def topology_devices(name: str) -> list[jax.Device]:

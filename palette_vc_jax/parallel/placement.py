@@ -130,12 +130,6 @@ def fetch(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
 
 
-def wait_for_all(name: str) -> None:
-    """Go on when every process has come to the point `name`."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
 def _constrain(x: jax.Array, spec: PartitionSpec) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:

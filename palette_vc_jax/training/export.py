@@ -1,43 +1,60 @@
-"""Get a model out of a run that may still be going on."""
+"""Get a model out of a run, which may still be going on."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 import numpy as np
 
 from palette_vc_jax.checkpoint import read_newest
+from palette_vc_jax.models.store import Model, write_model
 from palette_vc_jax.training import unet_task
 
 WEIGHTS = {"ema": "average", "raw": "params"}  # names here -> parts of the training state
 
 
 def has_checkpoints(folder: Path) -> bool:
-    """Tell whether `folder` is what `train.py` calls a workdir."""
+    """Return whether `folder` is what `train.py` calls a workdir."""
     return (folder / "checkpoints").is_dir()
 
 
-def export_newest(workdir: Path, folder: Path, weights: str = "ema") -> None:
-    """Write the newest checkpoint of a run as a model folder, in float32.
+def open_run(workdir: Path, weights: str = "ema") -> Model:
+    """Read the newest checkpoint of a run as a whole model, whether the run has ended or not.
 
     Args:
         workdir: of `train.py`.
-        folder: to write.
-        weights: `ema`, the average over steps, or `raw`, those of the newest step.
+        weights: `ema`, the moving average over steps, or `raw`, those of the newest step.
 
-    Raises ValueError if the run has none yet, or trains another network than the UNet.
+    Raises ValueError if the run has no checkpoint yet, or trains another network than the UNet.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights {weights!r} are not known; use one of {', '.join(WEIGHTS)}.")
-    try:
-        config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
-    except (OSError, ValueError):
-        raise ValueError(
-            f"{workdir}: no config.json that can be read; give a run's folder."
-        ) from None
-    if config.task != "unet":
-        raise ValueError(f"{workdir}: trains {config.task!r}; give the run of a UNet.")
-    params = read_newest(workdir / "checkpoints", WEIGHTS[weights])
-    if params is None:
+    config = _read_config(workdir)
+    found = read_newest(workdir / "checkpoints", WEIGHTS[weights])
+    if found is None:
         raise ValueError(f"{workdir}: no checkpoint yet; wait for the first one.")
-    unet_task.export(config, params, folder, np.float32)
+    step, params = found
+    return unet_task.trained_model(config, params, step, weights)
+
+
+def export_run(workdir: Path, folder: Path, weights: str = "ema", dtype: type = np.float32) -> None:
+    """Write the newest checkpoint of a run as a model folder, which appears when it is complete.
+
+    Raises ValueError as `open_run`.
+    """
+    write_model(folder, open_run(workdir, weights), dtype)
+
+
+def _read_config(workdir: Path) -> Any:
+    path = workdir / "config.json"
+    try:
+        config = ml_collections.ConfigDict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        raise ValueError(
+            f"{workdir}: no config.json that can be read; give the --workdir of a run that has "
+            "begun to train."
+        ) from None
+    if config.get("task") != "unet":
+        raise ValueError(f"{workdir}: trains {config.get('task')!r}; give the run of a UNet.")
+    return config

@@ -1,28 +1,32 @@
 """The loop: restore, step, log, validate, save, and export the model at the end."""
 
 import contextlib
-import fcntl
-import functools
-import signal
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from tqdm import tqdm
 
-from palette_vc_jax import cli
-from palette_vc_jax.checkpoint import Checkpoints
+from palette_vc_jax import cli, whole
+from palette_vc_jax.checkpoint import Checkpoints, Mismatch
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import make_mesh
 from palette_vc_jax.training import watch
+from palette_vc_jax.training.preemption import Notice
 from palette_vc_jax.training.step import Loss, PlacedStep, State, place_step
+
+
+class Previews(NamedTuple):
+    """How held-out clips are colored during training."""
+
+    # (EMA params, frozen) -> latents on the host; called in every process, on the run's mesh
+    sample: Callable[[Any, Any], Any]
+    # (latents, PNG to write); called in the first process alone, on its own devices
+    write: Callable[[Any, Path], None]
 
 
 class Task(NamedTuple):
@@ -33,49 +37,80 @@ class Task(NamedTuple):
     loss: Loss
     # (sample to begin with, rows of a batch that this process reads) -> its share of batches
     batches: Callable[[int, tuple[int, ...]], Iterator[Any]]
-    validate: Callable[[Any, Any], dict[str, float]]  # averaged params, frozen -> values to log
-    export: Callable[[Any, Path], None]  # averaged params, folder for the finished model
-    # (averaged params, frozen, PNG of samples to write)
-    strips: Callable[[Any, Any, Path], None] | None = None
+    validate: Callable[[Any, Any], dict[str, float]]  # EMA params, frozen -> values to log
+    export: Callable[[Any, int, Path], None]  # EMA params, step, folder for the finished model
+    previews: Previews | None = None
+    # What a run must not change when it goes on: name -> value that JSON holds.
+    origin: Callable[[], dict[str, Any]] = dict
 
 
-def run(task: Task, config: Any, workdir: Path, profile: range | None = None) -> None:
+class Run(NamedTuple):
+    """A run that has begun: its step on the mesh, and where it stands."""
+
+    workdir: Path
+    mesh: Mesh
+    placed: PlacedStep
+    state: State
+    frozen: Any
+    samples: int  # seen so far
+    origin: dict[str, Any]
+
+
+def run(
+    task: Task,
+    config: Any,
+    workdir: Path,
+    notice: Notice | None = None,
+    profile: range | None = None,
+) -> None:
     """Train until `config.optimizer.steps`; the same call again goes on where the last stopped.
 
-    Writes `metrics.jsonl`, `tensorboard/`, `strips/`, `checkpoints/` and, at the end, `model/`
-    under `workdir`, and in `profile/` a trace of the steps in `profile`. SIGTERM saves and leaves
-    with exit code `cli.PREEMPTED`.
+    Writes `config.json`, `metrics.jsonl`, `tensorboard/`, `previews/`, `checkpoints/` and, at the
+    end, `model/` under `workdir`, and in `profile/` a trace of the steps in `profile`. After
+    SIGTERM it saves and leaves with exit code `cli.PREEMPTED`.
 
     Raises FloatingPointError naming the step when the loss is not finite, and whatever reading
-    data raises; the last good state is on disk then.
+    data raises; the last good state is on disk then. Nothing under `workdir` has changed where
+    ValueError says that the run cannot go on there.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    trace = watch.profiling(profile, workdir / "profile")
-    with _locked(workdir), _terminated() as stop, trace as before_step:
-        _run(task, config, workdir, stop, before_step)
-
-
-def _run(task: Task, config: Any, workdir: Path, stop: list[int], before_step: Callable) -> None:
-    if jax.process_index() == 0:
-        (workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
+    notice = notice or Notice()
     mesh = make_mesh(config.mesh)
-    rows = placement.local_rows(mesh, config.batch_size)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)
-    beside = _fingerprint(task.frozen)
-    placed, state, samples = _begin(task, config, mesh, checkpoints, beside)
-    frozen = placement.put(task.frozen, placed.frozen)
+    with contextlib.closing(
+        Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)
+    ) as checkpoints:
+        begun = _begin(task, config, workdir, mesh, checkpoints)
+        if jax.process_index() == 0:
+            text = config.to_json_best_effort(indent=2)
+            whole.write_text(workdir / "config.json", text)
+        trace = watch.profiling(profile, workdir / "profile")
+        with contextlib.closing(watch.Log(workdir, int(begun.state["step"]))) as log, trace as look:
+            ema = _train(task, config, begun, checkpoints, log, notice, look)
+    if jax.process_index() == 0:
+        task.export(ema, config.optimizer.steps, workdir / "model")
+
+
+def _train(
+    task: Task,
+    config: Any,
+    begun: Run,
+    checkpoints: Checkpoints,
+    log: watch.Log,
+    notice: Notice,
+    before_step: Callable[[int, Any], None],
+) -> Any:
+    """Take the steps that are left, and return the EMA parameters as numpy arrays."""
+    _, mesh, placed, state, frozen, samples, origin = begun
     start, total = int(state["step"]), config.optimizer.steps
-    log, pace = watch.Log(workdir, start), watch.Pace(config.batch_size, total)
+    rows = placement.local_rows(mesh, config.batch_size)
+    pace = watch.Pace(config.batch_size, total)
 
     def save() -> None:
-        done = int(state["step"])
-        checkpoints.save(done, state, {"samples": samples, "frozen": beside})
+        checkpoints.save(int(state["step"]), state, {"samples": samples, "origin": origin})
 
     began, window, pending = time.time(), [], None
     stream = task.batches(samples, rows)
-    strips_every = config.get("strips_every", 0) if task.strips else 0
-    hidden = True if jax.process_index() else None  # None: where nobody looks, as in a pipe
-    bar = tqdm(range(start, total), initial=start, total=total, unit="step", disable=hidden)
+    hidden = jax.process_index() != 0
+    bar = cli.progress(range(start, total), "training", "step", total, start, hidden)
     for index in bar:
         before_step(index + 1, pending)
         try:
@@ -85,77 +120,89 @@ def _run(task: Task, config: Any, workdir: Path, stop: list[int], before_step: C
             _finite(pending, index)
             if index > start and jax.process_count() == 1:  # saving is work for all processes
                 save()
-                checkpoints.close()
+                checkpoints.finish()
             raise
         with jax.set_mesh(mesh):
             batch = placement.put_batch(batch, mesh)
             state, metrics = pace.dispatch(placed.step, state, frozen, batch)
         samples += config.batch_size
+        if index == start:
+            jax.block_until_ready(metrics)
+            notice.grace = None  # compiled: from here on there is a step to save
         # The last step's loss is looked at while this one runs.
         _finite(pending, index)
         pending, done = metrics, index + 1
         window.append(metrics)
-        every = (config.log_every, config.validate_every, config.save_every)
-        logs, validates, saves, strips = (
-            n > 0 and (done % n == 0 or done == total) for n in (*every, strips_every)
+        logs, validates, saves, previews = (
+            n > 0 and (done % n == 0 or done == total)
+            for n in (
+                config.log_every,
+                config.validate_every,
+                config.save_every,
+                config.get("previews_every", 0) if task.previews else 0,
+            )
         )
-        told = _told_to_stop(stop, done)
-        if logs or validates or saves or strips or told:
+        leaves = notice.leaves_after(done)
+        if logs or validates or saves or previews or leaves:
             _finite(pending, done)
         pace.counted()
         if logs:
             values = {name: float(np.mean([m[name] for m in window])) for name in window[0]}
             window = []
             values |= pace.report(done)
-            bar.set_postfix_str(watch.summary(values))
+            bar.set_postfix_str(watch.summary(values), refresh=False)
             log.write({"step": done, "seconds": round(time.time() - began, 1)} | values)
-        if validates:
-            with jax.set_mesh(mesh):
-                values = task.validate(state["average"], frozen)
-            log.write({"step": done} | values)
-        if saves or told:
+        if saves or leaves:
             save()
-        if told:
-            checkpoints.close()
+        if leaves:
+            checkpoints.finish()
             print(f"terminated; saved step {done}, the same command resumes.", file=sys.stderr)
             sys.exit(cli.PREEMPTED)
-        if strips:
-            path = workdir / "strips" / f"step-{done:06d}.png"
-            with jax.set_mesh(mesh):
-                task.strips(state["average"], frozen, path)
-            log.picture(done, "strips", path)
-    checkpoints.close()
-    log.close()
-    average = placement.fetch(state["average"])
-    if jax.process_index() == 0:
-        task.export(average, workdir / "model")
+        with notice.busy():
+            if validates:
+                with jax.set_mesh(mesh):
+                    values = task.validate(state["average"], frozen)
+                log.write({"step": done} | values)
+            if previews:
+                with jax.set_mesh(mesh):
+                    latents = task.previews.sample(state["average"], frozen)
+                if jax.process_index() == 0:
+                    path = begun.workdir / "previews" / f"step-{done:06d}.png"
+                    task.previews.write(latents, path)
+                    log.picture(done, "previews", path)
+    checkpoints.finish()
+    notice.grace = 0.0
+    return placement.fetch(state["average"])
 
 
-def _begin(
-    task: Task, config: Any, mesh: Mesh, checkpoints: Checkpoints, beside: int
-) -> tuple[PlacedStep, State, int]:
-    """Give the step, the newest state or a fresh one, and how many samples it has seen.
+def _begin(task: Task, config: Any, workdir: Path, mesh: Mesh, checkpoints: Checkpoints) -> Run:
+    """Return the newest state of the run, or a fresh one, on the mesh.
 
-    Raises ValueError if the state was trained beside other frozen weights than `beside` tells.
+    Raises ValueError if the checkpoints are those of a run with another origin.
     """
     params = task.init()
     placed = place_step(task.loss, params, task.frozen, config, mesh)
-    restored = checkpoints.restore(placed.state)
+    # Hashes of gigabytes: the first process reads them, and decides for all.
+    origin = task.origin() if jax.process_index() == 0 else {}
+
+    def check(record: dict[str, Any]) -> None:
+        if jax.process_index() != 0:
+            return
+        stored = record.get("origin", {})
+        changed = [name for name in sorted(stored) if origin.get(name) != stored[name]]
+        if changed:
+            raise Mismatch(
+                f"the run in this --workdir began with another {', '.join(changed)}; give what it "
+                "began with, or another --workdir."
+            )
+
+    restored = checkpoints.restore(placed.state, check)
+    frozen = placement.put(task.frozen, placed.frozen)
     if restored:
         state, record = restored
-        if record.get("frozen", beside) != beside:
-            raise ValueError(
-                "the checkpoints were trained beside other frozen weights; give the "
-                "config.init_from that the run began with, or another --workdir."
-            )
-        return placed, state, record["samples"]
-    return placed, placed.begin(placement.put(params, placed.state["params"])), 0
-
-
-def _fingerprint(frozen: Any) -> int:
-    """Tell weights from others of the same shapes, by the first numbers of each."""
-    parts = (np.asarray(leaf.reshape(-1)[:4096]).tobytes() for leaf in jax.tree.leaves(frozen))
-    return functools.reduce(lambda code, part: zlib.crc32(part, code), parts, 0)
+        return Run(workdir, mesh, placed, state, frozen, record["samples"], origin)
+    state = placed.begin(placement.put(params, placed.state["params"]))
+    return Run(workdir, mesh, placed, state, frozen, 0, origin)
 
 
 def _finite(metrics: Any, step: int) -> None:
@@ -165,39 +212,3 @@ def _finite(metrics: Any, step: int) -> None:
             f"the loss of step {step} is not finite; lower optimizer.learning_rate and run the "
             "same command to go on from the last checkpoint."
         )
-
-
-@contextlib.contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
-    """Keep other runs out of `workdir`; the lock ends with the process, however it ends."""
-    with (workdir / ".lock").open("w") as file:
-        if jax.process_index() == 0:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"{workdir}: another run is using it; wait for its end, or give another "
-                    "--workdir."
-                ) from None
-        yield
-
-
-def _told_to_stop(received: list[int], step: int) -> bool:
-    """Tell whether SIGTERM came, to any process: all of them agree on the step to leave after."""
-    if jax.process_count() == 1:
-        return bool(received)
-    return multihost_utils.reached_preemption_sync_point(step)
-
-
-@contextlib.contextmanager
-def _terminated() -> Iterator[list[int]]:
-    """Give a list that SIGTERM makes non-empty; where processes are several, JAX listens."""
-    received: list[int] = []
-    if jax.process_count() > 1:
-        yield received
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from palette_vc_jax.diffusion import edm
 from palette_vc_jax.models import clip, functional
@@ -15,7 +16,7 @@ from palette_vc_jax.models.config import ModelConfig, VAEConfig
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 
-LUMA = jnp.array([0.299, 0.587, 0.114])  # BT.601
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
 
 def vae_loss(

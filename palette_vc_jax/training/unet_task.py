@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import palette_vc_jax
 from palette_vc_jax.data.cache import CacheReader, cache_key, write_cache
 from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.latents import Encoder
@@ -19,16 +21,24 @@ from palette_vc_jax.data.sources import ClipSource, hold_out, open_clips
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import PRESETS, ModelConfig, UNetConfig
-from palette_vc_jax.models.store import NETWORKS, Model, load_config, load_model, save_model
+from palette_vc_jax.models.store import (
+    NETWORKS,
+    Model,
+    file_hashes,
+    load_config,
+    load_model,
+    sha256,
+    write_model,
+)
 from palette_vc_jax.models.unet import UNet
-from palette_vc_jax.parallel import placement
+from palette_vc_jax.parallel import processes
 from palette_vc_jax.training import lora, trained
 from palette_vc_jax.training.checks import check_unet
-from palette_vc_jax.training.loop import Task
+from palette_vc_jax.training.loop import Previews, Task
 from palette_vc_jax.training.losses import edm_loss
+from palette_vc_jax.training.previews import make_previews
 from palette_vc_jax.training.rehearsal import Rehearsed
 from palette_vc_jax.training.step import Loss
-from palette_vc_jax.training.strips import make_strips
 
 PALETTE_FLOOR = 1e-3  # variance added to each direction of palettes, below it is K-means' noise
 PALETTE_BATCHES = 64  # that a new palette layer is fitted to
@@ -46,9 +56,7 @@ def make_task(config: Any) -> Task:
     networks = {name: model.params[name] for name in TRAINABLE} if config.init_from else None
     chosen, frozen = _parts(networks or _shapes(model.config), config)
     encoder = Encoder(model, embeds="image_encoder" not in chosen)
-    train, held = hold_out(
-        open_clips(config.data.source, config.data.root), config.data.hold_out_every
-    )
+    train, held = _clips(config)
     reader = _reader(train, crop_config(config), encoder, config, "train")
     windows = SampleConfig(config.data.window, tuple(config.data.strides), seed=config.seed)
     every = config.data.reference_every
@@ -65,8 +73,9 @@ def make_task(config: Any) -> Task:
         loss=_loss(model.config, config),
         batches=encoded,
         validate=_validation(held_batch, model.config, config),
-        export=functools.partial(export, config),
-        strips=_strips(model, held_batch, config) if held_batch else None,
+        export=functools.partial(_export, config),
+        previews=_previews(model, held_batch, config) if held_batch else None,
+        origin=functools.partial(_origin, config),
     )
 
 
@@ -84,21 +93,44 @@ def rehearse(config: Any) -> Rehearsed:
     return Rehearsed(_loss(model, config), params, frozen, _batch_shapes(config, model, chosen))
 
 
-def export(
-    config: Any, params: dict[str, functional.Params], folder: Path, dtype: type = np.float16
-) -> None:
-    """Write what was trained, with the frozen weights it was trained with, as a model folder.
+def trained_model(config: Any, params: functional.Params, step: int, weights: str) -> Model:
+    """Return what was trained, with the frozen weights it was trained with, as a whole model.
 
-    Updates of low rank are added to their kernels; sampling takes the windows of training.
+    Updates of low rank are added to their kernels; sampling takes the window and the noise of
+    training.
+
+    Args:
+        config: of the run.
+        params: trained parameters, numpy arrays.
+        step: that they are of.
+        weights: `ema` or `raw`, for the record.
     """
-    model = _starting_point(config)
-    frames = config.data.window
-    sampling = model.config.sampling
+    start = _starting_point(config)
+    sampling = start.config.sampling
     sampling = dataclasses.replace(
-        sampling, num_frames=frames, overlap=min(sampling.overlap, frames - 1)
+        sampling,
+        num_frames=config.data.window,
+        overlap=min(sampling.overlap, config.data.window - 1),
+        noise_share=config.noise_share,
     )
-    written = dataclasses.replace(model.config, sampling=sampling)
-    save_model(folder, written, _networks(params, model.params, config), dtype)
+    written = dataclasses.replace(start.config, sampling=sampling)
+    text = config.to_json_best_effort(sort_keys=True)
+    origin = _origin(config) | {
+        "step": step,
+        "weights": weights,
+        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "data": {name: config.data[name] for name in ("source", "root")},
+        "trainer": f"palette_vc_jax {palette_vc_jax.__version__}",
+    }
+    return Model(written, _networks(params, start.params, config), start.folder, origin)
+
+
+def _origin(config: Any) -> dict[str, Any]:
+    """Return what a run's weights are updates of: a run that goes on must not change it."""
+    if not config.init_from:
+        return {"vae": sha256(Path(config.vae) / "vae.safetensors")}
+    origin: dict[str, Any] = {"init_from": file_hashes(Path(config.init_from))}
+    return origin | ({"lora.alpha": config.lora.alpha} if config.lora.rank else {})
 
 
 def crop_config(config: Any) -> CropConfig:
@@ -147,6 +179,11 @@ def draw_sigma(key: jax.Array, batch: int, mean: float, std: float) -> jax.Array
     return jnp.exp(mean + std * jax.scipy.special.ndtri(jnp.minimum(quantile, 1.0 - 1e-4)))
 
 
+def _export(config: Any, params: functional.Params, step: int, folder: Path) -> None:
+    dtype = np.dtype(config.export_dtype)
+    write_model(folder, trained_model(config, params, step, "ema"), dtype)
+
+
 def _starting_point(config: Any) -> Model:
     """Read the model to fine-tune; a new one has a trained VAE and nothing else."""
     if config.init_from:
@@ -157,6 +194,15 @@ def _starting_point(config: Any) -> Model:
     return Model(PRESETS[config.model](), vae.params, vae.folder)
 
 
+def _clips(config: Any) -> tuple[ClipSource, ClipSource]:
+    """Open the clips for training and those for validation and previews."""
+    data = config.data
+    train, held = hold_out(open_clips(data.source, data.root), data.hold_out_every)
+    if data.validation_root:
+        held = open_clips(data.validation_source, data.validation_root)
+    return train, held
+
+
 def _reader(
     source: ClipSource, crops: CropConfig, encoder: Encoder, config: Any, name: str
 ) -> Reader:
@@ -165,7 +211,7 @@ def _reader(
         return ClipReader(source, crops)
     folder = Path(config.data.cache) / name
     write_cache(folder, source, crops, encoder, jax.process_index(), jax.process_count())
-    placement.wait_for_all(f"cache {name}")
+    processes.wait_for_all(f"cache-{name}", "encoding clips")
     return CacheReader(folder, cache_key(source, crops, encoder))
 
 
@@ -283,7 +329,10 @@ def _validation(
         used = rates | {"palette_dropout": palette_dropout}
         key, share = jax.random.key(0), config.noise_share
         networks = _networks(params, frozen, config)
-        return edm_loss(networks, batch, sigmas, key, model, used, noise_share=share)[0]
+        dtype = jnp.dtype(config.compute_dtype)
+        return edm_loss(networks, batch, sigmas, key, model, used, noise_share=share, dtype=dtype)[
+            0
+        ]
 
     def validate(params: Any, frozen: Any) -> dict[str, float]:
         values = {}
@@ -295,9 +344,9 @@ def _validation(
     return validate
 
 
-def _strips(model: Model, batch: Batch, config: Any) -> Callable[[Any, Any, Path], None]:
-    draw = make_strips(model, batch, jnp.dtype(config.compute_dtype))
-    return lambda params, frozen, path: draw(_networks(params, frozen, config), path)
+def _previews(model: Model, batch: Batch, config: Any) -> Previews:
+    sample, write = make_previews(model, batch, jnp.dtype(config.compute_dtype))
+    return Previews(lambda params, frozen: sample(_networks(params, frozen, config)), write)
 
 
 def _batch_shapes(config: Any, model: ModelConfig, chosen: functional.Params) -> Batch:

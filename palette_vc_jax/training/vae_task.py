@@ -12,7 +12,7 @@ from palette_vc_jax.data.crops import CropConfig, grey_of, load_crops
 from palette_vc_jax.data.sources import hold_out, open_clips
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.config import PRESETS, VAEConfig
-from palette_vc_jax.models.store import save_model
+from palette_vc_jax.models.store import Model, write_model
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.training.loop import Task
 from palette_vc_jax.training.losses import vae_loss
@@ -48,9 +48,9 @@ def make_task(config: Any) -> Task:
     def validate(params, frozen) -> dict[str, float]:
         return {f"validation_{name}": float(value) for name, value in evaluate(params).items()}
 
-    def export(params, folder: Path) -> None:
+    def export(params, step: int, folder: Path) -> None:
         whitened = whiten(params, model.vae, _to_float(crops[:: data.crops, ::4]))
-        save_model(folder, model, {"vae": whitened})
+        write_model(folder, Model(model, {"vae": whitened}, origin={"step": step}))
 
     return Task(
         init=lambda: _initial(model.vae, config.seed, axes),

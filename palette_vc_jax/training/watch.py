@@ -79,7 +79,7 @@ class Pace:
 
     A step is dispatched and the next batch read while it runs, so reading costs nothing until the
     step has ended: a thread notes when that is. Compiling is left out, and so is what happens
-    between `counted` and the next `fetch`: validation, strips and saving.
+    between `counted` and the next `fetch`: validation, previews and saving.
     """
 
     def __init__(self, clips: int, total: int):

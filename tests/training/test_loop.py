@@ -16,6 +16,7 @@ import pytest
 
 from palette_vc_jax import cli
 from palette_vc_jax.training import loop
+from palette_vc_jax.training.workdir import locked
 from tests.training import toy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,13 @@ def _steps(workdir):
 
 def _equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def _files(workdir):
+    """Read what a refused run must leave as it is."""
+    files = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    assert workdir / "metrics.jsonl" in files
+    return files
 
 
 def _start(clips, workdir, steps):
@@ -63,13 +71,18 @@ def test_a_stopped_run_resumes_to_the_same_state(clips, tmp_path):
     assert logged == [2, 2, 4, 4]  # each a training and a validation line
 
 
-def test_a_run_does_not_go_on_beside_other_frozen_weights(clips, tmp_path):
+def test_a_run_does_not_go_on_from_another_origin(clips, tmp_path):
     """If this fails, LoRA's pairs are merged into a model that they were not trained for."""
-    task, settings = toy.task(clips), toy.config(2, save_every=1)
-    loop.run(task._replace(frozen={"kernel": np.ones(3)}), settings, tmp_path)
-    other = task._replace(frozen={"kernel": np.zeros(3)})
-    with pytest.raises(ValueError, match="other frozen weights"):
-        loop.run(other, toy.config(4, save_every=1), tmp_path)
+    task = toy.task(clips)._replace(origin=lambda: {"init_from": "aa", "lora.alpha": 16.0})
+    loop.run(task, toy.config(2), tmp_path)
+    before = _files(tmp_path)
+    for changed in ("init_from", "lora.alpha"):
+        other = task._replace(origin=lambda changed=changed: task.origin() | {changed: 1.0})
+        with pytest.raises(ValueError, match=f"began with another {changed};"):
+            loop.run(other, toy.config(4), tmp_path)
+    assert _files(tmp_path) == before
+    loop.run(task, toy.config(4), tmp_path)
+    assert _steps(tmp_path) == [2, 4]
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(clips, tmp_path):
@@ -161,25 +174,103 @@ def test_data_that_cannot_be_read_costs_nothing(clips, tmp_path):
     _equal(whole["params"], parts["params"])
 
 
-def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(clips, tmp_path, capsys):
-    """If this fails, one bad sector ends a run for good, or goes unseen."""
-    whole, parts = {}, {}
-    loop.run(toy.task(clips, whole), toy.config(6), tmp_path / "whole")
-    loop.run(toy.task(clips), toy.config(4), tmp_path / "parts")
-    for path in (tmp_path / "parts" / "checkpoints" / "4" / "state").rglob("*"):
+def _damage(checkpoint):
+    """Cut every file that holds numbers."""
+    for path in (checkpoint / "state").rglob("*"):
         if path.is_file() and path.parent.name == "d":
             path.write_bytes(path.read_bytes()[:20])
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(clips, tmp_path, capsys):
+    """If this fails, one bad sector ends a run for good, or goes unseen, or the second one does."""
+    whole, parts = {}, {}
+    loop.run(toy.task(clips, whole), toy.config(6), tmp_path / "whole")
+    checkpoints = tmp_path / "parts" / "checkpoints"
+    for name in ("damaged-4", "damaged-4-2"):
+        loop.run(toy.task(clips), toy.config(4), tmp_path / "parts")
+        _damage(checkpoints / "4")
+        loop.run(toy.task(clips), toy.config(4), tmp_path / "parts")
+        said = capsys.readouterr().err
+        assert "checkpoint 4 is damaged (OUT_OF_RANGE" in said
+        assert f"checkpoint 4 was set aside as {name}." in said
+        assert (checkpoints / name).is_dir()
     loop.run(toy.task(clips, parts), toy.config(6), tmp_path / "parts")
-    assert "checkpoint 4 is damaged" in capsys.readouterr().err
     _equal(whole["params"], parts["params"])
-    assert (tmp_path / "parts" / "checkpoints" / "damaged-4").is_dir()
     assert _steps(tmp_path / "parts") == [4, 6]
+
+
+FILES = ("record/metadata", "state/_METADATA", "state/manifest.ocdbt", "state/_sharding")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["cut", "lost", "garbage"])
+def test_a_checkpoint_may_be_damaged_anywhere(clips, tmp_path, capsys, name, damage):
+    """If this fails, damage to some file of a checkpoint ends a run that has an older one."""
+    loop.run(toy.task(clips), toy.config(4), tmp_path)
+    path = tmp_path / "checkpoints" / "4" / name
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "lost":
+        path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"\xfe" * len(data))
+    loop.run(toy.task(clips), toy.config(4), tmp_path)
+    # Shardings are known without their file.
+    harmless = name == "state/_sharding" and damage == "lost"
+    assert ("checkpoint 4 is damaged" in capsys.readouterr().err) != harmless
+    assert _steps(tmp_path) == [2, 4]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_stops(clips, tmp_path):
+    """If this fails, a run begins at step 0 beside its own checkpoints."""
+    loop.run(toy.task(clips), toy.config(4), tmp_path)
+    for step in (2, 4):
+        _damage(tmp_path / "checkpoints" / str(step))
+    before = _files(tmp_path)
+    with pytest.raises(OSError, match="all 2 checkpoints are damaged, nothing was changed"):
+        loop.run(toy.task(clips), toy.config(6), tmp_path)
+    assert _files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 24 GiB"),
+        ValueError("RESOURCE_EXHAUSTED: too many open files"),
+        ValueError("UNAVAILABLE: Error reading local file: Stale file handle"),
+        PermissionError(13, "Permission denied"),
+        OSError(5, "Input/output error"),
+    ],
+    ids=lambda error: str(error)[:12],
+)
+def test_what_is_no_damage_stops_the_run(clips, tmp_path, monkeypatch, raised):
+    """If this fails, a device without memory or a hiccup of the disk costs a run its state."""
+    loop.run(toy.task(clips), toy.config(4), tmp_path)
+    before = _files(tmp_path)
+
+    def fail(*args, **kwargs):
+        raise Exception("Encountered error while reading array index") from raised
+
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "restore", fail)
+    with pytest.raises(OSError, match="4: cannot be read .*; the checkpoint is left as it is"):
+        loop.run(toy.task(clips), toy.config(6), tmp_path)
+    assert _files(tmp_path) == before
+
+
+def test_another_optimizer_is_refused(clips, tmp_path):
+    """If this fails, a changed setting is taken for damage, and the run begins again."""
+    loop.run(toy.task(clips), toy.config(2), tmp_path)
+    before = _files(tmp_path)
+    other = toy.config(4)
+    other.optimizer.kind, other.optimizer.muon_learning_rate = "muon", 1e-2
+    with pytest.raises(ValueError, match="holds the run of another optimizer"):
+        loop.run(toy.task(clips), other, tmp_path)
+    assert _files(tmp_path) == before
 
 
 def test_a_workdir_is_for_one_run(clips, tmp_path):
     """If this fails, two runs overwrite each other, or one goes on with another's weights."""
-    with loop._locked(tmp_path), pytest.raises(ValueError, match="another run is using it"):
-        loop.run(toy.task(clips), toy.config(2), tmp_path)
+    with locked(tmp_path), pytest.raises(ValueError, match="another run is using it"):
+        with locked(tmp_path):
+            pass
     loop.run(toy.task(clips), toy.config(2), tmp_path)
     other = toy.task(clips)._replace(init=lambda: {"slope": np.zeros((3, 1, 1), np.float32)})
     with pytest.raises(ValueError, match="another model or way to train.*params.offset"):
@@ -193,20 +284,41 @@ def test_checkpoints_kept_for_good(clips, tmp_path):
     assert _steps(tmp_path) == [4, 8, 9]
 
 
-def test_a_full_disk_is_told_and_costs_one_checkpoint(clips, tmp_path, monkeypatch):
-    """If this fails, a run ends in orbax's traceback, or goes on without saving."""
+def _fail(monkeypatch, failing):
+    """Make some of the saves fail, counted from 1, as on a full disk."""
     write, calls = ocp.JsonCheckpointHandler.async_save, []
 
     async def full(self, *args, **kwargs):
         calls.append(args)
-        if len(calls) == 2:
+        if len(calls) in failing:
             raise OSError(28, "No space left on device")
         return await write(self, *args, **kwargs)
 
     monkeypatch.setattr(ocp.JsonCheckpointHandler, "async_save", full)
+
+
+def test_a_save_that_fails_is_reported_and_the_next_one_works(clips, tmp_path, monkeypatch, capsys):
+    """If this fails, a moment without room ends a run, or keeps it from saving ever after."""
+    _fail(monkeypatch, {2})
+    loop.run(toy.task(clips), toy.config(8), tmp_path)
+    said = capsys.readouterr().err
+    assert said.count("a checkpoint could not be written ([Errno 28] No space left") == 1
+    assert _steps(tmp_path) == [6, 8]
+
+
+def test_a_full_disk_is_told_and_costs_two_checkpoints(clips, tmp_path, monkeypatch):
+    """If this fails, a run ends in orbax's traceback, or goes on without saving."""
+    _fail(monkeypatch, {2, 3, 4})
     with pytest.raises(OSError, match="a checkpoint could not be written .*; those before it"):
         loop.run(toy.task(clips), toy.config(8), tmp_path)
     assert _steps(tmp_path) == [2]
     again = _start(clips, tmp_path, 8)
     assert again.wait() == 0, again.stderr.read()
     assert _steps(tmp_path)[-1] == 8
+
+
+def test_the_last_save_has_to_work(clips, tmp_path, monkeypatch):
+    """If this fails, a run ends well although its last steps are nowhere on disk."""
+    _fail(monkeypatch, {2})
+    with pytest.raises(OSError, match="a checkpoint could not be written"):
+        loop.run(toy.task(clips), toy.config(4), tmp_path)

@@ -47,7 +47,7 @@ def test_tensorboard_gets_numbers_and_pictures_and_hears_of_restarts(tmp_path):
     for start in (0, 200):
         log = watch.Log(tmp_path, start)
         log.write({"step": start + 300, "loss": 0.25, "data_wait": 0.5})
-        log.picture(start + 300, "strips", picture)
+        log.picture(start + 300, "previews", picture)
         log.close()
     first, *rest = _events(tmp_path)
     assert first.file_version == "brain.Event:2"
@@ -56,10 +56,10 @@ def test_tensorboard_gets_numbers_and_pictures_and_hears_of_restarts(tmp_path):
         (201, 1),  # what the first file has from here on is dropped
     ]
     values = [(e.step, v) for e in rest for v in e.summary.value]
-    assert [(step, v.tag, v.simple_value) for step, v in values if v.tag != "strips"] == [
+    assert [(step, v.tag, v.simple_value) for step, v in values if v.tag != "previews"] == [
         (300, "loss", 0.25), (300, "data_wait", 0.5), (500, "loss", 0.25), (500, "data_wait", 0.5)
     ]  # fmt: skip
-    shown = [(step, v.image) for step, v in values if v.tag == "strips"]
+    shown = [(step, v.image) for step, v in values if v.tag == "previews"]
     assert [(step, i.width, i.height) for step, i in shown] == [(300, 5, 3), (500, 5, 3)]
     for _, image in shown:
         seen = Image.open(io.BytesIO(image.encoded_image_string))
@@ -81,7 +81,7 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     log = watch.Log(tmp_path, 0)
     log.write({"step": 1, "loss": 1.0})
-    log.picture(1, "strips", tmp_path / "missing.png")
+    log.picture(1, "previews", tmp_path / "missing.png")
     log.close()
     assert not list(tmp_path.iterdir())
 
@@ -165,19 +165,20 @@ def test_the_bar_tells_the_share_of_the_peak_where_it_is_known():
 # ---- pictures and profiles
 
 
-def test_strips_come_when_they_are_asked_for(clips, tmp_path):
-    """If this fails, strips are missing, or slow down a run that asked for none."""
+def test_previews_come_when_they_are_asked_for(clips, tmp_path):
+    """If this fails, previews are missing, or slow down a run that asked for none."""
     drawn = []
 
-    def strips(params, frozen, path):
-        drawn.append((path.name, float(params["slope"].mean())))
+    def write(latents, path):
+        drawn.append((path.name, latents))
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(path)
 
-    task = toy.task(clips)._replace(strips=strips)
+    previews = loop.Previews(lambda params, frozen: float(params["slope"].mean()), write)
+    task = toy.task(clips)._replace(previews=previews)
     loop.run(task, toy.config(4), tmp_path / "none")
     assert not drawn
-    loop.run(task, toy.config(5, strips_every=2), tmp_path / "some")
+    loop.run(task, toy.config(5, previews_every=2), tmp_path / "some")
     assert [name for name, _ in drawn] == [f"step-00000{step}.png" for step in (2, 4, 5)]
     averages = [line["validation"] for line in _lines(tmp_path / "some") if "validation" in line]
     assert [value for _, value in drawn] == averages
@@ -192,10 +193,10 @@ def test_strips_come_when_they_are_asked_for(clips, tmp_path):
 
 def test_asked_for_steps_are_profiled(clips, tmp_path):
     """If this fails, there is no trace, or a run that resumes after it cannot go on."""
-    loop.run(toy.task(clips), toy.config(4), tmp_path, watch.profile_steps("2:3", 4))
+    loop.run(toy.task(clips), toy.config(4), tmp_path, profile=watch.profile_steps("2:3", 4))
     traces = list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert len(traces) == 1 and traces[0].stat().st_size > 1000
-    loop.run(toy.task(clips), toy.config(6), tmp_path, watch.profile_steps("2:3", 6))
+    loop.run(toy.task(clips), toy.config(6), tmp_path, profile=watch.profile_steps("2:3", 6))
     assert list((tmp_path / "profile").rglob("*.xplane.pb")) == traces
 
 

@@ -65,7 +65,7 @@ def task(clips: Path, exported: dict | None = None, delay: float = 0.0) -> Task:
             time.sleep(delay)
             yield batch
 
-    def export(params: Any, folder: Path) -> None:
+    def export(params: Any, step: int, folder: Path) -> None:
         if exported is not None:
             exported.update(params=params)
 
@@ -81,10 +81,16 @@ def task(clips: Path, exported: dict | None = None, delay: float = 0.0) -> Task:
 
 if __name__ == "__main__":
     from palette_vc_jax import cli
-    from palette_vc_jax.parallel.mesh import join_processes
-    from palette_vc_jax.training import loop
+    from palette_vc_jax.parallel.processes import join_processes
+    from palette_vc_jax.training import loop, preemption
+    from palette_vc_jax.training.workdir import locked
 
-    join_processes()
     folder, workdir, steps, *accumulate = sys.argv[1:]
     settings = config(int(steps), save_every=1, accumulate=int((accumulate or ["1"])[0]))
-    cli.run(lambda: loop.run(task(Path(folder), delay=0.02), settings, Path(workdir)))
+
+    def main() -> None:
+        join_processes()
+        with preemption.listening() as notice, locked(Path(workdir)):
+            loop.run(task(Path(folder), delay=0.02), settings, Path(workdir), notice)
+
+    cli.run(main)

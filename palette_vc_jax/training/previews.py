@@ -1,6 +1,6 @@
-"""Sample strips: held-out clips colored during training, always from the same noise.
+"""Previews: held-out clips colored during training, always from the same noise.
 
-    grey 1 2 3 | ours 1 2 3 | truth 1 2 3      a row a clip, first, middle and last frame
+    gray 1 2 3 | ours 1 2 3 | truth 1 2 3      a row a clip, first, middle and last frame
 
 All three are decoded from latents: what the model is given, what it makes of it, and the best
 that it could.
@@ -36,34 +36,36 @@ GAP, TITLE = 4, 14  # pixels between pictures, and above them
 SEED = 0  # of the noise
 
 
-def make_strips(
+def make_previews(
     model: Model, batch: Batch, dtype: jnp.dtype = jnp.float32
-) -> Callable[[Mapping[str, Any], Path], None]:
-    """Make the function that colors `batch` with given parameters and writes a PNG.
+) -> tuple[Callable[[Mapping[str, Any]], np.ndarray], Callable[[np.ndarray, Path], None]]:
+    """Make two functions: one samples `batch` with given networks, the other writes the PNG.
 
-    Every process has to call it, for parameters may be spread over all; the first one writes.
+    Every process has to sample, for parameters may be spread over all. The first one decodes and
+    writes, as a program of its own devices: outside of the run's mesh.
 
     Args:
         model: config and VAE.
-        batch: of latents `[B, T, h, w, C]` and what goes with them, as `Encoder.batch` gives it;
-            each clip is one window.
+        batch: of latents `[B, T, h, w, C]` and what goes with them, as `Encoder.batch` returns
+            it; each clip is one window.
         dtype: what the UNet computes in.
     """
     batch = {name: np.asarray(values[:CLIPS]) for name, values in batch.items()}
 
     @functools.cache
     def fixed() -> list[np.ndarray]:
-        scale = model.config.vae.scaling_factor  # grey latents come without
-        grey, truth = (_decode(model, x) for x in (scale * batch["grey"], batch["color"]))
-        return [255.0 * grey_of(grey / 255.0), truth]
+        scale = model.config.vae.scaling_factor  # gray latents come without
+        gray, truth = (_decode(model, x) for x in (scale * batch["grey"], batch["color"]))
+        return [255.0 * grey_of(gray / 255.0), truth]
 
-    def write(params: Mapping[str, Any], path: Path) -> None:
-        latents = _color(model.config, params, batch, dtype)
-        if jax.process_index() == 0:
-            grey, truth = fixed()
-            _save(path, {"grey": grey, "ours": _decode(model, latents), "truth": truth})
+    def sample(params: Mapping[str, Any]) -> np.ndarray:
+        return _color(model.config, params, batch, dtype)
 
-    return write
+    def write(latents: np.ndarray, path: Path) -> None:
+        gray, truth = fixed()
+        _save(path, {"gray": gray, "ours": _decode(model, latents), "truth": truth})
+
+    return sample, write
 
 
 def _settings(config: ModelConfig, frames: int) -> ColorizeSettings:

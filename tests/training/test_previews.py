@@ -1,4 +1,4 @@
-"""Sample strips of the tiny model."""
+"""Previews of the tiny model."""
 
 import jax
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from palette_vc_jax.models.store import load_model
-from palette_vc_jax.training import strips
+from palette_vc_jax.training import previews
 from tests import tiny
 
 CLIPS, FRAMES = 2, 5
@@ -34,22 +34,22 @@ def batch():
 
 
 def _blocks(path):
-    """Cut a strip into its three groups `[H, W, 3]`: grey, ours, truth."""
-    pixels = np.asarray(Image.open(path)).astype(int)[strips.TITLE :]
-    width = strips.FRAMES * strips.WIDTH
-    lefts = [column * (width + strips.GAP) for column in range(3)]
+    """Cut a preview into its three groups `[H, W, 3]`: grey, ours, truth."""
+    pixels = np.asarray(Image.open(path)).astype(int)[previews.TITLE :]
+    width = previews.FRAMES * previews.WIDTH
+    lefts = [column * (width + previews.GAP) for column in range(3)]
     assert pixels.shape[1] == lefts[-1] + width
     return [pixels[:, left : left + width] for left in lefts]
 
 
-def test_strips_show_the_same_clips_in_what_was_learned(model, batch, tmp_path):
-    """If this fails, strips of two steps cannot be compared, or do not show the parameters."""
-    write = strips.make_strips(model, batch)
+def test_previews_show_the_same_clips_in_what_was_learned(model, batch, tmp_path):
+    """If this fails, previews of two steps cannot be compared, or do not show the parameters."""
+    sample, write = previews.make_previews(model, batch)
     params = {"unet": model.params["unet"]}
     more = jax.tree.map(lambda leaf: 1.1 * leaf, params)
     for name, given in (("one", params), ("again", params), ("other", more)):
-        write(given, tmp_path / "strips" / f"{name}.png")
-    one, again, other = (tmp_path / "strips" / f"{n}.png" for n in ("one", "again", "other"))
+        write(sample(given), tmp_path / "previews" / f"{name}.png")
+    one, again, other = (tmp_path / "previews" / f"{n}.png" for n in ("one", "again", "other"))
     assert one.read_bytes() == again.read_bytes()
     (grey, ours, truth), (grey_2, ours_2, truth_2) = _blocks(one), _blocks(other)
     np.testing.assert_array_equal(grey, grey_2)
@@ -70,7 +70,8 @@ def test_what_steers_a_clip_reaches_its_own_row(model, batch, tmp_path):
         both = []
         for name, given in (("before", batch), ("after", changed)):
             path = tmp_path / f"{key}-{name}.png"
-            strips.make_strips(model, given)(params, path)
+            sample, write = previews.make_previews(model, given)
+            write(sample(params), path)
             both.append(_blocks(path)[1])
         height = both[0].shape[0] // CLIPS
         moved = np.abs(both[1] - both[0])
@@ -80,7 +81,8 @@ def test_what_steers_a_clip_reaches_its_own_row(model, batch, tmp_path):
 
 def test_ours_is_the_truth_where_the_network_knows_it(model, batch, tmp_path, monkeypatch):
     """If this fails, what the sampler gives is decoded at another scale than the truth."""
-    monkeypatch.setattr(strips, "_color", lambda config, params, batch, dtype: batch["color"])
-    strips.make_strips(model, batch)({}, tmp_path / "strip.png")
-    _, ours, truth = _blocks(tmp_path / "strip.png")
+    monkeypatch.setattr(previews, "_color", lambda config, params, batch, dtype: batch["color"])
+    sample, write = previews.make_previews(model, batch)
+    write(sample({}), tmp_path / "preview.png")
+    _, ours, truth = _blocks(tmp_path / "preview.png")
     np.testing.assert_array_equal(ours, truth)

@@ -1,0 +1,269 @@
+"""The processes of a run: how they join, wait for each other and agree.
+
+`jax.distributed.initialize` knows TPU VM slices, GKE, slurm, Open MPI 4 and Kubernetes jobs; where
+it recognizes none of them, the three variables of `VARIABLES` say who a process is. Messages go
+through JAX's coordination service, which needs no devices: a host that is slow to read or compile
+does not run into the time limit of a collective.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+import jax
+
+VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+# Variable -> launcher that sets it to the number of processes it has started.
+LAUNCHED = {
+    "JAX_NUM_PROCESSES": "the environment",
+    "SLURM_STEP_NUM_TASKS": "slurm",
+    "OMPI_COMM_WORLD_SIZE": "Open MPI",
+    "PMI_SIZE": "the MPI launcher",
+}
+HOSTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")  # comma-separated, set on GKE
+JOIN_LIMIT = 300  # seconds
+LIMIT = 6 * 3600.0  # seconds that processes wait for each other; encoding a cache takes hours
+EVERY = 60.0  # seconds between messages of a process that waits
+
+Result = TypeVar("Result")
+_rounds: collections.Counter[str] = collections.Counter()
+
+
+def join_processes(environ: Mapping[str, str] = os.environ) -> None:
+    """Join the processes of a run, once, before anything is computed. A lone process joins nobody.
+
+    Raises ValueError where several processes were started but cannot find each other, for a
+    launch that is described in part, and for several TPU slices; OSError when some of the
+    processes do not come.
+    """
+    if environ.get("MEGASCALE_NUM_SLICES", "1") != "1":
+        slices = environ["MEGASCALE_NUM_SLICES"]
+        raise ValueError(f"{slices} TPU slices; a run uses one: start it on one slice.")
+    if _alone(environ):
+        if int(environ.get("SLURM_NTASKS", "1")) > 1:
+            print("slurm has room for more tasks; srun starts all of them.", file=sys.stderr)
+        return
+    _initialize(_given(environ))
+    started = _launched(environ)
+    if started and not jax.distributed.is_initialized():
+        raise ValueError(
+            f"{started[1]} started {started[0]} processes, but JAX does not find their "
+            f"coordinator; set {', '.join(VARIABLES)} for each process."
+        )
+
+
+def check_joined() -> None:
+    """Raise ValueError if this host is one of several that have not joined.
+
+    libtpu forms a slice without the coordination service, which saving and stopping need.
+    """
+    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+        raise ValueError(
+            f"this host is one of {jax.process_count()} of a TPU slice that have not joined; set "
+            f"{', '.join(VARIABLES)} for each host, and start the command on all of them."
+        )
+
+
+def check_one_host() -> None:
+    """Raise ValueError on a host of a larger TPU slice, where JAX would wait for the others.
+
+    For commands that use the devices of one host. Does not touch the devices.
+    """
+    hosts = _slice_hosts()
+    if hosts > 1 and "TPU_PROCESS_BOUNDS" not in os.environ:
+        raise ValueError(
+            f"this host is one of {hosts} of a TPU slice, and this command uses one; set "
+            "TPU_PROCESS_BOUNDS=1,1,1 and TPU_CHIPS_PER_PROCESS_BOUNDS to this host's chips (such "
+            "as 2,2,1), or JAX_PLATFORMS=cpu, or use a machine with one host."
+        )
+
+
+def gather(name: str, text: str, doing: str = "", limit: float = LIMIT) -> list[str]:
+    """Exchange texts: return that of every process, in the order of process numbers.
+
+    All processes have to call this, in the same order. A process that waits says for whom.
+
+    Args:
+        name: of the exchange.
+        text: of this process.
+        doing: what the processes that are waited for do, for messages.
+        limit: seconds.
+
+    Raises OSError naming the processes that did not come within the limit.
+    """
+    count, own = jax.process_count(), jax.process_index()
+    if count == 1:
+        return [text]
+    client = _client()
+    _rounds[name] += 1
+    key = f"palette_vc_jax/{name}/{_rounds[name]}"
+    client.key_value_set(f"{key}/{own}", text)
+
+    def waits() -> str:
+        here = {int(path.rsplit("/", 1)[1]) for path, _ in client.key_value_dir_get(key)}
+        missing = sorted(set(range(count)) - here)
+        shown = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+        return f"process {own} waits for process {shown} ({doing or name})"
+
+    with announced(waits):
+        try:
+            client.wait_at_barrier(f"{key}/barrier", int(1000 * limit))
+        except jax.errors.JaxRuntimeError:
+            raise OSError(f"{waits()}: not there after {limit:.0f} s; see its output.") from None
+    texts = dict(client.key_value_dir_get(key))
+    return [texts[f"{key}/{process}"] for process in range(count)]
+
+
+def together(name: str, work: Callable[[], Result]) -> Result:
+    """Call `work` in every process; if it fails in one, raise in all of them.
+
+    Raises what `work` raises here, or the ValueError or OSError of the first process that failed.
+    """
+    failure: ValueError | OSError | None = None
+    outcome = {}
+    try:
+        result = work()
+    except (ValueError, OSError) as error:
+        failure, kind = error, "mistake" if isinstance(error, ValueError) else "failure"
+        outcome = {"kind": kind, "reason": str(error)}
+    outcomes = [json.loads(text) for text in gather(name, json.dumps(outcome), name)]
+    if failure is not None:
+        raise failure
+    for process, other in enumerate(outcomes):
+        if other:
+            kind = ValueError if other["kind"] == "mistake" else OSError
+            raise kind(f"process {process}: {other['reason']}")
+    return result
+
+
+def wait_for_all(name: str, doing: str = "", limit: float = LIMIT) -> None:
+    """Go on when every process has come here; see `gather`."""
+    gather(name, "", doing, limit)
+
+
+def publish(key: str, value: str) -> None:
+    """Set `key` for all processes, unless a process has set it before."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        _client().key_value_set(f"palette_vc_jax/{key}", value)
+
+
+def published(key: str) -> str | None:
+    """Return what a process has set `key` to; None if none has."""
+    try:
+        return _client().key_value_try_get(f"palette_vc_jax/{key}")
+    except jax.errors.JaxRuntimeError:
+        return None
+
+
+@contextlib.contextmanager
+def announced(what: Callable[[], str], every: float | None = None) -> Iterator[None]:
+    """Print `what()` to stderr, and for how long, each `every` seconds within the block."""
+    ended, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(EVERY if every is None else every):
+            seconds = time.monotonic() - began
+            print(f"{what()}, for {seconds:.0f} s now.", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _client():
+    from jax._src import distributed  # JAX has no public name for it
+
+    return distributed.global_state.client
+
+
+def _initialize(arguments: dict[str, str | int]) -> None:
+    address = arguments.get("coordinator_address", "its coordinator")
+    with announced(lambda: f"this process waits for the others of the run, at {address}"):
+        try:
+            jax.distributed.initialize(**arguments, initialization_timeout=JOIN_LIMIT)
+        except ValueError as error:
+            if "coordinator_address should be defined" in str(error):
+                return  # no launcher that JAX knows
+            raise ValueError(f"the processes of the run cannot join: {error}") from None
+        except OSError:
+            return  # a TPU machine without Google's metadata server; see `check_joined`
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise OSError(
+                f"not all processes of the run joined within {JOIN_LIMIT} s ({reason}); start the "
+                "command on every host."
+            ) from None
+    if _one_task_a_node(os.environ) and "JAX_LOCAL_DEVICE_IDS" not in os.environ:
+        # JAX leaves each task of slurm and MPI one GPU; a task alone on its node uses all.
+        jax.config.update("jax_cuda_visible_devices", "all")
+        jax.config.update("jax_rocm_visible_devices", "all")
+
+
+def _given(environ: Mapping[str, str]) -> dict[str, str | int]:
+    """Read `VARIABLES`; none, or the address alone, leave the rest to JAX's detection."""
+    given = [name for name in VARIABLES if environ.get(name)]
+    if not set(given) - {VARIABLES[0]}:
+        return {}
+    if len(given) < len(VARIABLES):
+        missing = ", ".join(name for name in VARIABLES if name not in given)
+        raise ValueError(f"{', '.join(given)} without {missing}; set all three, or none.")
+    address, count, number = (environ[name] for name in VARIABLES)
+    if not (count.isdecimal() and number.isdecimal() and int(number) < int(count)):
+        raise ValueError(
+            f"JAX_NUM_PROCESSES={count}, JAX_PROCESS_ID={number}; a number of processes is needed, "
+            "and a process from 0 to one less."
+        )
+    if ":" not in address:
+        raise ValueError(f"JAX_COORDINATOR_ADDRESS={address}; HOST:PORT is needed.")
+    return dict(coordinator_address=address, num_processes=int(count), process_id=int(number))
+
+
+def _alone(environ: Mapping[str, str]) -> bool:
+    """Tell whether the launcher started this process alone.
+
+    A shell within an allocation of slurm is a step of one task, whatever was allocated.
+    """
+    if environ.get("JAX_NUM_PROCESSES") == "1":
+        return True
+    if any(environ.get(name) for name in VARIABLES):
+        return False
+    return environ.get("SLURM_STEP_NUM_TASKS") == "1" or environ.get("OMPI_COMM_WORLD_SIZE") == "1"
+
+
+def _launched(environ: Mapping[str, str]) -> tuple[int, str] | None:
+    """Return how many processes were started, and by what; None for a lone process."""
+    for name, launcher in LAUNCHED.items():
+        if environ.get(name, "").isdecimal() and int(environ[name]) > 1:
+            return int(environ[name]), launcher
+    hosts = max(len(environ.get(name, "").split(",")) for name in HOSTS)
+    return (hosts, "the TPU slice") if hosts > 1 else None
+
+
+def _one_task_a_node(environ: Mapping[str, str]) -> bool:
+    tasks = environ.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0]
+    return tasks == "1" or environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+
+
+def _slice_hosts() -> int:
+    """Count the hosts of this machine's TPU slice; 1 where there is none."""
+    if os.environ.get("JAX_PLATFORMS", "").split(",")[0] not in ("", "tpu"):
+        return 1
+    from jax._src.clusters import cloud_tpu_cluster as clusters
+
+    for cluster in (clusters.GkeTpuCluster, clusters.GceTpuCluster):
+        try:
+            if cluster.is_env_present():
+                return len(cluster._get_worker_list_in_slice())
+        except OSError:
+            continue
+    return 1

@@ -1,0 +1,122 @@
+"""Leave when the scheduler says so: SIGTERM, to any process of a run.
+
+Between steps the loop saves and leaves; all processes agree on the step. Where the main thread
+cannot look, in compilation above all, a thread of its own ends the process in time: schedulers
+follow up with SIGKILL, often after 30 seconds.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import jax
+
+from palette_vc_jax import cli
+from palette_vc_jax.parallel import processes
+
+GRACE = 15.0  # seconds that work which cannot be interrupted may take on
+# Keys that processes publish: the step to leave after, and that they leave at once.
+LEAVE_AFTER, LEAVE_NOW = "leave-after", "leave-now"
+POLL = 0.5  # seconds
+SEEN_WITHIN = 4 * POLL  # seconds until the others have seen what was published
+
+
+class Notice:
+    """Whether SIGTERM has come, and what to do about it.
+
+    `grace` is the time in seconds after which the process leaves, whatever it is doing; None
+    leaves it to the loop, which asks `leaves_after` after each step.
+    """
+
+    def __init__(self) -> None:
+        self.received = threading.Event()
+        self.grace: float | None = 0.0
+        self._agreed: int | None = None
+
+    def leaves_after(self, step: int) -> bool:
+        """Return whether the run ends after `step`: the same in every process.
+
+        All processes call this after each step, when the loss of the step before is known. None is
+        more than one step ahead of another then, so all of them see what is published for two
+        steps later.
+        """
+        if jax.process_count() == 1:
+            return self.received.is_set()
+        if self.received.is_set():
+            processes.publish(LEAVE_AFTER, str(step + 2))
+        if self._agreed is None and (told := processes.published(LEAVE_AFTER)):
+            self._agreed = int(told)
+        return self._agreed is not None and step >= self._agreed
+
+    @contextlib.contextmanager
+    def busy(self, grace: float = GRACE) -> Iterator[None]:
+        """Leave after `grace` seconds within the block, which does not look for SIGTERM."""
+        before, self.grace = self.grace, grace
+        try:
+            yield
+        finally:
+            self.grace = before
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Notice]:
+    """Listen for SIGTERM within the block.
+
+    In several processes this replaces JAX's own handler.
+    """
+    notice = Notice()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    # Python calls handlers between two of its own instructions; the descriptor is written at once.
+    descriptor = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    handler = signal.signal(signal.SIGTERM, lambda number, frame: notice.received.set())
+    threading.Thread(target=_watch, args=(ours, notice), daemon=True).start()
+    try:
+        yield notice
+    finally:
+        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
+        signal.set_wakeup_fd(descriptor)
+        theirs.close()  # which ends the thread
+
+
+def _watch(signals: socket.socket, notice: Notice) -> None:
+    """End the process when its grace after SIGTERM is over, and the others of the run with it."""
+    signals.settimeout(POLL)
+    came: float | None = None
+    while True:
+        if came is None:
+            try:
+                number = signals.recv(1)
+            except TimeoutError:
+                number = b""
+            except OSError:
+                return
+            if number and number[0] == signal.SIGTERM:
+                came = time.monotonic()
+                notice.received.set()
+        else:
+            time.sleep(POLL)
+        grace = notice.grace
+        if grace is None:
+            continue
+        over = came is not None and time.monotonic() - came >= grace
+        if over or (jax.distributed.is_initialized() and processes.published(LEAVE_NOW)):
+            _leave(told_others=over and jax.distributed.is_initialized())
+
+
+def _leave(told_others: bool) -> None:
+    if told_others:
+        processes.publish(LEAVE_NOW, "1")
+        time.sleep(SEEN_WITHIN)  # the first process serves the others
+    print(
+        "terminated before the step under way was done; the same command resumes from the last "
+        "checkpoint.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(cli.PREEMPTED)
