@@ -79,19 +79,24 @@ def main(argv: list[str] | None = None) -> None:
     from palette_vc_jax.models.store import load_config, load_model
     from palette_vc_jax.palette.spec import parse_spec
     from palette_vc_jax.palette.words import from_words, remarks
+    from palette_vc_jax.parallel.processes import check_one_host
     from palette_vc_jax.sampling.colorize import default_settings
     from palette_vc_jax.sampling.job import describe, plan_job, run_job
     from palette_vc_jax.sampling.tags import load_tagger, tag_film
+    from palette_vc_jax.training.export import has_checkpoints, open_run
     from palette_vc_jax.video.film import open_film
     from palette_vc_jax.video.read import read_picture
     from palette_vc_jax.video.write import check_output
 
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"seed {args.seed}; a whole number from 0 to 2^32 - 1 is needed.")
-    output, folder = Path(args.output), Path(args.checkpoint)
-    film = open_film(Path(args.input))
+    check_one_host()
+    output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
+    film = open_film(cli.local_path(args.input, "--input"))
     check_output(output, film)
-    config = load_config(folder)
+    run = open_run(folder, args.weights) if has_checkpoints(folder) else None
+    folder = run.folder if run else folder
+    config = run.config if run else load_config(folder)
     given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
     settings = default_settings(config, **given)
     mixture = folder / "mixture.json"
@@ -110,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     for line in remarks(palette):
         print(line, file=sys.stderr)
-    model = None if args.dry_run else load_model(folder)
+    model = None if args.dry_run else run or load_model(folder)
 
     job = plan()
     if model is None:

@@ -1,5 +1,7 @@
 """How commands end."""
 
+import time
+
 import pytest
 
 from palette_vc_jax import cli
@@ -31,3 +33,30 @@ def test_defects_keep_their_traceback():
     """If this fails, a bug in the program is hidden behind a friendly line."""
     with pytest.raises(KeyError):
         cli.run(lambda: {}["missing"])
+
+
+def test_progress_in_a_log_file_is_a_line_now_and_then(capsys, monkeypatch):
+    """If this fails, a job under nohup or slurm looks frozen, or fills its log."""
+    monkeypatch.setattr(cli, "INTERVAL", 0.05)
+    for _ in cli.progress(range(6), "coloring", "frame"):
+        time.sleep(0.03)
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 5
+    assert all(line.startswith("coloring: ") and "/6 [" in line for line in lines)
+    monkeypatch.setattr(cli, "INTERVAL", 30.0)
+    list(cli.progress(range(6), "coloring", "frame"))
+    list(cli.progress(range(6), "coloring", "frame", hidden=True))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["gs://bucket/run", "S3://bucket/x", "https://host/film.mp4"])
+def test_remote_addresses_are_refused(text):
+    """If this fails, each host of a pod writes to a local folder named after the bucket."""
+    with pytest.raises(ValueError, match=f"--workdir={text}: .*:// is not read or written; mount"):
+        cli.local_path(text, "--workdir")
+
+
+def test_local_paths_are_taken_as_they_are():
+    """If this fails, a folder with a colon in its name cannot be used."""
+    for text in ("runs/a", "/tmp/a:b", "C:/x", "a//b", "film: part 1.mp4"):
+        assert str(cli.local_path(text, "--workdir")) == text.replace("//", "/")

@@ -122,7 +122,9 @@ def run_job(
         save_swatch(palette, files["swatch"])
     record = describe(job, model.config, palette, seed) | {
         "luma": luma,
-        "weights_sha256": file_hashes(model.folder) if model.folder else None,
+        # Weights of a run are in no model folder: where they come from is said instead.
+        "weights_sha256": file_hashes(model.folder) if model.folder and not model.origin else None,
+        "training": model.origin,
         "version": __version__,
         "jax": jax.__version__,
         "device": f"{jax.default_backend()} ({platform.machine()})",

@@ -69,48 +69,51 @@ def listening() -> Iterator[Notice]:
 
     In several processes this replaces JAX's own handler.
     """
-    notice = Notice()
+    notice, ended = Notice(), threading.Event()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     # Python calls handlers between two of its own instructions; the descriptor is written at once.
     descriptor = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     handler = signal.signal(signal.SIGTERM, lambda number, frame: notice.received.set())
-    threading.Thread(target=_watch, args=(ours, notice), daemon=True).start()
+    watcher = threading.Thread(target=_watch, args=(ours, notice, ended), daemon=True)
+    watcher.start()
     try:
         yield notice
     finally:
         signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
         signal.set_wakeup_fd(descriptor)
-        theirs.close()  # which ends the thread
+        ended.set()
+        watcher.join()  # a thread that is within JAX when the interpreter ends aborts the process
+        ours.close()
+        theirs.close()
 
 
-def _watch(signals: socket.socket, notice: Notice) -> None:
+def _watch(signals: socket.socket, notice: Notice, ended: threading.Event) -> None:
     """End the process when its grace after SIGTERM is over, and the others of the run with it."""
     signals.settimeout(POLL)
     came: float | None = None
-    while True:
-        if came is None:
-            try:
-                number = signals.recv(1)
-            except TimeoutError:
-                number = b""
-            except OSError:
-                return
-            if number and number[0] == signal.SIGTERM:
-                came = time.monotonic()
-                notice.received.set()
-        else:
-            time.sleep(POLL)
-        grace = notice.grace
-        if grace is None:
+    while not ended.wait(0.0 if came is None else POLL):
+        if came is None and _terminated(signals):
+            came = time.monotonic()
+            notice.received.set()
+        if notice.grace is None:
             continue
-        over = came is not None and time.monotonic() - came >= grace
-        if over or (jax.distributed.is_initialized() and processes.published(LEAVE_NOW)):
-            _leave(told_others=over and jax.distributed.is_initialized())
+        over = came is not None and time.monotonic() - came >= notice.grace
+        several = jax.distributed.is_initialized()
+        if over or (several and processes.published(LEAVE_NOW)):
+            _leave(tell_others=over and several)
 
 
-def _leave(told_others: bool) -> None:
-    if told_others:
+def _terminated(signals: socket.socket) -> bool:
+    """Wait for a signal, `POLL` seconds at most, and return whether it is SIGTERM."""
+    try:
+        return signals.recv(1) == bytes([signal.SIGTERM])
+    except TimeoutError:
+        return False
+
+
+def _leave(tell_others: bool) -> None:
+    if tell_others:
         processes.publish(LEAVE_NOW, "1")
         time.sleep(SEEN_WITHIN)  # the first process serves the others
     print(

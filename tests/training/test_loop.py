@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -100,33 +99,6 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(clips, tmp_path):
     for name in ("slope", "offset"):
         one, other = (np.asarray(run["params"][name]) for run in (whole, parts))
         assert np.abs(one - other).max() < noise * np.abs(one).max()
-
-
-def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(clips, tmp_path):
-    """If this fails, a power cut costs more than the steps since the last checkpoint."""
-    steps, kills, writing = 150, 10, 0
-    whole = _start(clips, tmp_path / "whole", steps)
-    assert whole.wait() == 0, whole.stderr.read()
-    checkpoints = tmp_path / "killed" / "checkpoints"
-    rng = random.Random(0)
-    for _ in range(kills):
-        before = set(checkpoints.glob("*"))
-        run = _start(clips, tmp_path / "killed", steps)
-        while not set(checkpoints.glob("*")) - before and run.poll() is None:
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0.0, 0.4))
-        run.kill()
-        assert run.wait() == -signal.SIGKILL, run.stderr.read()
-        writing += any(not path.name.isdigit() for path in checkpoints.glob("*"))
-    assert writing > 0  # some were killed while a checkpoint was written
-    last = _start(clips, tmp_path / "killed", steps)
-    assert last.wait() == 0, last.stderr.read()
-    _equal(_state(tmp_path / "whole", steps), _state(tmp_path / "killed", steps))
-    last = [
-        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-2])
-        for name in ("whole", "killed")
-    ]
-    assert last[0]["loss"] == last[1]["loss"]
 
 
 def test_sigterm_saves_and_leaves_with_a_code_of_its_own(clips, tmp_path):

@@ -1,0 +1,212 @@
+"""`train.py` itself in two processes of two devices each, on configs/davis.py with a tiny model."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from palette_vc_jax.checkpoint import read_newest
+from palette_vc_jax.models.functional import flatten
+from tests import tiny
+from tests.training import toy
+
+ROOT = Path(__file__).resolve().parents[2]
+OVERRIDES = dict(batch_size=8, log_every=1, validate_every=3, previews_every=3, save_every=2)
+DATA = dict(hold_out_every=3, size="(16, 24)", short_sides="(16, 24)", window=4, frames=5)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """Write clips and a model; return the flags that make the run small."""
+    folder = tmp_path_factory.mktemp("given")
+    values = OVERRIDES | {f"data.{name}": value for name, value in DATA.items()}
+    values |= {
+        "validation_clips": 4,
+        "validation_sigmas": "(2.0,)",
+        "init_from": tiny.write_model(folder / "model"),
+        "data.root": toy.write_clips(folder / "clips"),
+    }
+    # What one run has compiled the next one of the same kind reads.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    yield [f"--config.{name}={value}" for name, value in values.items()]
+    del os.environ["JAX_COMPILATION_CACHE_DIR"]
+    del os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]
+
+
+def _start(given, workdir, steps, devices, **environ):
+    return subprocess.Popen(
+        [sys.executable, "train.py", "--config=configs/davis.py:runlocal"]
+        + [f"--workdir={workdir}", f"--config.optimizer.steps={steps}", *given],
+        cwd=ROOT,
+        env=os.environ
+        | {"JAX_PLATFORMS": "cpu"}
+        | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        | environ,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _pair(given, workdir, steps):
+    """Start two processes as the three variables of JAX describe them."""
+    address = f"127.0.0.1:{_free_port()}"
+    common = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2")
+    return [_start(given, workdir, steps, 2, JAX_PROCESS_ID=str(n), **common) for n in range(2)]
+
+
+def _srun(given, workdir, steps):
+    """Start two tasks on one node as slurm does."""
+    common = dict(
+        SLURM_JOB_ID="1", SLURM_STEP_NODELIST="127.0.0.1", SLURM_NTASKS="2",
+        SLURM_STEP_NUM_TASKS="2", SLURM_STEP_TASKS_PER_NODE="2",
+        JAX_COORDINATOR_PORT=str(_free_port()),
+    )  # fmt: skip
+    tasks = [dict(SLURM_PROCID=str(n), SLURM_LOCALID=str(n)) for n in range(2)]
+    return [_start(given, workdir, steps, 2, **common, **task) for task in tasks]
+
+
+def _ended(processes):
+    """Wait for processes; return their exit codes and what they wrote to stderr."""
+    errors = [process.communicate(timeout=500)[1] for process in processes]
+    return [process.returncode for process in processes], errors
+
+
+def _lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_what_one_does(given, tmp_path):
+    """If this fails, a pod cannot train, or learns something else than one machine."""
+    runs = {
+        "one": [_start(given, tmp_path / "one", 3, 4)],
+        "two": _pair(given, tmp_path / "two", 3),
+    }
+    for processes in runs.values():
+        codes, errors = _ended(processes)
+        assert set(codes) == {0}, errors
+    one, two = (_lines(tmp_path / name) for name in runs)
+    assert [line["step"] for line in two] == [1, 2, 3, 3]
+    for ours, theirs in zip(one, two, strict=True):
+        for name in ours:
+            if name == "loss" or name.startswith("validation"):
+                assert abs(ours[name] - theirs[name]) < 1e-5 * ours[name], name
+    (_, ours), (_, theirs) = (
+        read_newest(tmp_path / name / "checkpoints", "params") for name in runs
+    )
+    ours, theirs = flatten(ours), flatten(theirs)
+    moved = sum(np.square(ours[name] - theirs[name]).sum() for name in ours)
+    size = sum(np.square(leaf).sum() for leaf in ours.values())
+    assert np.sqrt(moved / size) < 1e-4
+    for name in runs:
+        assert (tmp_path / name / "previews" / "step-000003.png").is_file()
+        assert (tmp_path / name / "model" / "provenance.json").is_file()
+
+
+def test_both_leave_when_one_is_terminated_and_resume(given, tmp_path):
+    """If this fails, a host that is taken away leaves the others waiting, or costs the run."""
+    steps = 60
+    processes = _srun(given, tmp_path, steps)
+    metrics = tmp_path / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert all(process.poll() is None for process in processes), _ended(processes)
+        time.sleep(0.02)
+    processes[1].terminate()
+    codes, errors = _ended(processes)
+    assert codes == [75, 75], errors
+    assert "terminated; saved step" in errors[0]
+    left = max(line["step"] for line in _lines(tmp_path))
+    assert left < steps
+    codes, errors = _ended(_srun(given, tmp_path, steps))
+    assert codes == [0, 0], errors
+    logged = [line["step"] for line in _lines(tmp_path) if "loss" in line]
+    assert logged == list(range(1, steps + 1))
+
+
+def test_a_process_that_cannot_go_on_stops_the_others(given, tmp_path):
+    """If this fails, the hosts of a run wait for one that has found a mistake."""
+    broken = [flag for flag in given if "data.root" not in flag]
+    address = f"127.0.0.1:{_free_port()}"
+    common = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2")
+    processes = [
+        _start(given, tmp_path, 3, 2, JAX_PROCESS_ID="0", **common),
+        _start(
+            [*broken, "--config.data.root=/nowhere"], tmp_path, 3, 2, JAX_PROCESS_ID="1", **common
+        ),
+    ]
+    codes, errors = _ended(processes)
+    assert codes == [2, 2], errors
+    assert errors[0].splitlines()[-1].startswith("error: process 1: /nowhere: no clips found")
+    assert errors[1].splitlines()[-1].startswith("error: /nowhere: no clips found")
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_sigterm_while_compiling_leaves_at_once(given, tmp_path):
+    """If this fails, a scheduler kills a run that still compiles, and calls it a failure."""
+    run = _start(given, tmp_path, 3, 2, JAX_ENABLE_COMPILATION_CACHE="false")
+    while not (tmp_path / "config.json").exists():  # written before the first step is compiled
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.02)
+    time.sleep(1.0)
+    run.terminate()
+    began = time.monotonic()
+    codes, errors = _ended([run])
+    assert codes == [75], errors
+    assert time.monotonic() - began < 20
+    assert "terminated before the step under way was done" in errors[0]
+
+
+def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(given, tmp_path):
+    """If this fails, a power cut costs more than the steps since the last checkpoint."""
+    steps, rng = 40, random.Random(0)
+    given = [*given, "--config.save_every=1", "--config.previews_every=0"]
+    codes, errors = _ended([_start(given, tmp_path / "whole", steps, 1)])
+    assert codes == [0], errors
+    checkpoints, writing = tmp_path / "killed" / "checkpoints", 0
+    for kill in range(10):
+        run = _start(given, tmp_path / "killed", steps, 1)
+        before = set(checkpoints.glob("*"))
+        if kill < 3:  # while a checkpoint is being written
+            while not (partial := _partial(checkpoints) - before) and run.poll() is None:
+                time.sleep(0.001)
+            writing += bool(partial)
+        elif kill < 8:  # some time after one was begun
+            while not set(checkpoints.glob("*")) - before and run.poll() is None:
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0.0, 0.3))
+        else:  # while starting
+            time.sleep(rng.uniform(0.0, 8.0))
+        run.kill()
+        assert _ended([run])[0] == [-signal.SIGKILL]
+    assert writing == 3
+    codes, errors = _ended([_start(given, tmp_path / "killed", steps, 1)])
+    assert codes == [0], errors
+    states = [_state(tmp_path / name / "checkpoints" / str(steps)) for name in ("whole", "killed")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    logged = [line["step"] for line in _lines(tmp_path / "killed") if "loss" in line]
+    assert logged == list(range(1, steps + 1))
+
+
+def _partial(checkpoints):
+    """Return the folders of checkpoints that are being written."""
+    return {path for path in checkpoints.glob("*") if "tmp" in path.name}
+
+
+def _state(checkpoint):
+    return ocp.StandardCheckpointer().restore(checkpoint.absolute() / "state")

@@ -1,0 +1,90 @@
+"""A run is looked at, colored with and exported while it goes on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sample
+from palette_vc_jax.checkpoint import read_newest
+from palette_vc_jax.models.store import load_model
+from tests import films, tiny
+from tests.commands import command
+from tests.multidevice.test_train import DATA, OVERRIDES
+from tests.training import toy
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPORT = ROOT / "convert" / "run_to_model.py"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Train three steps and keep both checkpoints; return the workdir."""
+    folder = tmp_path_factory.mktemp("run")
+    values = OVERRIDES | {f"data.{name}": value for name, value in DATA.items()}
+    values |= {
+        "validation_clips": 4,
+        "validation_sigmas": "(2.0,)",
+        "init_from": tiny.write_model(folder / "tiny"),
+        "data.root": toy.write_clips(folder / "clips"),
+        "optimizer.steps": 3,
+        "noise_share": 0.25,
+    }
+    flags = [f"--config.{name}={value}" for name, value in values.items()]
+    config = "--config=configs/davis.py:runlocal"
+    done = subprocess.run(
+        [sys.executable, "train.py", config, f"--workdir={folder / 'workdir'}", *flags],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "workdir"
+
+
+def test_a_run_is_exported_as_a_model(run, tmp_path):
+    """If this fails, an unfinished run is worth nothing, or its model is sampled wrongly."""
+    exported = tmp_path / "model"
+    flags = ["--weights=raw", "--dtype=float32"]
+    command_line = [sys.executable, EXPORT, f"--source={run}", f"--output={exported}", *flags]
+    assert subprocess.run(command_line, cwd=tmp_path).returncode == 0
+    model = load_model(exported)
+    step, params = read_newest(run / "checkpoints", "params")
+    assert step == 3
+    np.testing.assert_array_equal(
+        model.params["unet"]["conv_in"]["kernel"], params["unet"]["conv_in"]["kernel"]
+    )
+    start = load_model(run.parent / "tiny")
+    np.testing.assert_array_equal(
+        model.params["vae"]["quant_conv"]["kernel"], start.params["vae"]["quant_conv"]["kernel"]
+    )
+    sampling = model.config.sampling
+    assert (sampling.num_frames, sampling.noise_share) == (DATA["window"], 0.25)
+    record = json.loads((exported / "provenance.json").read_text())
+    assert record["step"] == 3 and record["weights"] == "raw" and record["dtype"] == "float32"
+    assert set(record["init_from"]) == {f"{n}.safetensors" for n in model.params}
+    assert len(record["config_sha256"]) == 64 and record["data"]["source"] == "folders"
+    # The folder is taken now.
+    assert subprocess.run(command_line, cwd=tmp_path, capture_output=True).returncode == 2
+
+
+def test_a_film_is_colored_with_the_newest_checkpoint(run, tmp_path, capsys):
+    """If this fails, nothing of a run can be seen before its end."""
+    film = films.write_pictures(tmp_path / "film", [np.full((16, 24, 3), 90, np.uint8)] * 5)
+    for weights in ("ema", "raw"):
+        flags = ["--input", film, "--output", tmp_path / f"{weights}.mkv", "--checkpoint", run]
+        assert command(sample.main, *flags, "--weights", weights, "--palette", "teal") == 0
+        record = json.loads((tmp_path / f"{weights}.run.json").read_text())
+        assert record["training"]["step"] == 3 and record["training"]["weights"] == weights
+    assert (tmp_path / "ema.mkv").read_bytes() != (tmp_path / "raw.mkv").read_bytes()
+    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+    for text in ('{"task": "unet"}', '{"task": "vae"}', "[]", "{"):
+        (tmp_path / "empty" / "config.json").write_text(text)
+        flags = ["--input", film, "--output", tmp_path / "x.mkv", "--checkpoint"]
+        assert command(sample.main, *flags, tmp_path / "empty") == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
