@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from palette_vc_jax import files
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ModelConfig
@@ -53,8 +54,9 @@ def load_model(folder: Path, networks: tuple[str, ...] = tuple(NETWORKS)) -> Mod
 def load_config(folder: Path) -> ModelConfig:
     """Read a model folder's `config.json`."""
     path = Path(folder) / "config.json"
+    files.check_regular(path)
     try:
-        return model_config.from_dict(json.loads(path.read_text()))
+        return model_config.from_dict(files.read_json(path))
     except FileNotFoundError:
         raise ValueError(
             f"{folder}: not a checkpoint folder (no config.json); give the folder that "
@@ -77,6 +79,7 @@ def sha256(path: Path) -> str:
 
 def _load_network(folder: Path, name: str, config: object) -> Params:
     path = folder / f"{name}.safetensors"
+    files.check_regular(path)
     if not path.is_file():
         raise ValueError(f"{folder}: {path.name} is missing; the checkpoint is not whole.")
     try:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from palette_vc_jax import cli
+from palette_vc_jax import atomic, cli
 from palette_vc_jax.data.sources import frame_paths, list_clips
 from palette_vc_jax.palette import gmm
 
@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--components", type=int, default=gmm.COMPONENTS, help="Gaussians")
     parser.add_argument("--seed", type=int, default=0, help="of frames, pixels and the fit")
     args = parser.parse_args(argv)
+    atomic.check_targets([Path(args.output)])
     clips = list_clips(args.clips)
     pixels, frames = training_pixels(clips, args.seed)
     mixture = gmm.fit(pixels, args.components, args.seed, clips=len(clips), frames=frames)

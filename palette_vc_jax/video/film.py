@@ -19,6 +19,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image, UnidentifiedImageError
 
+from palette_vc_jax.files import check_regular
+
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx"}
 FOLDER_RATE = Fraction(24)  # frames a second of a folder, which says nothing about time
 HD_LINES = 720  # untagged films are BT.601 below, BT.709 from here on
@@ -115,7 +117,8 @@ def list_pictures(folder: Path) -> tuple[Path, ...]:
     if not found:
         kinds = " ".join(sorted(PICTURES))
         raise ValueError(f"{folder}: the folder holds no frames; pictures ({kinds}) are needed.")
-
+    for path in found:
+        check_regular(path)
     return tuple(sorted(found, key=natural))
 
 
@@ -131,6 +134,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
     Raises ValueError in one line for whatever FFmpeg cannot make sense of, also while in use.
     """
+    check_regular(path)
     try:
         # The prefix keeps a colon in a name from being taken for a protocol.
         with av.open(f"file:{path}") as container:
@@ -162,6 +166,7 @@ def decode_picture(path: Path) -> VideoFrame:
 
     Raises ValueError if it is missing or no picture.
     """
+    check_regular(path)
     try:
         # An open file, not its name: FFmpeg would take a % in the name for a frame number.
         with open(path, "rb") as file, av.open(file) as container:

@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from palette_vc_jax.files import check_regular
 from palette_vc_jax.video import film as films
 from palette_vc_jax.video.color import rgb_to_luma
 from palette_vc_jax.video.film import Film, Frame
@@ -74,6 +75,7 @@ def read_picture(path: str | Path) -> np.ndarray:
     Raises ValueError if the file is missing or no picture.
     """
     path = Path(path)
+    check_regular(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a picture (PNG, JPEG, ...).")
     try:
