@@ -238,7 +238,6 @@ def test_fid_and_fvd_need_two(films, capsys, monkeypatch):
 
 def test_given_flow_is_followed(films, tmp_path):
     """The flow of another pair of frames would be taken, or it would be computed all the same."""
-
     for clip, count in (("a", 5), ("b", 6)):
         for way, sign in (("forward", 1.0), ("backward", -1.0)):
             folder = tmp_path / "flow" / clip / way
