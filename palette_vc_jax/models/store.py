@@ -52,18 +52,25 @@ def load_model(folder: Path, networks: tuple[str, ...] = tuple(NETWORKS)) -> Mod
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Read a model folder's `config.json`."""
+    """Read a model folder's `config.json`.
+
+    Raises ValueError if it is missing, no JSON, or says what no model can have.
+    """
     path = Path(folder) / "config.json"
     files.check_regular(path)
     try:
-        return model_config.from_dict(files.read_json(path))
+        values = files.read_json(path)
     except FileNotFoundError:
         raise ValueError(
             f"{folder}: not a checkpoint folder (no config.json); give the folder that "
             "convert/svd_to_flax.py or train.py wrote."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error}).") from None
+    try:
+        return model_config.from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
