@@ -5,6 +5,7 @@ other color tags, sample aspect ratio, orientation, field order, sound.
 """
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -170,8 +171,11 @@ def decode_picture(path: Path) -> VideoFrame:
     try:
         # An open file, not its name: FFmpeg would take a % in the name for a frame number.
         with open(path, "rb") as file, av.open(file) as container:
+            context = container.streams.video[0].codec_context
+            if context is None:  # FFmpeg knows the format, but has no decoder, as for SVG
+                raise StopIteration
             # Otherwise the rest of a picture that is cut short comes out grey.
-            container.streams.video[0].codec_context.options = {"err_detect": "explode"}
+            context.options = {"err_detect": "explode"}
             return next(container.decode(video=0))
     except (FFmpegError, StopIteration, IndexError) as error:
         raise ValueError(
@@ -180,12 +184,24 @@ def decode_picture(path: Path) -> VideoFrame:
         ) from error
 
 
+@contextmanager
+def open_with_pillow(path: Path) -> Iterator[Image.Image]:
+    """Open a picture without the warning that Pillow prints for one of many pixels.
+
+    Raises what Pillow raises: `Image.DecompressionBombError` for twice as many.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path) as picture:
+            yield picture
+
+
 def picture_turn(path: Path) -> tuple[int, int, int, int]:
     """Read a picture's EXIF orientation as a turn."""
     try:
-        with Image.open(path) as picture:
+        with open_with_pillow(path) as picture:
             return EXIF_TURNS.get(picture.getexif().get(0x0112, 1), UPRIGHT)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return UPRIGHT  # kinds that only FFmpeg reads have no EXIF
 
 

@@ -70,19 +70,23 @@ def read_frames(film: Film) -> Iterator[Frame]:
 def read_picture(path: str | Path) -> np.ndarray:
     """Read any picture file as upright sRGB [H, W, 3] uint8.
 
-    Raises ValueError if the file is missing or no picture.
+    Raises ValueError if the file is missing or no picture, or has too many pixels for Pillow.
     """
     path = Path(path)
     check_regular(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a picture (PNG, JPEG, ...).")
     try:
-        with Image.open(path) as picture:
+        with films.open_with_pillow(path) as picture:
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I"):  # 16 bits of grey, which PIL would clip to 8
                 values = np.clip(np.asarray(upright, np.int64) >> 8, 0, 255).astype(np.uint8)
                 return np.repeat(values[..., None], 3, axis=-1)
             return np.array(upright.convert("RGB"))
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{path}: more pixels than a picture may have ({error}); give a smaller copy."
+        ) from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         if isinstance(error, PermissionError):
             raise
