@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+MAX_TEXT = 2**28  # bytes
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -36,10 +37,13 @@ def read_text(path: str | Path) -> str:
     """Read a file of UTF-8 text.
 
     Raises:
-        ValueError: if it is not a regular file, or not UTF-8.
+        ValueError: if it is not a regular file, not UTF-8, or larger than `MAX_TEXT`.
         OSError: if it is missing or cannot be read.
     """
     check_regular(path)
+    size = os.stat(path).st_size
+    if size > MAX_TEXT:
+        raise ValueError(f"{path}: {size} bytes; text of up to {MAX_TEXT} bytes is read")
     return Path(path).read_text(encoding="utf-8")
 
 
@@ -47,7 +51,7 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: if it is not a regular file or not JSON, or is nested too deeply.
+        ValueError: as `read_text`, and if it is not JSON or is nested too deeply.
         OSError: if it is missing or cannot be read.
     """
     text = read_text(path)

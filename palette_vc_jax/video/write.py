@@ -85,12 +85,17 @@ def check_output(output: str | Path, film: Film) -> None:
     suffix = output.suffix.lower()
     if not output.absolute().parent.is_dir():
         raise ValueError(f"{output}: the folder {output.parent} does not exist; create it first.")
-    parent = Path(os.path.realpath(output)).parent  # of the file itself, if `output` is a link
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"{output}: no right to write into {parent}; give another folder.")
+    # Where the name lies, and where the file does, if the name is a link.
+    parents = [
+        os.path.realpath(output.absolute().parent),
+        os.path.dirname(os.path.realpath(output)),
+    ]
+    for parent in parents:
+        if not os.access(parent, os.W_OK):
+            raise ValueError(f"{output}: no right to write into {parent}; give another folder.")
     if output.exists() and film.path.exists() and output.samefile(film.path):
         raise ValueError(f"{output}: this is the source; give the output another name.")
-    if film.kind == "folder" and parent == Path(os.path.realpath(film.path)):
+    if film.kind == "folder" and os.path.realpath(film.path) in parents:
         raise ValueError(
             f"{output}: lies among the source's frames, where pictures written beside it would "
             "count as frames the next time; give another folder."

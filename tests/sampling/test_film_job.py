@@ -247,6 +247,7 @@ def test_a_run_that_breaks_off_leaves_nothing(color, tmp_path, capsys, monkeypat
         ("in.png", "x.png", "words:grass"),  # its table of words is x.run.json
         ("clip", "clip/x.mkv", "tomato"),
         ("clip", "clip/out", "tomato"),
+        ("clip", "clip/far.mkv", "tomato"),  # a link to another folder
     ],
 )
 def test_a_run_replaces_none_of_its_inputs(color, tmp_path, capsys, monkeypatch, source, output,
@@ -263,6 +264,8 @@ def test_a_run_replaces_none_of_its_inputs(color, tmp_path, capsys, monkeypatch,
     if palette.startswith("words:"):
         (tmp_path / "x.run.json").write_text("grass\tthing\t#00ff00\n")
         monkeypatch.setenv("PALETTE_LEXICON", "x.run.json")
+    if output == "clip/far.mkv":
+        (tmp_path / output).symlink_to(tmp_path / "x.mkv")
     if output == "link.png":
         (tmp_path / output).symlink_to("x.png")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
