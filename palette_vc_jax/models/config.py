@@ -197,6 +197,21 @@ def from_dict(values: Any) -> ModelConfig:
     return config
 
 
+def check_together(config: ModelConfig) -> None:
+    """Raise ValueError unless the three networks of a config can work together."""
+    unet, vae, tower = config.unet, config.vae, config.image_encoder
+    for one, other, names in (
+        (unet.latent_channels, vae.latent_channels, "unet.latent_channels, vae.latent_channels"),
+        (
+            unet.cross_attention_dim,
+            tower.projection_dim,
+            "unet.cross_attention_dim, image_encoder.projection_dim",
+        ),
+    ):
+        if one != other:
+            raise ValueError(f"model config: {names} = {one}, {other}; they must be equal.")
+
+
 def _section(cls: type, name: str, values: Any) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"model config: section {name!r} is not a JSON object.")
@@ -244,14 +259,6 @@ def _conditions(config: ModelConfig) -> list[tuple[bool, str]]:
                 f"{name}.block_out_channels must be multiples of {name}.norm_groups",
             )
             for name, part in (("unet", unet), ("vae", vae))
-        ),
-        (
-            unet.latent_channels == vae.latent_channels,
-            "unet.latent_channels and vae.latent_channels must be equal",
-        ),
-        (
-            unet.cross_attention_dim == tower.projection_dim,
-            "unet.cross_attention_dim and image_encoder.projection_dim must be equal",
         ),
         (unet.addition_time_embed_dim % 2 == 0, "unet.addition_time_embed_dim must be even"),
         (

@@ -47,6 +47,8 @@ def load_model(folder: Path, networks: tuple[str, ...] = tuple(NETWORKS)) -> Mod
     """
     folder = Path(folder)
     config = load_config(folder)
+    if set(networks) == set(NETWORKS):
+        model_config.check_together(config)
     params = {name: _load_network(folder, name, getattr(config, name)) for name in networks}
     return Model(config, params, folder)
 

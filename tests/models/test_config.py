@@ -7,7 +7,7 @@ import pytest
 
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.functional import shapes
-from palette_vc_jax.models.store import NETWORKS, load_config
+from palette_vc_jax.models.store import NETWORKS, load_config, load_model
 from tests import tiny
 
 WRONG = [None, "1", "", [], {}, [1], True, -1, 0, 1.5, 3, 1e400, float("nan"), 10**9, 10**400]
@@ -64,3 +64,14 @@ def test_what_is_no_json_is_refused(tmp_path, text):
     with pytest.raises(ValueError, match="config.json") as refused:
         load_config(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("vae", "latent_channels"), ("image_encoder", "projection_dim")]
+)
+def test_networks_that_do_not_fit_together_are_refused(tmp_path, section, key):
+    """If this fails, a mixed-up model ends in a traceback after minutes of work."""
+    values = model_config.to_dict(tiny.CONFIG)
+    values[section][key] += 1
+    with pytest.raises(ValueError, match=f"{section}.{key}.*must be equal"):
+        load_model(write(tmp_path, values))
