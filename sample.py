@@ -77,11 +77,17 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     # Imported here so that --help and a mistyped flag answer at once.
     from palette_vc_jax.models.store import load_config, load_model
-    from palette_vc_jax.palette.spec import parse_spec
+    from palette_vc_jax.palette.spec import named_file, parse_spec
     from palette_vc_jax.palette.words import from_words, remarks
     from palette_vc_jax.parallel.processes import check_one_host
     from palette_vc_jax.sampling.colorize import default_settings
-    from palette_vc_jax.sampling.job import describe, plan_job, run_job
+    from palette_vc_jax.sampling.job import (
+        check_side_files,
+        describe,
+        plan_job,
+        run_job,
+        side_files,
+    )
     from palette_vc_jax.sampling.tags import load_tagger, tag_film
     from palette_vc_jax.training.export import has_checkpoints, open_run
     from palette_vc_jax.video.film import open_film
@@ -96,10 +102,14 @@ def main(argv: list[str] | None = None) -> None:
     check_output(output, film)
     run = open_run(folder, args.weights) if has_checkpoints(folder) else None
     folder = run.folder if run else folder
+    mixture = folder / "mixture.json"
+    mixture = mixture if mixture.exists() else DEMO / "mixture.json"
+    beside = side_files(output, args.palette.strip().lower() != "none", args.report)
+    read = [film.path, *film.files, named_file(args.palette), mixture, *options.named_files(args)]
+    check_side_files(output, beside.values(), [path for path in read if path])
     config = run.config if run else load_config(folder)
     given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
     settings = default_settings(config, **given)
-    mixture = folder / "mixture.json"
     plan = functools.cache(functools.partial(plan_job, film, config, settings))
 
     def name_tags():
@@ -108,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
 
     palette = parse_spec(
         args.palette,
-        mixture if mixture.is_file() else DEMO / "mixture.json",
+        mixture,
         read_picture,
         args.seed,
         lambda text: from_words(text, options.proposer_of(args), name_tags),
@@ -121,14 +131,12 @@ def main(argv: list[str] | None = None) -> None:
     if model is None:
         print(json.dumps(describe(job, config, palette, args.seed), indent=2))
         return
-    files = run_job(job, model, palette, output, args.seed, args.luma)
+    run_job(job, model, palette, output, args.seed, args.luma)
     if args.report:
         from palette_vc_jax.metrics.quality import write_report
 
-        stem = output.with_suffix("") if output.suffix else output
-        files["report"] = Path(f"{stem}.report.html")
-        write_report(files["report"], film, output, job.shots, palette)
-    for kind, path in {"film": output, **files}.items():
+        write_report(beside["report"], film, output, job.shots, palette)
+    for kind, path in {"film": output, **beside}.items():
         print(f"{kind}: {path}")
 
 

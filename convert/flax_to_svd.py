@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from palette_vc_jax import cli
+from palette_vc_jax import atomic, cli
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,13 +29,13 @@ def main(argv: list[str] | None = None) -> None:
     add("--weights", default="ema", choices=["ema", "raw"], help="of a run's newest checkpoint")
     options = parser.parse_args(argv)
 
-    from palette_vc_jax.conversion import svd, tensors
+    from palette_vc_jax.conversion import svd
     from palette_vc_jax.training import export
 
     with contextlib.ExitStack() as stack:
         source = options.source
         if export.has_checkpoints(source):
-            tensors.check_free(options.output)
+            atomic.check_folder(options.output)
             beside = options.output.absolute().parent  # has room for a model, as /tmp may not
             source = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=beside)))
             source = source / "model"

@@ -36,11 +36,12 @@ def main(argv: list[str] | None = None) -> None:
     source = cli.local_path(options.source, "--source")
     output = cli.local_path(options.output, "--output")
 
-    from palette_vc_jax.conversion import tensors
+    from palette_vc_jax import atomic
+    from palette_vc_jax.conversion.tensors import DTYPES
     from palette_vc_jax.training import export
 
-    tensors.check_free(output)
-    export.export_run(source, output, options.weights, tensors.DTYPES[options.dtype])
+    atomic.check_folder(output)
+    export.export_run(source, output, options.weights, DTYPES[options.dtype])
     print(f"model: {output}")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from palette_vc_jax import cli
+from palette_vc_jax import atomic, cli
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,9 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
     options = parser.parse_args(argv)
 
-    from palette_vc_jax.conversion import hub, svd, tensors
+    from palette_vc_jax.conversion import hub, svd
 
-    tensors.check_free(options.output)  # before gigabytes are downloaded
+    atomic.check_folder(options.output)  # before gigabytes are downloaded
     path = Path(options.source)
     if not path.exists() and hub.HUB_ID.fullmatch(options.source):
         path = hub.fetch(options.source)

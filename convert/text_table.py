@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
-from palette_vc_jax import cli
+from palette_vc_jax import atomic, cli
 from palette_vc_jax.models.store import load_config
 from palette_vc_jax.models.text_table import FILE, TextTable, save_table
 from palette_vc_jax.palette import lexicon
@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     add("--logit_scale", type=float, default=OPENCLIP_SCALE, help="from cosines to logits")
     options = parser.parse_args(argv)
 
+    path = options.model / FILE
+    atomic.check_targets([path], [options.lexicon] if options.lexicon else [])
     width = load_config(options.model).image_encoder.projection_dim
     words = lexicon.vocabulary(lexicon.load(options.lexicon))
     tokenizer, tower = read_tower(options.text_tower)
@@ -63,7 +65,6 @@ def main(argv: list[str] | None = None) -> None:
         "templates": " | ".join(TEMPLATES),
     }
     embeddings = embed_words(tokenizer, tower, words)
-    path = options.model / FILE
     save_table(TextTable(tuple(words), embeddings, options.logit_scale, notes), path)
     print(f"{len(words)} words: {path}")
 

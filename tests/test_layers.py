@@ -14,7 +14,7 @@ FLOORS = [
 ]
 FLOOR_OF = {name: height for height, names in enumerate(FLOORS) for name in names}
 # cli is for entry points; the package itself holds the version
-EVERYWHERE = {"cli", "whole", "__init__"}
+EVERYWHERE = {"cli", "atomic", "files", "__init__"}
 ENTRY_POINTS = {"palette/__main__.py"}  # commands, on top of all floors as the scripts are
 ONLY_IN = {
     "orbax": {"checkpoint"},

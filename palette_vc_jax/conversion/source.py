@@ -1,6 +1,5 @@
 """Open a published or fine-tuned SVD: a diffusers folder, or SGM's single file."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from palette_vc_jax.conversion import clip, sgm, unet, vae
 from palette_vc_jax.conversion.config import check_positive, check_values
 from palette_vc_jax.conversion.table import Table, faults, refuse, torch_faults
 from palette_vc_jax.conversion.tensors import Tensor, open_sharded, open_tensors
+from palette_vc_jax.files import read_json as parse_json
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.config import ImageEncoderConfig, ModelConfig, UNetConfig, VAEConfig
 from palette_vc_jax.models.functional import shapes
@@ -194,12 +194,12 @@ def part_of(tensor: Tensor, part: str) -> Tensor:
 def read_json(path: Path) -> Mapping[str, Any]:
     """Read a config file. Raises ValueError in one line if it is missing or no JSON object."""
     try:
-        values = json.loads(path.read_text())
+        values = parse_json(path)
     except OSError:
         raise ValueError(
             f"{path}: not found; give a diffusers folder with unet/, vae/ and image_encoder/."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error}); download it again.") from None
     if not isinstance(values, Mapping):
         raise ValueError(f"{path}: not a JSON object; download it again.")

@@ -9,10 +9,11 @@ import numpy as np
 from tqdm import tqdm
 
 import palette_vc_jax
+from palette_vc_jax import atomic
 from palette_vc_jax.conversion import clip, sgm, unet, vae
 from palette_vc_jax.conversion.source import SCHEDULER, STEMS, open_model, open_source, tables
 from palette_vc_jax.conversion.table import flax_array, torch_array
-from palette_vc_jax.conversion.tensors import DTYPES, Tensor, staged, write_tensors
+from palette_vc_jax.conversion.tensors import DTYPES, Tensor, write_tensors
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.clip import MEAN, STD
 from palette_vc_jax.models.config import ModelConfig
@@ -47,7 +48,7 @@ def svd_to_flax(
     """
     opened = open_source(source, config)
     by_network = tables(opened.config)
-    with staged(output) as folder, _bar("converting", _bytes(opened.config, dtype)) as bar:
+    with atomic.folder(output) as folder, _bar("converting", _bytes(opened.config, dtype)) as bar:
         for network, table in by_network.items():
             given = opened.tensors[network]
             arrays = {
@@ -97,7 +98,7 @@ def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -
         "vae": vae.write_vae_config(config.vae),
         "image_encoder": clip.write_image_encoder_config(config.image_encoder),
     }
-    with staged(output) as folder, _bar("converting", _bytes(config, dtype)) as bar:
+    with atomic.folder(output) as folder, _bar("converting", _bytes(config, dtype)) as bar:
         write_tensors(folder / PALETTE_FILE, palette, dtype, bar.update)
         note = {"file": PALETTE_FILE, "colors": config.unet.palette_colors, "use": PALETTE_NOTE}
         _write_json(folder / "palette_embedding.json", note)

@@ -3,16 +3,16 @@
 A full-size UNet is 6 GB; neither side is ever held whole.
 """
 
-import contextlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from ml_dtypes import bfloat16
 from safetensors import SafetensorError, safe_open
+
+from palette_vc_jax.files import check_regular, read_json
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": bfloat16}
 CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # of the file format
@@ -32,6 +32,7 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
     Raises ValueError for a file that is missing, not whole safetensors or quantized; nothing in
     it is ever executed.
     """
+    check_regular(path)
     if not path.is_file():
         raise ValueError(
             f"{path}: not found; the model is not whole: download or convert it again."
@@ -63,18 +64,18 @@ def open_sharded(index: Path) -> tuple[dict[str, Tensor], list[Path]]:
     tensors.
     """
     try:
-        files = json.loads(index.read_text())["weight_map"]
-        paths = {file: index.parent / file for file in sorted(set(files.values()))}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        names = read_json(index)["weight_map"]
+        paths = {file: index.parent / file for file in sorted(set(names.values()))}
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{index}: not an index of shards; download it again.") from None
     shards = {file: open_tensors(path) for file, path in paths.items()}
-    lost = sorted(name for name, file in files.items() if name not in shards[file])
+    lost = sorted(name for name, file in names.items() if name not in shards[file])
     if lost:
         raise ValueError(
             f"{index}: {len(lost)} tensors are not in the shards named, such as {lost[0]}; "
             "download the shards again."
         )
-    tensors = {name: shards[file][name] for name, file in files.items()}
+    tensors = {name: shards[file][name] for name, file in names.items()}
     return tensors, list(paths.values())
 
 
@@ -83,7 +84,8 @@ def write_tensors(
 ) -> None:
     """Write `tensors` as `dtype`, calling `progress(bytes)` after each.
 
-    Raises ValueError for a value that does not fit `dtype`, as float16 ends at 65504.
+    Raises ValueError for a value that is not finite or does not fit `dtype`, as float16 ends at
+    65504.
     """
     kind = np.dtype(DTYPES[dtype])
     header, end = {}, 0
@@ -102,7 +104,11 @@ def write_tensors(
             source = tensor.read()
             with np.errstate(over="ignore"):
                 array = np.ascontiguousarray(source, kind)
-            if kind != np.float32 and np.isinf(array).any() and np.isfinite(source).all():
+            if not np.isfinite(source).all():
+                raise ValueError(
+                    f"{name}: holds values that are not finite; download or train the model again."
+                )
+            if kind != np.float32 and np.isinf(array).any():
                 raise ValueError(
                     f"{name}: a value of {np.abs(source).max():g} does not fit {dtype}; "
                     "use float32 or bfloat16."
@@ -111,30 +117,3 @@ def write_tensors(
                 raise ValueError(f"{name}: {array.shape} was read where {tensor.shape} was said.")
             file.write(array.tobytes())
             progress(array.nbytes)
-
-
-@contextlib.contextmanager
-def staged(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill that becomes `folder` when all is well, and vanishes otherwise.
-
-    Raises ValueError as `check_free`.
-    """
-    check_free(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    partial.mkdir()
-    try:
-        yield partial
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def check_free(folder: Path) -> None:
-    """Raise ValueError if `folder` exists and is not empty, or where it would lie does not."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: exists already; give a name that is free.")
-    if not folder.absolute().parent.is_dir():
-        raise ValueError(f"{folder.parent}: no such folder; make it first.")

@@ -5,7 +5,6 @@ refused. An interrupted writer goes on with the shards that are missing.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -16,6 +15,7 @@ import grain
 import numpy as np
 from tqdm import tqdm
 
+from palette_vc_jax import atomic
 from palette_vc_jax.data.crops import CropConfig, draw_crop, read_crop, references
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.samples import Batch, Window
@@ -58,9 +58,7 @@ def write_cache(
     if (folder / INDEX).exists():
         _check(folder, key)
     elif process == 0:
-        partial = folder / f".{INDEX}"
-        partial.write_text(json.dumps(key, indent=1))
-        partial.rename(folder / INDEX)
+        atomic.write_text(folder / INDEX, json.dumps(key, indent=1))
     crops = len(source) * config.crops
     shards = range(process, -(-crops // SHARD), processes)
     missing = [shard for shard in shards if not _shard(folder, shard).exists()]
@@ -68,12 +66,9 @@ def write_cache(
         numbers = range(shard * SHARD, min((shard + 1) * SHARD, crops))
         pixels = grain.MapDataset.source(_Pixels(source, config, numbers)).to_iter_dataset()
         encoded = [_encode(crop, config, encoder) for crop in pixels]
-        partial = folder / f".shard-{shard:05d}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        for name in encoded[0]:
-            np.save(partial / f"{name}.npy", np.stack([crop[name] for crop in encoded]))
-        partial.rename(_shard(folder, shard))
+        with atomic.folder(_shard(folder, shard)) as partial:
+            for name in encoded[0]:
+                np.save(partial / f"{name}.npy", np.stack([crop[name] for crop in encoded]))
 
 
 class CacheReader:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from palette_vc_jax.files import check_regular
 from palette_vc_jax.video import film as films
 from palette_vc_jax.video.rgb import VIDEOS, to_rgb
 
@@ -212,6 +213,7 @@ def _pictures(folder: Path) -> tuple[Path, ...]:
 
 
 def _read_picture(path: Path) -> np.ndarray:
+    check_regular(path)
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"))

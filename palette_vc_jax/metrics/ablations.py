@@ -1,14 +1,15 @@
 """Sample the paper's ablations: every clip under each source of palettes, resumable by clip."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from palette_vc_jax import files
 from palette_vc_jax.metrics.adherence import frame_palette
 from palette_vc_jax.models.store import Model, file_hashes
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.colorize import ColorizeSettings
-from palette_vc_jax.sampling.job import describe, plan_job, run_job
+from palette_vc_jax.sampling.job import describe, plan_job, run_job, side_files
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.rgb import read_rgb
 
@@ -43,19 +44,35 @@ def sample_row(
         plan = describe(job, model.config, palette, own)
         plan["weights_sha256"] = file_hashes(model.folder)
         plan.pop("palette_details", None)  # they hold the day
-        if not _is_done(output, plan):
+        beside = side_files(output, with_palette=palette is not None)
+        if not _is_done(output, beside, plan):
+            _make_room(output, beside)
             run_job(job, model, palette, output, own)
         outputs[name] = output
     return outputs
 
 
-def _is_done(output: Path, plan: dict) -> bool:
-    """Tell whether `output` is whole and was made by `plan`."""
-    record = output.with_suffix(".run.json")  # written last
-    if not (output.is_file() and record.is_file()):
+def _make_room(output: Path, beside: Mapping[str, Path]) -> None:
+    """Remove what goes with a record that was cut short; refuse a film that no run made."""
+    record = beside["settings"]
+    if output.exists() and not record.exists():
+        raise ValueError(f"{output}: exists, and no run made it; give another --workdir.")
+    try:
+        files.read_json(record)
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        for path in beside.values():
+            path.unlink(missing_ok=True)
+
+
+def _is_done(output: Path, beside: Mapping[str, Path], plan: dict) -> bool:
+    """Tell whether `output` and the files beside it are complete and were made by `plan`."""
+    if not all(path.is_file() for path in (output, *beside.values())):
         return False
     try:
-        found = json.loads(record.read_text())
+        found = files.read_json(beside["settings"])
     except ValueError:
         return False
-    return all(found.get(key) == value for key, value in json.loads(json.dumps(plan)).items())
+    wanted = json.loads(json.dumps(plan))
+    return isinstance(found, dict) and all(found.get(key) == wanted[key] for key in wanted)

@@ -26,7 +26,7 @@ def asked_palette(film: Path) -> Palette:
     """
     stem = film if film.is_dir() else film.with_suffix("")
     path = Path(f"{stem}.palette.json")
-    if not path.is_file():
+    if not path.exists():
         raise ValueError("no palette file beside the film")
     return load_palette(path)
 

@@ -1,6 +1,7 @@
 """What `evaluate.py` does: measure, print the tables, write the JSON."""
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from typing import Any
 
 import cv2
 
-from palette_vc_jax import __version__, whole
+from palette_vc_jax import __version__, atomic, files
 from palette_vc_jax.metrics import ablations, paper, tables, weights
 from palette_vc_jax.metrics.chunk import Network
 from palette_vc_jax.metrics.evaluate import Clip, Results, evaluate, find_clips
@@ -39,6 +40,7 @@ def print_comparison(args: argparse.Namespace, outputs: dict[str, Path]) -> None
     clips = find_clips(
         reference, {row: find_films(path) for row, path in outputs.items()}, args.resize
     )
+    _check_json(args, clips)
     _check_flow(args, names, clips)
     results, about = _measure(args, names, clips, networks, gaps)
     print(tables.text_table(results, names))
@@ -53,7 +55,9 @@ def print_tables(args: argparse.Namespace, outputs: dict[str, Path]) -> None:
         raise ValueError(f"an output cannot be called {taken[0]!r}, as an ablation is.")
     films = davis_films(args.data, args.split)
     given = {row: find_films(path) for row, path in outputs.items()}
-    _check_flow(args, names, find_clips(films, given, args.resize))
+    clips = find_clips(films, given, args.resize)
+    _check_json(args, clips)
+    _check_flow(args, names, clips)
     titles = dict(paper.ABLATIONS)
     if not args.checkpoint_a:
         titles["A"] = paper.NULL
@@ -163,6 +167,7 @@ def _check(args: argparse.Namespace) -> tuple[list[str], dict[str, Network], dic
     """
     if args.json.is_dir() or not args.json.absolute().parent.is_dir():
         raise ValueError(f"{args.json}: cannot be written; give --json a file in a folder.")
+    atomic.check_targets([args.json])
     with tempfile.TemporaryFile(dir=args.json.absolute().parent):
         pass  # the folder can be written to
     names = list(tables.TITLES)
@@ -177,6 +182,22 @@ def _check(args: argparse.Namespace) -> tuple[list[str], dict[str, Network], dic
     return names, *load_networks(names, args.weights or weights.FOLDER)
 
 
+def _check_json(args: argparse.Namespace, clips: list[Clip]) -> None:
+    """Raise ValueError if the JSON would replace a file that is read, or no evaluation."""
+    films = [film for clip in clips for film in (clip.truth, *clip.outputs.values())]
+    named = [args.palettes, args.checkpoint and args.checkpoint / "mixture.json"]
+    read = [*filter(None, named), *options.named_files(args)]
+    read += [path for film in films for path in (film.path, *film.files)]
+    atomic.check_targets([args.json], read)
+    if not args.json.exists():
+        return
+    with contextlib.suppress(OSError, ValueError):
+        found = files.read_json(args.json)
+        if isinstance(found, dict) and "rows" in found:
+            return
+    raise ValueError(f"{args.json}: exists and is no evaluation; give --json another name.")
+
+
 def _check_flow(args: argparse.Namespace, names: list[str], clips: list[Clip]) -> None:
     if args.flow is None:
         return
@@ -187,4 +208,4 @@ def _check_flow(args: argparse.Namespace, names: list[str], clips: list[Clip]) -
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    whole.write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    atomic.write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from palette_vc_jax.files import check_regular
 from palette_vc_jax.video.film import PICTURES
 from palette_vc_jax.video.rgb import VIDEOS
 
@@ -18,7 +19,8 @@ def find_films(path: Path) -> dict[str, Path]:
 
     Raises ValueError if there is no film, or two of one name.
     """
-    if path.suffix.lower() in VIDEOS and path.is_file():
+    if path.suffix.lower() in VIDEOS and path.exists() and not path.is_dir():
+        check_regular(path)
         return {ONE: path}
     if not path.is_dir():
         raise ValueError(f"{path}: no such film or folder; give films, or folders of frames.")
@@ -28,7 +30,8 @@ def find_films(path: Path) -> dict[str, Path]:
             continue
         if entry.is_dir() and _has_pictures(entry):
             name = entry.name
-        elif entry.is_file() and entry.suffix.lower() in VIDEOS:
+        elif entry.suffix.lower() in VIDEOS and not entry.is_dir():
+            check_regular(entry)
             name = entry.stem
         else:
             continue

@@ -5,10 +5,10 @@ names no variant of FID, FVD and SSIM, nor how many frames a video of FVD has, s
 quoted, not compared with; its SSIM can only be that of luma.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from palette_vc_jax.files import check_regular, read_json
 from palette_vc_jax.metrics.evaluate import Results
 from palette_vc_jax.metrics.tables import aligned, mean, number
 from palette_vc_jax.palette.palette import Palette
@@ -48,8 +48,9 @@ def load_palettes(path: Path, clips: list[str]) -> dict[str, Palette]:
 
     Raises ValueError for what is no such file, or lacks a clip.
     """
+    check_regular(path)
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path)
         if not all(isinstance(values[clip], list) for clip in clips):
             raise TypeError
         colors = {clip: ",".join(values[clip]) for clip in clips}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from palette_vc_jax import atomic
 from palette_vc_jax.metrics.adherence import frame_palette
 from palette_vc_jax.metrics.chunk import Chunk
 from palette_vc_jax.metrics.color import (
@@ -93,7 +94,8 @@ def write_report(
     quality = measure(source, film, shots, palette)
     worst = worst_frames(quality)
     pictures = {i: frame for i, frame in enumerate(read_rgb(film)) if i in worst}
-    path.write_text(_page(output.name, quality, worst, pictures, shots, palette, film))
+    page = _page(output.name, quality, worst, pictures, shots, palette, film)
+    atomic.write_text(path, page)
 
 
 def _luma_psnr(mine: np.ndarray, source: Film, other: np.ndarray, output: Film) -> float:

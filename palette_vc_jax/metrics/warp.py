@@ -12,9 +12,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from palette_vc_jax.files import check_regular
 from palette_vc_jax.video.film import natural
 
 WAYS = ("forward", "backward")
+FLO_MAGIC, FLO_HEADER = b"PIEH", 12  # bytes: the float 202021.25, width and height
 
 
 class Flow(NamedTuple):
@@ -41,15 +43,17 @@ def check_flow(folder: Path, frames: int) -> None:
     """Raise ValueError unless a clip's folder has a flow for each pair of its frames.
 
     `folder`/forward and `folder`/backward hold Middlebury .flo files in the order of their numbers;
-    a backward one goes from the second frame of a pair to the first.
+    a backward one goes from the second frame of a pair to the first. Their headers are checked.
     """
     for way in WAYS:
-        count = len(_flow_files(folder / way))
-        if count != frames - 1:
+        paths = _flow_files(folder / way)
+        if len(paths) != frames - 1:
             raise ValueError(
-                f"{folder / way}: {count} .flo files for {frames} frames; give {frames - 1}, one "
-                "for each pair."
+                f"{folder / way}: {len(paths)} .flo files for {frames} frames; give {frames - 1}, "
+                "one for each pair."
             )
+        for path in paths:
+            _flow_size(path)
 
 
 def read_flow(folder: Path, index: int) -> Flow:
@@ -59,14 +63,36 @@ def read_flow(folder: Path, index: int) -> Flow:
     """
     both = []
     for way in WAYS:
-        path = _flow_files(folder / way)[index]
-        flow = cv2.readOpticalFlow(str(path))
-        if flow is None:
-            raise ValueError(f"{path}: not a .flo file; write Middlebury's format.")
-        both.append(flow)
+        both.append(_read_flo(_flow_files(folder / way)[index]))
     if both[0].shape != both[1].shape:
         raise ValueError(f"{folder}: forward and backward flow differ in size; give one size.")
     return Flow(both[0], seen(*both))
+
+
+def _read_flo(path: Path) -> np.ndarray:
+    """Read one Middlebury file as `[H, W, 2]` float32."""
+    height, width = _flow_size(path)
+    flow = np.fromfile(path, "<f4", offset=FLO_HEADER).reshape(height, width, 2)
+    if not np.isfinite(flow).all():
+        raise ValueError(f"{path}: holds values that are not finite; compute the flow again.")
+    return flow
+
+
+def _flow_size(path: Path) -> tuple[int, int]:
+    """Read the height and width of a Middlebury file; its length has to agree with them."""
+    check_regular(path)
+    with path.open("rb") as file:
+        header = file.read(FLO_HEADER)
+    if len(header) < FLO_HEADER or not header.startswith(FLO_MAGIC):
+        raise ValueError(f"{path}: not a .flo file; write Middlebury's format.")
+    width, height = np.frombuffer(header, "<i4", offset=len(FLO_MAGIC)).tolist()
+    length = path.stat().st_size
+    if min(width, height) < 1 or length != FLO_HEADER + 8 * width * height:
+        raise ValueError(
+            f"{path}: {length} bytes, where its header says {width}x{height} pixels of 8 bytes; "
+            "the file is damaged: compute the flow again."
+        )
+    return height, width
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from palette_vc_jax.files import check_regular
 from palette_vc_jax.metrics import i3d, inception, lpips
 from palette_vc_jax.metrics.layers import fold
 from palette_vc_jax.models import store
@@ -76,6 +77,7 @@ def load(network: str, folder: Path = FOLDER) -> dict[str, dict[str, jax.Array]]
     holds values which are not finite.
     """
     path = place(network, folder)
+    check_regular(path)
     get = missing(network, folder)
     if get:
         raise ValueError(f"{path}: not found; get it with: {get}")

@@ -5,6 +5,7 @@ checkpoint carries all of them in its own `config.json`, so nothing is guessed w
 """
 
 import dataclasses
+import typing
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +146,23 @@ def demo() -> ModelConfig:
     )
 
 
+# What a file may say, so that one that is damaged or hostile asks for no endless network.
+MAX_LEVELS = 8
+DEFAULT_RANGES = {int: (1, 2**16), float: (0.0, 1e6)}
+RANGES = {
+    "layers_per_block": (1, 16),
+    "layers": (1, 128),
+    "palette_colors": (5, 5),
+    "image_size": (1, 2**12),
+    "norm_eps": (1e-12, 1.0),
+    "deep_norm_eps": (1e-12, 1.0),
+    "scaling_factor": (1e-6, 1e6),
+    "overlap": (0, 2**16),
+    "fps": (0, 2**16),
+    "motion_bucket": (0, 2**16),
+    "noise_share": (0.0, 1.0),
+}
+
 PRESETS = {"svd": svd, "svd_xt": svd_xt, "demo": demo}
 
 
@@ -153,10 +171,12 @@ def to_dict(config: ModelConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(values: dict[str, Any]) -> ModelConfig:
+def from_dict(values: Any) -> ModelConfig:
     """Rebuild a config from JSON values.
 
-    Raises ValueError naming the first section or key that is missing or unknown.
+    Raises:
+        ValueError: naming the first section or key that is missing or unknown, of the wrong type,
+            out of range, or that does not fit the others.
     """
     sections = {
         "unet": UNetConfig,
@@ -164,15 +184,89 @@ def from_dict(values: dict[str, Any]) -> ModelConfig:
         "image_encoder": ImageEncoderConfig,
         "sampling": SamplingConfig,
     }
+    if not isinstance(values, dict):
+        raise ValueError("model config: not a JSON object.")
     wrong = set(values) ^ (set(sections) | {"name"})
     if wrong:
         raise ValueError(f"model config: unknown or missing sections {sorted(wrong)}.")
     built = {name: _section(cls, name, values[name]) for name, cls in sections.items()}
-    return ModelConfig(values["name"], **built)
+    config = ModelConfig(_value("name", values["name"], str), **built)
+    for fits, what in _conditions(config):
+        if not fits:
+            raise ValueError(f"model config: {what}.")
+    return config
 
 
-def _section(cls: type, name: str, values: dict[str, Any]) -> Any:
+def check_together(config: ModelConfig) -> None:
+    """Raise ValueError unless the three networks of a config can work together."""
+    unet, vae, tower = config.unet, config.vae, config.image_encoder
+    for one, other, names in (
+        (unet.latent_channels, vae.latent_channels, "unet.latent_channels, vae.latent_channels"),
+        (
+            unet.cross_attention_dim,
+            tower.projection_dim,
+            "unet.cross_attention_dim, image_encoder.projection_dim",
+        ),
+    ):
+        if one != other:
+            raise ValueError(f"model config: {names} = {one}, {other}; they must be equal.")
+
+
+def _section(cls: type, name: str, values: Any) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"model config: section {name!r} is not a JSON object.")
     wrong = set(values) ^ {field.name for field in dataclasses.fields(cls)}
     if wrong:
         raise ValueError(f"model config: section {name!r} has unknown or missing {sorted(wrong)}.")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    kinds = typing.get_type_hints(cls)
+    return cls(**{key: _value(f"{name}.{key}", values[key], kinds[key]) for key in values})
+
+
+def _value(where: str, value: Any, kind: Any) -> Any:
+    """Return a JSON value as `kind`, or raise ValueError naming `where` it stands."""
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list) or not 1 <= len(value) <= MAX_LEVELS:
+            raise ValueError(f"model config: {where} must be a list of 1 to {MAX_LEVELS} values.")
+        return tuple(_value(where, item, typing.get_args(kind)[0]) for item in value)
+    allowed = (int, float) if kind is float else (kind,)
+    if type(value) not in allowed:
+        raise ValueError(
+            f"model config: {where} = {str(value)[:40]}; a value of type {kind.__name__} is needed."
+        )
+    if kind in DEFAULT_RANGES:
+        low, high = RANGES.get(where.rpartition(".")[2], DEFAULT_RANGES[kind])
+        if not low <= value <= high:
+            raise ValueError(
+                f"model config: {where} = {str(value)[:40]}; {low} to {high} is allowed."
+            )
+    return value
+
+
+def _conditions(config: ModelConfig) -> list[tuple[bool, str]]:
+    """List what must hold between the values: (whether it does, what it is)."""
+    unet, vae, tower = config.unet, config.vae, config.image_encoder
+    levels = {len(unet.block_out_channels), len(unet.attention), len(unet.num_attention_heads)}
+    heads = zip(unet.block_out_channels, unet.num_attention_heads, strict=False)
+    return [
+        (len(levels) == 1, "the lists of unet must be of one length"),
+        (
+            all(width % (2 * count) == 0 for width, count in heads),
+            "unet.block_out_channels must be even multiples of unet.num_attention_heads",
+        ),
+        *(
+            (
+                all(width % part.norm_groups == 0 for width in part.block_out_channels),
+                f"{name}.block_out_channels must be multiples of {name}.norm_groups",
+            )
+            for name, part in (("unet", unet), ("vae", vae))
+        ),
+        (unet.addition_time_embed_dim % 2 == 0, "unet.addition_time_embed_dim must be even"),
+        (
+            tower.hidden_size % tower.heads == 0,
+            "image_encoder.hidden_size must be a multiple of image_encoder.heads",
+        ),
+        (
+            tower.patch_size <= tower.image_size,
+            "image_encoder.patch_size must not exceed image_encoder.image_size",
+        ),
+    ]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from palette_vc_jax import atomic, files
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ModelConfig
@@ -43,16 +43,10 @@ def save_model(
 
 def write_model(folder: Path, model: Model, dtype: type = np.float32) -> None:
     """Write a whole model with its `provenance.json`; `folder` is replaced when all is written."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    try:
+    with atomic.folder(folder, replace=True) as partial:
         save_model(partial, model.config, model.params, dtype)
         origin = dict(origin_of(model)) | {"dtype": np.dtype(dtype).name}
         (partial / "provenance.json").write_text(json.dumps(origin, indent=2) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def origin_of(model: Model) -> Mapping[str, Any]:
@@ -69,22 +63,32 @@ def load_model(folder: Path, networks: tuple[str, ...] = tuple(NETWORKS)) -> Mod
     """
     folder = Path(folder)
     config = load_config(folder)
+    if set(networks) == set(NETWORKS):
+        model_config.check_together(config)
     params = {name: _load_network(folder, name, getattr(config, name)) for name in networks}
     return Model(config, params, folder)
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Read a model folder's `config.json`."""
+    """Read a model folder's `config.json`.
+
+    Raises ValueError if it is missing, no JSON, or says what no model can have.
+    """
     path = Path(folder) / "config.json"
+    files.check_regular(path)
     try:
-        return model_config.from_dict(json.loads(path.read_text()))
+        values = files.read_json(path)
     except FileNotFoundError:
         raise ValueError(
             f"{folder}: not a checkpoint folder (no config.json); give the folder that "
             "convert/svd_to_flax.py or train.py wrote."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error}).") from None
+    try:
+        return model_config.from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -100,6 +104,7 @@ def sha256(path: Path) -> str:
 
 def _load_network(folder: Path, name: str, config: object) -> Params:
     path = folder / f"{name}.safetensors"
+    files.check_regular(path)
     if not path.is_file():
         raise ValueError(f"{folder}: {path.name} is missing; the checkpoint is not whole.")
     try:

@@ -6,7 +6,6 @@ The text tower that belongs to SVD's image tower (OpenCLIP ViT-H/14) is run once
 """
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from palette_vc_jax import atomic, files
 
 FILE = "text_table.safetensors"  # in a model's folder
 NOTES = ("vocabulary_sha256", "tower_sha256", "templates")
@@ -42,9 +43,8 @@ def save_table(table: TextTable, path: Path) -> None:
         "embeddings": np.asarray(table.embeddings, np.float32),
         "logit_scale": np.array([table.logit_scale], np.float32),
     }
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, metadata)
-    os.replace(partial, path)
+    with atomic.file(path) as partial:
+        save_file(tensors, partial, metadata)
 
 
 def load_table(folder: Path, width: int) -> TextTable:
@@ -54,6 +54,7 @@ def load_table(folder: Path, width: int) -> TextTable:
     whose embeddings have `width` numbers.
     """
     path = Path(folder) / FILE
+    files.check_regular(path)
     if not path.is_file():
         raise ValueError(
             f"{folder}: no {FILE} there, by which a film's things are named; give words "
@@ -66,7 +67,7 @@ def load_table(folder: Path, width: int) -> TextTable:
             tags = tuple(json.loads(metadata["tags"]))
             embeddings = file.get_tensor("embeddings")
             (scale,) = file.get_tensor("logit_scale")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a table of words ({error!r}); make it again.") from None
     if embeddings.shape != (len(tags), width) or not tags:
         raise ValueError(
@@ -74,6 +75,8 @@ def load_table(folder: Path, width: int) -> TextTable:
             f"checkpoint's image tower gives {width} numbers; make it with the text tower that "
             "belongs to it."
         )
+    if not np.isfinite(embeddings).all() or not np.isfinite(scale):
+        raise ValueError(f"{path}: holds values that are not finite; make it again.")
     return TextTable(tags, embeddings, float(scale), {k: metadata.get(k, "") for k in NOTES})
 
 

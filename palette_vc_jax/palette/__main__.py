@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from palette_vc_jax import cli
+from palette_vc_jax import atomic, cli
 from palette_vc_jax.palette import options
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
@@ -67,16 +67,13 @@ def main(argv: list[str] | None = None) -> None:
     from palette_vc_jax.palette.file import save_palette, save_sheet
     from palette_vc_jax.palette.words import remarks
 
+    files, picture = _targets(args)
     palettes = make_palettes(args)
-    files = [args.output]
-    if len(palettes) > 1:
-        files = [args.output.with_suffix(f".{n}.json") for n in range(1, len(palettes) + 1)]
     for palette, file in zip(palettes, files, strict=True):
         for line in remarks(palette) if palette is palettes[0] else []:
             print(line, file=sys.stderr)
         save_palette(palette, file)
         print(f"{','.join(palette.hex())}  {file}")
-    picture = args.output.with_suffix(".swatch.png")
     save_sheet(palettes, picture)
     print(f"picture: {picture}")
 
@@ -90,8 +87,7 @@ def make_palettes(args: argparse.Namespace) -> list:
     temperature = args.temperature
     if temperature is None:
         temperature = 0.0 if args.proposals == 1 else 0.7
-    mixture = args.checkpoint / "mixture.json"
-    mixture = mixture if mixture.is_file() else DEMO / "mixture.json"
+    mixture = _mixture(args)
     name_tags = functools.cache(lambda: _name_tags(args)) if args.frame else None
     palettes = []
     for seed in range(args.seed, args.seed + args.proposals):
@@ -124,13 +120,46 @@ def _name_tags(args: argparse.Namespace) -> tuple[Sequence, str]:
     from palette_vc_jax.sampling.tags import frame_at, grey_frame, load_tagger
     from palette_vc_jax.video.film import open_film
 
-    path, at, time = args.frame.rpartition("@")
-    if not at or Path(args.frame).exists():
-        path, time = args.frame, "0"
+    path, time = _frame(args.frame)
     seconds = parse_time(time)
     tagger, name = load_tagger(args.tagger, args.checkpoint)
     film = open_film(path)
     return tagger(grey_frame(frame_at(film, seconds), film)[None]), name
+
+
+def _frame(text: str) -> tuple[str, str]:
+    """Split FILM@TIME."""
+    path, at, time = text.rpartition("@")
+    return (text, "0") if not at or Path(text).exists() else (path, time)
+
+
+def _mixture(args: argparse.Namespace) -> Path:
+    own = args.checkpoint / "mixture.json"
+    return own if own.exists() else DEMO / "mixture.json"
+
+
+def _targets(args: argparse.Namespace) -> tuple[list[Path], Path]:
+    """Return the palette files and the picture to write."""
+    files = [args.output]
+    if args.proposals > 1:
+        files = [args.output.with_suffix(f".{n}.json") for n in range(1, args.proposals + 1)]
+    return files, args.output.with_suffix(".swatch.png")
+
+
+def _check_targets(args: argparse.Namespace) -> None:
+    """Raise ValueError if a file would be replaced that this command did not write."""
+    from palette_vc_jax.palette.file import is_sheet, load_palette
+    from palette_vc_jax.palette.spec import named_file
+
+    files, picture = _targets(args)
+    read = [named_file(args.spec), _mixture(args), *options.named_files(args)]
+    if args.frame:
+        read.append(Path(_frame(args.frame)[0]))
+    atomic.check_targets([*files, picture], filter(None, read))
+    for file in filter(Path.exists, files):
+        load_palette(file)
+    if picture.exists() and not is_sheet(picture):
+        raise ValueError(f"{picture}: exists and is no palette's; give another --output.")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -153,6 +182,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--frame is looked at for words alone; leave it out, or give words.")
     if kind == "words" and not rest.strip() and not args.frame:
         raise ValueError("words alone names what a frame shows; give it by --frame FILM@TIME.")
+    _check_targets(args)
 
 
 if __name__ == "__main__":

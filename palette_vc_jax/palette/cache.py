@@ -4,12 +4,12 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from palette_vc_jax import atomic, files
 from palette_vc_jax.palette import language_model
 from palette_vc_jax.palette.language_model import Server
 from palette_vc_jax.palette.palette import to_hex
@@ -35,12 +35,12 @@ def ask_once(
     What is refused is not kept; a file that cannot be read or written only costs a question.
     """
     path = folder() / f"{_key(server, tags, seed, temperature)}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        kept = json.loads(path.read_text())
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = files.read_json(path)
         return Proposals(language_model.check_colors(kept["colors"], tags), dict(kept["details"]))
     proposals = propose(server, tags, seed, temperature)
     proposals = proposals._replace(details={**proposals.details, "date": date.today().isoformat()})
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         _write(path, proposals)
     return proposals
 
@@ -57,11 +57,4 @@ def _write(path: Path, proposals: Proposals) -> None:
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"colors": colors, "details": proposals.details}, indent=2)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        try:
-            file.write(text + "\n")
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    atomic.write_text(path, text + "\n")

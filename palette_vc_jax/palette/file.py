@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
+from palette_vc_jax import atomic, files
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.text import parse_colors
 
+SOFTWARE = "palette_vc_jax"  # noted in the pictures, so that no other one is replaced
 SWATCH = 96  # pixels a side of one color
 GAP = 8  # white pixels between palettes
 
@@ -21,7 +24,7 @@ def save_palette(palette: Palette, path: str | Path) -> None:
     What a palette's details hold follows, such as the tags and the model behind words.
     """
     values = {"colors": palette.hex(), "source": palette.source, **palette.details}
-    Path(path).write_text(json.dumps(values, indent=2) + "\n")
+    atomic.write_text(Path(path), json.dumps(values, indent=2) + "\n")
 
 
 def load_palette(path: str | Path) -> Palette:
@@ -31,8 +34,9 @@ def load_palette(path: str | Path) -> Palette:
 
     Raises ValueError in one line for a file that is missing or holds something else.
     """
+    files.check_regular(path)
     try:
-        values = json.loads(Path(path).read_text())
+        values = files.read_json(path)
         colors = values["colors"]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such palette file.") from None
@@ -70,7 +74,19 @@ def save_sheet(palettes: Sequence[Palette], path: str | Path) -> None:
             middle = SWATCH // 4, index * (SWATCH + GAP) + SWATCH // 2
             draw.text(middle, str(index + 1), fill="black", font=font, anchor="mm")
         sheet = wide
-    sheet.save(path)
+    note = PngInfo()
+    note.add_text("Software", SOFTWARE)
+    with atomic.file(Path(path)) as partial:
+        sheet.save(partial, "PNG", pnginfo=note)
+
+
+def is_sheet(path: str | Path) -> bool:
+    """Return whether `save_sheet` wrote the picture at `path`."""
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == SOFTWARE
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 def _row(palette: Palette) -> np.ndarray:

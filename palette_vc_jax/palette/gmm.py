@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
+from palette_vc_jax import atomic, files
 from palette_vc_jax.palette.palette import COLORS, Palette
 
 COMPONENTS = 16
@@ -76,7 +77,7 @@ def save(mixture: Mixture, path: str | Path) -> None:
         "means": mixture.means.round(6).tolist(),
         "covariances": mixture.covariances.round(8).tolist(),
     }
-    Path(path).write_text(json.dumps(values, indent=1) + "\n")
+    atomic.write_text(Path(path), json.dumps(values, indent=1) + "\n")
 
 
 def load(path: str | Path) -> Mixture:
@@ -84,17 +85,25 @@ def load(path: str | Path) -> Mixture:
 
     Raises ValueError in one line for a file that is missing or is not a mixture.
     """
+    files.check_regular(path)
     try:
-        values = json.loads(Path(path).read_text())
+        values = files.read_json(path)
         weights, means, covariances = (
             np.array(values[key], np.float64) for key in ("weights", "means", "covariances")
         )
         fitted_on = values["fitted_on"]
     except FileNotFoundError:
         raise ValueError(f"{path}: no mixture there; fit one, or choose another palette.") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: not a mixture's JSON ({error!r}).") from None
-    count = len(weights)
-    if means.shape != (count, 3) or covariances.shape != (count, 3, 3) or (weights < 0).any():
+    count = weights.size
+    parts = (weights, means, covariances)
+    if [part.shape for part in parts] != [(count,), (count, 3), (count, 3, 3)]:
         raise ValueError(f"{path}: a mixture's weights, means and covariances do not fit together.")
+    if not all(np.isfinite(part).all() for part in parts) or weights.min(initial=0.0) < 0.0:
+        raise ValueError(f"{path}: a mixture's numbers must be finite, its weights not below 0.")
+    if weights.sum() == 0.0 or np.linalg.eigvalsh(covariances).min() <= 0.0:
+        raise ValueError(
+            f"{path}: a mixture needs a weight above 0, and covariances that are positive definite."
+        )
     return Mixture(weights / weights.sum(), means, covariances, fitted_on)

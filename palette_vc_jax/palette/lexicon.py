@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from palette_vc_jax.files import check_regular
 from palette_vc_jax.palette.proposals import Proposal, Proposals, Tag, to_lab, to_srgb
 from palette_vc_jax.palette.text import HEX, parse_colors
 
@@ -216,6 +217,7 @@ def singular(word: str) -> str:
 
 
 def _read(path: Path) -> dict[tuple[str, ...], Word]:
+    check_regular(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:

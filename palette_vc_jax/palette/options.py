@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 TIMEOUT = 120.0  # seconds
+LEXICON = "PALETTE_LEXICON"  # variable that names a file of words
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--lexicon",
         **unset,
-        help="file of words and colors over the built-in table (PALETTE_LEXICON)",
+        help=f"file of words and colors over the built-in table ({LEXICON})",
     )
     add(
         "--tagger",
@@ -41,6 +42,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what names the things on a film where --palette is words alone: clip (the "
         "checkpoint's image tower; needs its text_table.safetensors) or transformers:MODEL",
     )
+
+
+def named_files(args: argparse.Namespace) -> list[Path]:
+    """Return the files that the options name for reading."""
+    given = vars(args)
+    names = [given.get("words_key_file"), given.get("lexicon") or os.environ.get(LEXICON)]
+    return [Path(name) for name in names if name]
 
 
 def proposer_of(
@@ -63,5 +71,5 @@ def proposer_of(
     server = from_environment(
         given.get("words_model"), given.get("words_server"), key, args.words_timeout
     )
-    table = given.get("lexicon") or os.environ.get("PALETTE_LEXICON")
+    table = given.get("lexicon") or os.environ.get(LEXICON)
     return proposer(server, table, seed, temperature)

@@ -54,6 +54,12 @@ def parse_spec(
     return parse_colors(spec)
 
 
+def named_file(spec: str) -> Path | None:
+    """Return the file that `spec` names (`image:PATH`, `file:PATH`), or None."""
+    kind, _, rest = spec.partition(":")
+    return Path(rest) if kind.strip().lower() in ("image", "file") and rest else None
+
+
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise ValueError(f"palette gmm:{text}; the seed is a whole number from 0 to 2^32 - 1.")

@@ -17,7 +17,7 @@ from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.decode import decode_chunks, encode_frames
-from palette_vc_jax.sampling.sampler import Progress, sample
+from palette_vc_jax.sampling.sampler import Progress, check_finite, sample
 from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
 from palette_vc_jax.sampling.windows import Shot
 
@@ -148,6 +148,9 @@ def colorize(
         progress: called with (done, total) batches of windows while sampling.
 
     Holds the latents of all shots given (`sampler.film_bytes`), and pixels of a few frames.
+
+    Raises:
+        FloatingPointError: if a network gives values that are not finite.
     """
     config, params = networks.config, networks.params
     middles = [(start + stop) // 2 for start, stop in shots]
@@ -161,8 +164,10 @@ def colorize(
 
     encode = functools.partial(networks.encode, params)
     grey_latents = np.concatenate(list(encode_frames(encode, watched(), settings.encode_batch)))
+    check_finite(grey_latents, "the VAE's encoder")
     pictures = 2.0 * np.stack(references)[..., None].repeat(3, axis=-1) - 1.0
     context = np.asarray(networks.embed(params, pictures), np.float32)
+    check_finite(context, "the image encoder")
     sampling = config.sampling
     conditions = FilmConditions(
         grey=grey_latents,
@@ -178,8 +183,14 @@ def colorize(
     )
     first = shots[0][0]
     local = [(start - first, stop - first) for start, stop in shots]
+
+    def decode(part: np.ndarray) -> np.ndarray:
+        frames = np.asarray(networks.decode(params, part), np.float32)
+        check_finite(frames, "the VAE's decoder")
+        return frames
+
     chunks = decode_chunks(
-        functools.partial(networks.decode, params),
+        decode,
         latents,
         local,
         settings.decode_chunk,

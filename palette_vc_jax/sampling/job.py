@@ -7,8 +7,9 @@ bounded number of frames, so that memory does not grow with the film.
 
 import itertools
 import json
+import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from palette_vc_jax import __version__, whole
+from palette_vc_jax import __version__, atomic, files
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import Model, file_hashes
 from palette_vc_jax.palette.file import save_palette, save_swatch
@@ -99,28 +100,16 @@ def run_job(
     """Color the film of `job` into `output`; return the files written beside it, by kind.
 
     `luma` is `source` (the film's own, untouched) or `model` (the decoder's, resized). Nothing
-    is left under `output` unless the film is whole. Beside it are written the settings
-    (`.run.json`), a side-by-side picture, and the palette as JSON and as a swatch picture.
+    is left under `output` unless the film is whole. Then the `side_files` are written, the record
+    first: it says that the others are this run's.
+
+    Raises ValueError as `check_output` and `check_side_files`, FloatingPointError when the model
+    gives values that are not finite.
     """
-    sheet = SideBySide(job.frames, job.film)
-    with FilmWriter(output, job.film) as writer:
-        for frame, chroma, replaced in _merged(job, model, palette, seed, luma):
-            sheet.add(frame.index, color.grey(frame.luma, job.film), chroma)
-            writer.write(replaced, chroma)
-    stem = output.with_suffix("") if output.suffix else output
-    files = {
-        "settings": Path(f"{stem}.run.json"),
-        "side by side": Path(f"{stem}.side_by_side.png"),
-    }
-    sheet.save(files["side by side"])
-    if palette is not None:
-        files |= {
-            "palette": Path(f"{stem}.palette.json"),
-            "swatch": Path(f"{stem}.palette.png"),
-        }
-        save_palette(palette, files["palette"])
-        save_swatch(palette, files["swatch"])
+    beside = side_files(output, with_palette=palette is not None)
+    check_side_files(output, beside.values(), [job.film.path, *job.film.files])
     record = describe(job, model.config, palette, seed) | {
+        "output": output.name,
         "luma": luma,
         # Weights of a run are in no model folder: where they come from is said instead.
         "weights_sha256": file_hashes(model.folder) if model.folder and not model.origin else None,
@@ -129,8 +118,64 @@ def run_job(
         "jax": jax.__version__,
         "device": f"{jax.default_backend()} ({platform.machine()})",
     }
-    whole.write_text(files["settings"], json.dumps(record, indent=2) + "\n")
-    return files
+    sheet = SideBySide(job.frames, job.film)
+    with FilmWriter(output, job.film) as writer:
+        for frame, chroma, replaced in _merged(job, model, palette, seed, luma):
+            sheet.add(frame.index, color.grey(frame.luma, job.film), chroma)
+            writer.write(replaced, chroma)
+    atomic.write_text(beside["settings"], json.dumps(record, indent=2) + "\n")
+    sheet.save(beside["side by side"])
+    if palette is not None:
+        save_palette(palette, beside["palette"])
+        save_swatch(palette, beside["swatch"])
+    return beside
+
+
+def side_files(
+    output: Path, with_palette: bool = True, with_report: bool = False
+) -> dict[str, Path]:
+    """Name the files that are written beside a film `output`, by kind."""
+    kinds = {"settings": "run.json", "side by side": "side_by_side.png"}
+    if with_palette:
+        kinds |= {"palette": "palette.json", "swatch": "palette.png"}
+    if with_report:
+        kinds["report"] = "report.html"
+    stem = output.with_suffix("") if output.suffix else output
+    return {kind: Path(f"{stem}.{ending}") for kind, ending in kinds.items()}
+
+
+def check_side_files(output: Path, beside: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Check, before any work, that nothing of the user's is replaced by what a run writes.
+
+    Args:
+        output: the film.
+        beside: files that are written beside it.
+        inputs: files that the run reads.
+
+    Raises:
+        ValueError: if `output` or a file beside it is among the inputs or is not a regular file,
+            or if a file beside it exists that no earlier run of the same output wrote.
+    """
+    beside = list(beside)
+    films = [] if output.is_dir() else [output]
+    atomic.check_targets([*films, *beside], inputs)
+    existing = [path for path in beside if os.path.lexists(path)]
+    if existing and not _wrote(output):
+        raise ValueError(
+            f"{existing[0]}: exists, and no run that wrote {output.name} made it; move it away, or "
+            "give the output another name."
+        )
+
+
+def _wrote(output: Path) -> bool:
+    """Return whether the record beside `output` is that of a run that wrote it."""
+    try:
+        record = files.read_json(side_files(output)["settings"])
+    except (OSError, ValueError):
+        return False
+    # Records of version 0.1 do not name their output.
+    known = isinstance(record, dict) and "weights_sha256" in record
+    return known and record.get("output", output.name) == output.name
 
 
 def _merged(

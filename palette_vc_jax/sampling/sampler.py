@@ -103,7 +103,7 @@ def sample(
         latents = np.asarray(sample_scan(predict, params, noise, conditions, plan, settings))
     else:
         latents = sample_loop(predict, params, noise, conditions, plan, settings, progress)
-    _check_finite(latents)
+    check_finite(latents, "the UNet")
     return latents
 
 
@@ -306,7 +306,7 @@ def _loop_steps(velocity, latents, grey, batches: list[Windows], steps: Steps) -
             latents[part], total[part] = _advance_unit(
                 latents[part], total[part], previous[part], sigma, row
             )
-            _check_finite(latents[part])
+            check_finite(latents[part], "the UNet")
         total, previous = previous, total
     return latents
 
@@ -344,10 +344,12 @@ def _batches(conditions: FilmConditions, plan: WindowPlan) -> Windows:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, plan.batch, *leaf.shape[1:]), flat)
 
 
-def _check_finite(latents: np.ndarray) -> None:
-    """Raise FloatingPointError unless all latents are finite."""
-    if not np.isfinite(latents.sum(dtype=np.float64)):
+def check_finite(values: np.ndarray, network: str) -> None:
+    """Raise FloatingPointError unless all values that `network` gave are finite."""
+    with np.errstate(invalid="ignore"):  # the sum of two infinities
+        finite = np.isfinite(values.sum(dtype=np.float64))
+    if not finite:
         raise FloatingPointError(
-            "the network gave values that are not finite; compute in bfloat16 or float32, and "
+            f"{network} gave values that are not finite; compute in bfloat16 or float32, and "
             "check the checkpoint."
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from palette_vc_jax import atomic
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import Film, turned
 from palette_vc_jax.video.resize import resize
@@ -46,4 +47,5 @@ class SideBySide:
         gap = np.ones((self._columns[0].shape[0], GAP, 3), np.float32)
         row = [part for column in self._columns for part in (column, gap)][:-1]
         pixels = np.clip(np.concatenate(row, axis=1), 0.0, 1.0)
-        Image.fromarray(np.rint(255.0 * pixels).astype(np.uint8)).save(path)
+        with atomic.file(path) as partial:
+            Image.fromarray(np.rint(255.0 * pixels).astype(np.uint8)).save(partial)

@@ -16,6 +16,7 @@ from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.store import load_config, load_model
 from palette_vc_jax.models.text_table import TextTable, load_table, probabilities
 from palette_vc_jax.palette.proposals import Tag
+from palette_vc_jax.sampling.sampler import check_finite
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import Film, turned
@@ -73,6 +74,7 @@ def as_clip_sees(pictures: np.ndarray) -> np.ndarray:
 def best_tags(table: TextTable, images: jax.Array, count: int = TAGS) -> list[Tag]:
     """Give the words that are most probable in the mean over image embeddings [B, D]."""
     mean = np.asarray(probabilities(table.embeddings, table.logit_scale, images)).mean(axis=0)
+    check_finite(mean, "the image encoder")
     order = np.argsort(-mean, kind="stable")[:count]
     return [Tag(table.tags[i], max(float(mean[i]), 1e-6)) for i in order]
 

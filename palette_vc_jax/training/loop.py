@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from palette_vc_jax import cli, whole
+from palette_vc_jax import atomic, cli
 from palette_vc_jax.checkpoint import Checkpoints, Mismatch
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import make_mesh
@@ -81,7 +81,7 @@ def run(
         begun = _begin(task, config, workdir, mesh, checkpoints)
         if jax.process_index() == 0:
             text = config.to_json_best_effort(indent=2)
-            whole.write_text(workdir / "config.json", text)
+            atomic.write_text(workdir / "config.json", text)
         trace = watch.profiling(profile, workdir / "profile")
         with contextlib.closing(watch.Log(workdir, int(begun.state["step"]))) as log, trace as look:
             ema = _train(task, config, begun, checkpoints, log, notice, look)

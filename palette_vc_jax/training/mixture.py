@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from palette_vc_jax import cli
+from palette_vc_jax import atomic, cli
 from palette_vc_jax.data.sources import frame_paths, list_clips
 from palette_vc_jax.palette import gmm
 
@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of frames, pixels and the fit")
     args = parser.parse_args(argv)
     clips = list_clips(args.clips)
+    frames_read = (path for clip in clips for path in frame_paths(clip))
+    atomic.check_targets([Path(args.output)], frames_read)
     pixels, frames = training_pixels(clips, args.seed)
     mixture = gmm.fit(pixels, args.components, args.seed, clips=len(clips), frames=frames)
     gmm.save(mixture, args.output)

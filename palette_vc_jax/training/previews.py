@@ -17,6 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from PIL import Image, ImageDraw
 
+from palette_vc_jax import atomic
 from palette_vc_jax.data.crops import grey_of
 from palette_vc_jax.data.samples import Batch
 from palette_vc_jax.diffusion import schedule
@@ -149,6 +150,5 @@ def _save(path: Path, groups: Mapping[str, np.ndarray]) -> None:
     for column, name in enumerate(groups):
         ImageDraw.Draw(picture).text((column * block + 2, 1), name, fill=(0, 0, 0))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG")
-    partial.rename(path)
+    with atomic.file(path) as partial:
+        picture.save(partial, format="PNG")

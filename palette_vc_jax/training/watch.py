@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tensorboardX import SummaryWriter
 
-from palette_vc_jax import whole
+from palette_vc_jax import atomic
 from palette_vc_jax.training.flops import peak_flops, step_flops
 
 DIGITS = 4  # of measured speeds
@@ -36,7 +36,7 @@ class Log:
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= start]
         if len(kept) < len(lines):
-            whole.write_text(path, "".join(f"{line}\n" for line in kept))
+            atomic.write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
         # TensorBoard then drops what an earlier run wrote from this step on.
         self._board = SummaryWriter(

@@ -5,6 +5,7 @@ other color tags, sample aspect ratio, orientation, field order, sound.
 """
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image, UnidentifiedImageError
+
+from palette_vc_jax.files import check_regular
 
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx"}
 FOLDER_RATE = Fraction(24)  # frames a second of a folder, which says nothing about time
@@ -115,7 +118,8 @@ def list_pictures(folder: Path) -> tuple[Path, ...]:
     if not found:
         kinds = " ".join(sorted(PICTURES))
         raise ValueError(f"{folder}: the folder holds no frames; pictures ({kinds}) are needed.")
-
+    for path in found:
+        check_regular(path)
     return tuple(sorted(found, key=natural))
 
 
@@ -131,6 +135,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
     Raises ValueError in one line for whatever FFmpeg cannot make sense of, also while in use.
     """
+    check_regular(path)
     try:
         # The prefix keeps a colon in a name from being taken for a protocol.
         with av.open(f"file:{path}") as container:
@@ -162,11 +167,15 @@ def decode_picture(path: Path) -> VideoFrame:
 
     Raises ValueError if it is missing or no picture.
     """
+    check_regular(path)
     try:
         # An open file, not its name: FFmpeg would take a % in the name for a frame number.
         with open(path, "rb") as file, av.open(file) as container:
+            context = container.streams.video[0].codec_context
+            if context is None:  # FFmpeg knows the format, but has no decoder, as for SVG
+                raise StopIteration
             # Otherwise the rest of a picture that is cut short comes out grey.
-            container.streams.video[0].codec_context.options = {"err_detect": "explode"}
+            context.options = {"err_detect": "explode"}
             return next(container.decode(video=0))
     except (FFmpegError, StopIteration, IndexError) as error:
         raise ValueError(
@@ -175,12 +184,24 @@ def decode_picture(path: Path) -> VideoFrame:
         ) from error
 
 
+@contextmanager
+def open_with_pillow(path: Path) -> Iterator[Image.Image]:
+    """Open a picture without the warning that Pillow prints for one of many pixels.
+
+    Raises what Pillow raises: `Image.DecompressionBombError` for twice as many.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path) as picture:
+            yield picture
+
+
 def picture_turn(path: Path) -> tuple[int, int, int, int]:
     """Read a picture's EXIF orientation as a turn."""
     try:
-        with Image.open(path) as picture:
+        with open_with_pillow(path) as picture:
             return EXIF_TURNS.get(picture.getexif().get(0x0112, 1), UPRIGHT)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return UPRIGHT  # kinds that only FFmpeg reads have no EXIF
 
 

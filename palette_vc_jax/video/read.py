@@ -14,12 +14,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from palette_vc_jax.files import check_regular
 from palette_vc_jax.video import film as films
 from palette_vc_jax.video.color import rgb_to_luma
 from palette_vc_jax.video.film import Film, Frame
-
-# Containers that keep each stream's length exactly; the others may be off by 2 % and half a second.
-EXACT = ("matroska", "mov", "avi")
+from palette_vc_jax.video.length import check_length
 
 # Where luma lies in packed formats: (first sample, step) within a row.
 PACKED = {"yuyv422": (0, 2), "yvyu422": (0, 2), "uyvy422": (1, 2), "ya8": (0, 2)}
@@ -65,24 +64,29 @@ def read_frames(film: Film) -> Iterator[Frame]:
             end = (pts + (decoded.duration or gap)) * film.time_base
         if film.frames is None or count < film.frames:
             one = max(gap * film.time_base, 1 / film.rate)
-            _check_whole(film, container, stream, end, one)
+            check_length(film, container, stream, end, one)
 
 
 def read_picture(path: str | Path) -> np.ndarray:
     """Read any picture file as upright sRGB [H, W, 3] uint8.
 
-    Raises ValueError if the file is missing or no picture.
+    Raises ValueError if the file is missing or no picture, or has too many pixels for Pillow.
     """
     path = Path(path)
+    check_regular(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a picture (PNG, JPEG, ...).")
     try:
-        with Image.open(path) as picture:
+        with films.open_with_pillow(path) as picture:
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I"):  # 16 bits of grey, which PIL would clip to 8
                 values = np.clip(np.asarray(upright, np.int64) >> 8, 0, 255).astype(np.uint8)
                 return np.repeat(values[..., None], 3, axis=-1)
             return np.array(upright.convert("RGB"))
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{path}: more pixels than a picture may have ({error}); give a smaller copy."
+        ) from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         if isinstance(error, PermissionError):
             raise
@@ -146,42 +150,6 @@ def _decode(film: Film, container: InputContainer, stream: VideoStream) -> Itera
         if packet.is_corrupt and not tolerant:
             raise ValueError(f"{film.path}: the film is truncated or damaged. Give a whole copy.")
         yield from packet.decode()
-
-
-def _check_whole(
-    film: Film, container: InputContainer, stream: VideoStream, end: Fraction, one: Fraction
-) -> None:
-    """Raise ValueError if pictures end well before the container says, in seconds.
-
-    Time is compared, not the number of frames, of which edit lists hide some. `one` is a frame's.
-    """
-    promised = _promised_seconds(film, container, stream)
-    slack = promised / 50 + Fraction(1, 2)
-    if container.format.name.startswith(EXACT):
-        slack = promised / 500 + 2 * one
-    if end < promised - slack:
-        raise ValueError(
-            f"{film.path}: only {float(end):.1f} of {float(promised):.1f} seconds can be read; the "
-            "film is truncated or damaged. Give a whole copy."
-        )
-
-
-def _promised_seconds(film: Film, container: InputContainer, stream: VideoStream) -> Fraction:
-    """Find the time at which the container says the pictures end; 0 when it does not say."""
-    if stream.duration:
-        return (stream.duration + (stream.start_time or 0)) * Fraction(stream.time_base)
-    seconds = _parse_time(stream.metadata.get("DURATION", ""))  # Matroska's, by stream
-    if not seconds and not film.audio and container.duration:
-        seconds = Fraction(container.duration + (container.start_time or 0), 1_000_000)
-    return seconds
-
-
-def _parse_time(text: str) -> Fraction:
-    try:
-        hours, minutes, seconds = text.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-    except ValueError:
-        return Fraction(0)
 
 
 def _read_pictures(film: Film) -> Iterator[Frame]:

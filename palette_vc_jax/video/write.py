@@ -8,7 +8,6 @@ in milliseconds, to which it rounds; the others keep the source's times exactly.
 import contextlib
 import io
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
+from palette_vc_jax import atomic
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import Film, Frame, open_video, turned
 from palette_vc_jax.video.matroska import PADDING, write_aspect
@@ -78,17 +78,30 @@ def check_output(output: str | Path, film: Film) -> None:
     """Check, before any work, that a film can be written under a name.
 
     Raises ValueError for a parent folder that is missing or not writable, an extension that is
-    not known or does not fit the source, an output that is the source, a folder that holds files,
-    or sound that the container cannot hold.
+    not known or does not fit the source, an output that is the source, lies among its frames or
+    is no regular file, a folder that holds files, or sound that the container cannot hold.
     """
     as_folder, output = _is_folder(output), Path(output)
-    parent, suffix = output.absolute().parent, output.suffix.lower()
-    if not parent.is_dir():
+    suffix = output.suffix.lower()
+    if not output.absolute().parent.is_dir():
         raise ValueError(f"{output}: the folder {output.parent} does not exist; create it first.")
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"{output}: no right to write into {output.parent}; give another folder.")
+    # Where the name lies, and where the file does, if the name is a link.
+    parents = [
+        os.path.realpath(output.absolute().parent),
+        os.path.dirname(os.path.realpath(output)),
+    ]
+    for parent in parents:
+        if not os.access(parent, os.W_OK):
+            raise ValueError(f"{output}: no right to write into {parent}; give another folder.")
     if output.exists() and film.path.exists() and output.samefile(film.path):
         raise ValueError(f"{output}: this is the source; give the output another name.")
+    if film.kind == "folder" and os.path.realpath(film.path) in parents:
+        raise ValueError(
+            f"{output}: lies among the source's frames, where pictures written beside it would "
+            "count as frames the next time; give another folder."
+        )
+    if not output.is_dir():
+        atomic.check_targets([output])
     if as_folder:
         if output.is_file():
             raise ValueError(f"{output}: a file has this name; give another or add .mp4 or .mkv.")
@@ -125,19 +138,18 @@ class FilmWriter:
         check_output(output, film)
         self.output, self.film = Path(output), film
         self._suffix = "" if _is_folder(output) else self.output.suffix.lower()
-        name = f".{self.output.stem}.partial-{os.getpid()}{self._suffix}"
-        self._partial = self.output.absolute().with_name(name)
         self._sink: _FilmSink | _PictureSink | None = None
+        self._placing = contextlib.ExitStack()  # moves what was written into place
 
     def __enter__(self) -> "FilmWriter":
-        try:
+        begin = atomic.file if self._suffix else atomic.folder
+        with contextlib.ExitStack() as stack:
+            partial = stack.enter_context(begin(self.output))
             if self._suffix in MUXERS:
-                self._sink = _FilmSink(self._partial, self.film)
+                self._sink = _FilmSink(partial, self.film)
             else:
-                self._sink = _PictureSink(self._partial, self.film, self._suffix)
-        except BaseException:
-            self._remove()
-            raise
+                self._sink = _PictureSink(partial, self.film, self._suffix)
+            self._placing = stack.pop_all()
         return self
 
     def write(self, frame: Frame, chroma: np.ndarray) -> None:
@@ -154,21 +166,13 @@ class FilmWriter:
         self._sink.write(frame, chroma)
 
     def __exit__(self, kind, error, trace) -> None:
-        try:
-            if kind is None:
-                self._sink.finish()
-                os.replace(self._partial, self.output)
-            else:
-                with contextlib.suppress(Exception):  # the first error is the one to tell
-                    self._sink.abandon()
-        finally:
-            self._remove()
-
-    def _remove(self) -> None:
-        if self._partial.is_dir():
-            shutil.rmtree(self._partial, ignore_errors=True)
-        else:
-            self._partial.unlink(missing_ok=True)
+        if kind is not None:
+            with contextlib.suppress(Exception):  # the first error is the one to report
+                self._sink.abandon()
+            self._placing.__exit__(kind, error, trace)
+            return
+        with self._placing:
+            self._sink.finish()
 
 
 class _PictureSink:
@@ -179,8 +183,6 @@ class _PictureSink:
 
     def __init__(self, path: Path, film: Film, suffix: str):
         self._path, self._film, self._suffix, self._count = path, film, suffix, 0
-        if not suffix:
-            path.mkdir()
 
     def write(self, frame: Frame, chroma: np.ndarray) -> None:
         film = self._film

@@ -6,10 +6,12 @@ import math
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from commands import command
 from PIL import Image
+from special import special
 
 from palette_vc_jax.metrics import paper
 from palette_vc_jax.metrics.evaluate import Results, interval
@@ -236,8 +238,6 @@ def test_fid_and_fvd_need_two(films, capsys, monkeypatch):
 
 def test_given_flow_is_followed(films, tmp_path):
     """The flow of another pair of frames would be taken, or it would be computed all the same."""
-    import cv2
-
     for clip, count in (("a", 5), ("b", 6)):
         for way, sign in (("forward", 1.0), ("backward", -1.0)):
             folder = tmp_path / "flow" / clip / way
@@ -328,3 +328,97 @@ def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
     assert command(evaluate.main, *arguments, "--seed", 5) == 0
     other = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
     assert all(other[path] != again[path] for path in made)
+
+
+def flow_folder(folder: Path, clips: dict[str, int]) -> Path:
+    """Write flow of no motion for clips of so many frames."""
+    for clip, count in clips.items():
+        for way in ("forward", "backward"):
+            (folder / clip / way).mkdir(parents=True)
+            for index in range(count - 1):
+                path = folder / clip / way / f"{index:03}.flo"
+                cv2.writeOpticalFlow(str(path), np.zeros((32, 40, 2), np.float32))
+    return folder
+
+
+def flo(width: int, height: int, values: bytes = b"", magic: bytes = b"PIEH") -> bytes:
+    return magic + np.array([width, height], "<i4").tobytes() + values
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "not a .flo file"),
+        (b"PIEH", "not a .flo file"),
+        (flo(40, 32, bytes(8 * 40 * 32), b"PIEX"), "not a .flo file"),
+        (flo(-1, -1), "-1x-1"),
+        (flo(-40, -32, bytes(8 * 40 * 32)), "-40x-32"),
+        (flo(0, 32), "0x32"),
+        (flo(2**31 - 1, 2**31 - 1), "2147483647"),
+        (flo(40, 32, bytes(8 * 40 * 32 - 1)), "40x32"),
+        (flo(40, 32, bytes(8 * 40 * 32 + 1)), "40x32"),
+    ],
+)
+def test_damaged_flow_is_refused_before_anything_is_measured(films, capsys, content, word):
+    """The process would crash on a size that a file's header makes up."""
+    flows = flow_folder(films / "flow", {"a": 6, "b": 7})
+    (flows / "b" / "backward" / "003.flo").write_bytes(content)
+    words = ("b/backward/003.flo", word)
+    refused(films, capsys, *words, flags=("--flow", flows), metrics="warp_error")
+
+
+def test_flow_that_is_not_finite_is_a_gap(films):
+    """A warp error would be a mean over nowhere."""
+    flows = flow_folder(films / "flow", {"a": 6, "b": 7})
+    values = np.full((32, 40, 2), np.nan, "<f4").tobytes()
+    (flows / "a" / "forward" / "002.flo").write_bytes(flo(40, 32, values))
+    assert run(films, "--flow", flows, metrics="warp_error") == 0
+    gaps = json.loads((films / "out.json").read_text())["gaps"]
+    assert "002.flo" in gaps["mine, a, warp_error"] and "mine, b, warp_error" not in gaps
+
+
+@pytest.mark.parametrize("name", ["negative.flo", "huge.flo"])
+def test_flow_files_that_crashed_opencv_are_refused(films, shared, capsys, name):
+    """The process would end in a signal, or in a traceback."""
+    path = shared / "reviews" / "inputs" / name
+    if not path.is_file():
+        pytest.skip("needs ../shared/reviews/inputs")
+    flows = flow_folder(films / "flow", {"a": 6, "b": 7})
+    (flows / "a" / "forward" / "000.flo").write_bytes(path.read_bytes())
+    refused(films, capsys, "000.flo", flags=("--flow", flows), metrics="warp_error")
+
+
+@pytest.mark.parametrize("kind", ["device", "fifo", "socket", "folder"])
+def test_the_report_replaces_nothing_but_a_file(films, capsys, kind):
+    """/dev/null would be a file of JSON from then on."""
+    place = special(films / "place", kind)
+    before = place.stat()
+    assert run(films, "--json", place) == 2
+    assert "place" in capsys.readouterr().err
+    assert (place.stat().st_mode, place.stat().st_ino) == (before.st_mode, before.st_ino)
+
+
+def test_the_report_replaces_no_input_and_no_other_file(films, capsys):
+    """A frame, a palette file or another file of the user's would be gone for a mistyped flag."""
+    (films / "mine.txt").write_text("mine")
+    (films / "link.json").symlink_to(films / "truth" / "a" / "000.png")
+    before = {path: path.read_bytes() for path in films.rglob("*") if path.is_file()}
+    for name in ("truth/a/000.png", "mine/b/003.png", "link.json", "mine.txt"):
+        assert run(films, "--json", films / name) == 2
+        assert name in capsys.readouterr().err.strip().splitlines()[-1]
+    assert {path: path.read_bytes() for path in films.rglob("*") if path.is_file()} == before
+    assert run(films) == run(films) == 0  # its own is replaced
+
+
+def test_a_film_of_another_origin_is_no_ablation(films, tmp_path, capsys):
+    """A film of the user's would be colored over, since a folder has an ablation's name."""
+    import tiny
+
+    model = tiny.write_model(tmp_path / "model")
+    (tmp_path / "work" / "A").mkdir(parents=True)
+    (tmp_path / "work" / "A" / "a.mkv").write_text("mine")
+    arguments = ["--checkpoint", model, "--data", films / "truth", "--metrics", "colorfulness",
+                 "--workdir", tmp_path / "work", "--json", tmp_path / "t.json"]  # fmt: skip
+    assert command(evaluate.main, *arguments) == 2
+    assert "a.mkv: exists" in capsys.readouterr().err
+    assert (tmp_path / "work" / "A" / "a.mkv").read_text() == "mine"

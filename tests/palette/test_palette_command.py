@@ -1,6 +1,7 @@
 """`python -m palette_vc_jax.palette`: palettes without coloring a film."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +79,29 @@ def test_mistakes_are_told_in_one_line(tmp_path, monkeypatch, capsys, arguments,
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and word in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_of_another_origin_is_replaced(tmp_path, monkeypatch, capsys):
+    """If this fails, a picture or a file of the user's is gone for a swatch or a proposal."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8), "teal").save("p.swatch.png")
+    Path("q.2.json").write_text('{"mine": 1}')
+    Path("r.json").write_text('{"colors": ["red"]}')
+    Path("link.json").symlink_to("r.json")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for arguments, word in [
+        (["tomato", "--output", "p.json"], "p.swatch.png"),
+        (["image:p.swatch.png", "--output", "p.json"], "p.swatch.png"),
+        (["gmm", "--proposals", 3, "--output", "q.json"], "q.2.json"),
+        (["file:r.json", "--output", "r.json"], "r.json"),
+        (["file:r.json", "--output", "link.json"], "link.json"),
+    ]:
+        assert command(palette.main, *arguments) == 2
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 1 and word in said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    for colors in ("tomato", "teal"):  # its own files are replaced
+        assert command(palette.main, colors, "--output", "s.json") == 0
 
 
 def test_times():

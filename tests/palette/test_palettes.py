@@ -152,3 +152,38 @@ def test_every_form_of_the_argument(tmp_path):
     ):
         with pytest.raises(ValueError):
             parse(wrong)
+
+
+@pytest.mark.parametrize("read", [load_palette, gmm.load])
+@pytest.mark.parametrize("text", ["[" * 5000, "[]", "null", "5", '{"colors": 5}', "\xff"])
+def test_a_file_of_something_else_is_refused(tmp_path, read, text):
+    """If this fails, a file that is nested too deeply, or of another kind, is a traceback."""
+    path = tmp_path / "p.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="p.json") as refused:
+        read(path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": 1.0, "means": [], "covariances": []},
+        {"weights": [float("nan")]},
+        {"weights": [10**400]},
+        {"weights": [0.0]},
+        {"weights": [-1.0]},
+        {"weights": [[1.0]]},
+        {"means": [[0.5, 0.5, float("inf")]]},
+        {"covariances": [[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -1.0]]]},
+    ],
+)
+def test_a_mixture_that_cannot_be_drawn_from_is_refused(tmp_path, change):
+    """If this fails, a damaged mixture is a traceback, or gives colors that are no numbers."""
+    path = tmp_path / "m.json"
+    gmm.save(gmm.Mixture(np.ones(1), np.full((1, 3), 0.5), 0.05 * np.eye(3)[None]), path)
+    assert len(gmm.sample(gmm.load(path), 0).hex()) == 5
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match="m.json") as refused:
+        gmm.load(path)
+    assert "\n" not in str(refused.value)

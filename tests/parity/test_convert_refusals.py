@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from convert import svd_to_flax as svd_to_flax_main
+from palette_vc_jax import atomic
 from palette_vc_jax.conversion import svd
-from palette_vc_jax.conversion import tensors as tensors_module
 from palette_vc_jax.conversion.svd import flax_to_svd, svd_to_flax
 from palette_vc_jax.models.store import load_model
 from tests.commands import command
@@ -158,7 +158,7 @@ def test_a_conversion_cut_short_leaves_nothing(folder, tmp_path, monkeypatch, wr
     assert command(svd_to_flax_main.main, "--source", folder, "--output", output) == 130
     assert not list(tmp_path.iterdir())
     # Even one that could not tidy up, as after a power cut, is no model.
-    monkeypatch.setattr(tensors_module.shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(atomic.shutil, "rmtree", lambda *_, **__: None)
     assert command(svd_to_flax_main.main, "--source", folder, "--output", output) == 130
     (partial,) = tmp_path.iterdir()
     assert partial.name == ".model.partial" and not (partial / "provenance.json").exists()

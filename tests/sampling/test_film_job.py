@@ -2,16 +2,20 @@
 
 import errno
 import json
+import shutil
+import warnings
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import sample
 from palette_vc_jax import cli
 from palette_vc_jax.video.write import FilmWriter
 from tests import films, tiny
+from tests.special import special
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +233,107 @@ def test_a_run_that_breaks_off_leaves_nothing(color, tmp_path, capsys, monkeypat
     monkeypatch.setattr(FilmWriter, "write", write)
     _refused(lambda: color(source, tmp_path / "out.mkv"), capsys, word, code)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "palette"),
+    [
+        ("x.palette.png", "x.png", "tomato"),
+        ("x.side_by_side.png", "x.png", "none"),
+        ("in.png", "x.mkv", "image:x.palette.png"),
+        ("in.png", "x.mkv", "file:x.palette.json"),
+        ("in.png", "link.png", "image:x.png"),
+        ("in.png", "x.png", "image:x.png"),
+        ("in.png", "x.png", "words:grass"),  # its table of words is x.run.json
+        ("clip", "clip/x.mkv", "tomato"),
+        ("clip", "clip/out", "tomato"),
+        ("clip", "clip/far.mkv", "tomato"),  # a link to another folder
+    ],
+)
+def test_a_run_replaces_none_of_its_inputs(color, tmp_path, capsys, monkeypatch, source, output,
+                                           palette):  # fmt: skip
+    """If this fails, a source, a palette or a table is gone for a file written beside the film."""
+    monkeypatch.chdir(tmp_path)
+    pictures = films.lumas(2, full_range=True)
+    for name in ("x.palette.png", "x.side_by_side.png", "in.png", "x.png"):
+        if name in (source, palette.partition(":")[2]):
+            Image.fromarray(pictures[0]).save(tmp_path / name)
+    films.write_pictures(tmp_path / "clip", pictures)
+    if palette.startswith("file:"):
+        (tmp_path / "x.palette.json").write_text('{"colors": ["#804020"]}')
+    if palette.startswith("words:"):
+        (tmp_path / "x.run.json").write_text("grass\tthing\t#00ff00\n")
+        monkeypatch.setenv("PALETTE_LEXICON", "x.run.json")
+    if output == "clip/far.mkv":
+        (tmp_path / output).symlink_to(tmp_path / "x.mkv")
+    if output == "link.png":
+        (tmp_path / output).symlink_to("x.png")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    word = "among the source's frames" if source == "clip" else "the run reads this file"
+    _refused(lambda: color(source, output, "--palette", palette), capsys, word)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["run.json", "side_by_side.png", "palette.json", "palette.png",
+                                  "report.html"])  # fmt: skip
+@pytest.mark.parametrize("record", [None, "mine", '{"output": "x.mp4", "weights_sha256": null}'])
+def test_files_of_another_origin_are_not_replaced(color, tmp_path, capsys, name, record):
+    """If this fails, a file of the user's, or of the run of another film, is replaced unasked."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(2))
+    (tmp_path / f"x.{name}").write_text("mine")
+    if record is not None:
+        (tmp_path / "x.run.json").write_text(record)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    _refused(lambda: color(source, tmp_path / "x.mkv", "--report"), capsys, "move it away")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_same_command_runs_again(color, tmp_path, capsys):
+    """If this fails, a film cannot be colored again under its name, or beside older records."""
+    folder = films.write_pictures(tmp_path / "frames", films.lumas(2, full_range=True))
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(2))
+    for given, output in ((folder, tmp_path / "a.mkv"), (source, tmp_path / "b.mkv")):
+        color(given, output, "--palette", "tomato")
+        first = (tmp_path / f"{output.stem}.palette.png").read_bytes()
+        color(given, output, "--palette", "teal")
+        assert (tmp_path / f"{output.stem}.palette.png").read_bytes() != first
+    record = json.loads((tmp_path / "b.run.json").read_text())
+    assert record.pop("output") == "b.mkv"
+    (tmp_path / "b.run.json").write_text(json.dumps(record))  # as version 0.1 wrote it
+    color(source, tmp_path / "b.mkv", "--palette", "none")
+    _refused(lambda: color(source, tmp_path / "b.mp4"), capsys, "b.run.json")
+
+
+@pytest.mark.parametrize("kind", ["device", "fifo", "folder"])
+@pytest.mark.parametrize("name", ["x", "x.mkv", "x.run.json", "x.palette.png"])
+def test_nothing_but_files_is_replaced(color, tmp_path, capsys, kind, name):
+    """If this fails, a device is replaced by a film, or the work is lost when it cannot be."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(2))
+    special(tmp_path / name, kind)
+    if kind == "folder":  # an empty one would take PNG frames
+        (tmp_path / name / "mine").write_text("mine")
+    before = {path: path.stat().st_mode for path in tmp_path.iterdir()}
+    output = tmp_path / ("x.mkv" if "." in name else "x")
+    _refused(lambda: color(source, output), capsys, name)
+    assert {path: path.stat().st_mode for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("network", ["vae", "image_encoder", "unet"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_leave_nothing(color, model, tmp_path, capsys, network, value):
+    """If this fails, a damaged checkpoint makes a film of garbage, and the exit code is 0."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(3))
+    broken = shutil.copytree(model, tmp_path / "broken")
+    tensors = load_file(broken / f"{network}.safetensors")
+    names = [name for name in sorted(tensors) if name.endswith("kernel")]
+    for name in [names[0], *(name for name in names if "decoder" in name)][-1:]:
+        tensors[name] = np.full_like(tensors[name], value)
+    save_file(tensors, broken / f"{network}.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call = lambda: color(source, tmp_path / "out.mkv", "--checkpoint", broken)  # noqa: E731
+        _refused(call, capsys, "not finite", code=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mkv", "broken"}
 
 
 def _refused(call, capsys, word: str, code: int = 2) -> None:

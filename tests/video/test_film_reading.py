@@ -1,5 +1,8 @@
 """Opening sources and reading their luma."""
 
+import struct
+import warnings
+import zlib
 from fractions import Fraction
 
 import av
@@ -177,6 +180,36 @@ def test_bad_sources_are_refused_in_one_line(tmp_path):
         with pytest.raises(ValueError, match=name) as refused:
             list(read_frames(open_film(tmp_path / name)))
         assert "\n" not in str(refused.value)
+
+
+def test_huge_pictures_are_refused_in_one_line(tmp_path):
+    """Else a picture of 74 bytes ends in a traceback, and a large scan in a warning."""
+
+    def png(width, height):
+        parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))]
+        rows = zlib.compress(bytes((width + 7) // 8 + 1) * height)
+        parts += [(b"IDAT", rows), (b"IEND", b"")]
+        chunks = (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in parts
+        )
+        return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+    (tmp_path / "bomb.png").write_bytes(png(13500, 13500))
+    with pytest.raises(ValueError, match="bomb.png.*smaller") as refused:
+        read_picture(tmp_path / "bomb.png")
+    assert "\n" not in str(refused.value)
+    (tmp_path / "large.png").write_bytes(png(90_000, 1000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_picture(tmp_path / "large.png").shape == (1000, 90_000, 3)
+
+
+def test_a_drawing_under_a_pictures_name_is_refused(tmp_path):
+    """Else a kind that FFmpeg recognizes and cannot decode ends in a traceback."""
+    (tmp_path / "a.png").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="8"></svg>')
+    with pytest.raises(ValueError, match="a.png.*PNG, JPEG or TIFF"):
+        open_film(tmp_path / "a.png")
 
 
 def test_film_without_pictures_is_refused(tmp_path):

@@ -1,0 +1,135 @@
+"""Write files and folders that are complete or absent, and that replace nothing but files.
+
+What is written is prepared under a hidden name in the same folder and moved into place at the end.
+While it is written it is locked, so that two runs cannot write the same file at once; what a
+killed run left under the hidden name is overwritten by the next one.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+
+def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+    """Check, before any work, that files may be written at `targets`; links are followed.
+
+    Args:
+        targets: files that will be written or replaced.
+        inputs: files that the run reads.
+
+    Raises:
+        ValueError: if a target exists and is not a regular file (a folder, a device, a FIFO), or
+            is one of the inputs.
+    """
+    existing = {target: found for target in targets if (found := _status(target))}
+    for target, found in existing.items():
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{target}: exists and is not a regular file; give another name.")
+    if not existing:
+        return
+    read = {(found.st_dev, found.st_ino) for path in inputs if (found := _status(path))}
+    for target, found in existing.items():
+        if (found.st_dev, found.st_ino) in read:
+            raise ValueError(
+                f"{target}: the run reads this file and would replace it; give the output another "
+                "name."
+            )
+
+
+def check_folder(path: Path) -> None:
+    """Check that a folder may be written at `path`.
+
+    Raises:
+        ValueError: if `path` exists and is not an empty folder, or its parent does not exist.
+    """
+    if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path}: exists already; give a name that is free.")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path.parent}: no such folder; make it first.")
+
+
+@contextlib.contextmanager
+def file(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to write; it is moved to `path` unless an exception is raised.
+
+    The path that is yielded has the extension of `path`. If `path` is a link, the file that it
+    leads to is replaced, and the link stays.
+
+    Raises:
+        ValueError: as `check_targets`.
+        OSError: if another run is writing the same file.
+    """
+    check_targets([path])
+    target = Path(os.path.realpath(path))
+    partial = _partial(target)
+    with partial.open("ab") as held:
+        _lock(held.fileno(), path)
+        try:
+            yield partial
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty folder to fill; it is moved to `path` unless an exception is raised.
+
+    Args:
+        path: of the folder.
+        replace: delete what is at `path` when its replacement is complete.
+
+    Raises:
+        ValueError: as `check_folder`, unless `replace`.
+        OSError: if another run is writing the same folder.
+    """
+    if not replace:
+        check_folder(path)
+    target = Path(os.path.realpath(path))
+    partial = _partial(target)
+    partial.mkdir(exist_ok=True)
+    held = os.open(partial, os.O_RDONLY)
+    try:
+        _lock(held, path)
+        try:
+            for entry in partial.iterdir():  # of a run that was killed
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            yield partial
+            if replace:
+                shutil.rmtree(target, ignore_errors=True)
+            partial.replace(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        os.close(held)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` in UTF-8 at `path`; raises as `file`."""
+    with file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.stem}.partial{target.suffix}")
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):  # missing, or not a name at all: whoever opens it says so
+        return None
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Lock a file or folder until it is closed, where the file system has locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(f"{path}: another run is writing it; wait for its end.") from None
+    except OSError:
+        pass

@@ -1,0 +1,61 @@
+"""Check files that a user names before they are opened, and read JSON."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+MAX_TEXT = 2**28  # bytes
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def check_regular(path: str | Path) -> None:
+    """Check that a file can be read to its end; opening a FIFO or a device may wait forever.
+
+    A path that does not exist passes: whoever opens it has a better message.
+
+    Raises:
+        ValueError: if `path` exists and is not a regular file, links followed.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    for is_kind, kind in KINDS:
+        if is_kind(mode):
+            raise ValueError(f"{path}: {kind}; give a regular file.")
+
+
+def read_text(path: str | Path) -> str:
+    """Read a file of UTF-8 text.
+
+    Raises:
+        ValueError: if it is not a regular file, not UTF-8, or larger than `MAX_TEXT`.
+        OSError: if it is missing or cannot be read.
+    """
+    check_regular(path)
+    size = os.stat(path).st_size
+    if size > MAX_TEXT:
+        raise ValueError(f"{path}: {size} bytes; text of up to {MAX_TEXT} bytes is read")
+    return Path(path).read_text(encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: as `read_text`, and if it is not JSON or is nested too deeply.
+        OSError: if it is missing or cannot be read.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists and objects are nested too deeply") from None

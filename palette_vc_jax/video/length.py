@@ -1,0 +1,124 @@
+"""Check that a film is as long as its container says.
+
+Containers that hold no length (MPEG-TS, MPEG-PS, Y4M, GIF, NUT) promise nothing.
+"""
+
+from fractions import Fraction
+from pathlib import Path
+
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from palette_vc_jax.video import film as films
+from palette_vc_jax.video.film import Film
+
+# Containers that keep each stream's length exactly; the others may be off by 2 % and half a second.
+EXACT = ("matroska", "mov", "avi")
+# Containers whose header holds one length, of pictures and sound together.
+JOINT = ("asf", "flv", "matroska")
+FLV_SLACK = Fraction(1, 10)  # seconds, since its sound packets have no durations
+
+# ASF's header, 'Advanced Systems Format Specification' 3.2: the File Properties Object.
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+ASF_SIZE, ASF_FLAGS, ASF_END = 40, 88, 92  # offsets in the object
+ASF_BROADCAST = 1  # flag: the sizes mean nothing
+ASF_HEAD = 2**16  # bytes of a file in which the object is looked for
+
+
+def check_length(
+    film: Film, container: InputContainer, stream: VideoStream, end: Fraction, frame: Fraction
+) -> None:
+    """Check that the pictures of a film that was read do not end before the container says.
+
+    Time is compared, not the number of frames, of which edit lists hide some.
+
+    Args:
+        film: the film.
+        container: its container, open.
+        stream: its pictures.
+        end: when the last picture ends, in seconds.
+        frame: how long a frame is shown, in seconds.
+
+    Raises:
+        ValueError: if the film is truncated.
+    """
+    name = container.format.name
+    if name.startswith("asf"):
+        _check_asf_size(film.path)
+    promised, joint = _promised_seconds(film, container, stream)
+    slack = promised / 50 + Fraction(1, 2)
+    if name == "flv":
+        slack = promised / 500 + 2 * frame + FLV_SLACK
+    elif name.startswith(EXACT) and not joint:
+        slack = promised / 500 + 2 * frame
+    if end < promised - slack and joint:  # the sound may be longer than the pictures
+        end = max(end, _sound_end(film.path))
+    if end < promised - slack:
+        raise ValueError(
+            f"{film.path}: only {float(end):.1f} of {float(promised):.1f} seconds can be read; the "
+            "film is truncated or damaged. Give a whole copy."
+        )
+
+
+def _promised_seconds(
+    film: Film, container: InputContainer, stream: VideoStream
+) -> tuple[Fraction, bool]:
+    """Find when the container says that the pictures end; 0 if it does not say.
+
+    Also return whether the sound is included.
+    """
+    name = container.format.name
+    joint = bool(film.audio) and name.startswith(JOINT)
+    if name == "avi" and film.frames:
+        return (
+            film.frames / film.rate,
+            False,
+        )  # FFmpeg scales the duration to a truncated file's size
+    if stream.duration:
+        seconds = (stream.duration + (stream.start_time or 0)) * Fraction(stream.time_base)
+        return seconds, joint
+    seconds = _parse_time(stream.metadata.get("DURATION", ""))  # Matroska's, by stream
+    if seconds:
+        return seconds, False
+    if container.duration and (joint or not film.audio):
+        start = 0 if name == "flv" else container.start_time or 0  # FLV counts from time 0
+        return Fraction(container.duration + start, 1_000_000), joint
+    return Fraction(0), False
+
+
+def _parse_time(text: str) -> Fraction:
+    try:
+        hours, minutes, seconds = text.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    except ValueError:
+        return Fraction(0)
+
+
+def _sound_end(path: Path) -> Fraction:
+    """Find when a film's sound ends, in seconds; reads the file once and decodes nothing."""
+    end = Fraction(0)
+    with films.open_video(path) as (container, _):
+        for packet in container.demux(*container.streams.audio):
+            if packet.pts is not None:
+                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+    return end
+
+
+def _check_asf_size(path: Path) -> None:
+    """Raise ValueError if an ASF or WMV file is shorter than its header says.
+
+    FFmpeg ignores the header's duration then, and knows no other.
+    """
+    with path.open("rb") as file:
+        head = file.read(ASF_HEAD)
+    found = head.find(ASF_PROPERTIES)
+    if found < 0 or len(head) < found + ASF_END:
+        return
+    flags = int.from_bytes(head[found + ASF_FLAGS : found + ASF_END], "little")
+    promised = int.from_bytes(head[found + ASF_SIZE : found + ASF_SIZE + 8], "little")
+    length = path.stat().st_size
+    if length < promised and not flags & ASF_BROADCAST:
+        raise ValueError(
+            f"{path}: only {length} of {promised} bytes are there; the film is truncated. Give a "
+            "whole copy."
+        )
