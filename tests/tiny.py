@@ -37,19 +37,30 @@ CONFIG = dataclasses.replace(
 )
 
 
-def write_model(folder: Path) -> Path:
+# For tests that compile a training step in processes of their own: one level, one transformer.
+MICRO = dataclasses.replace(
+    CONFIG,
+    name="micro",
+    unet=dataclasses.replace(
+        CONFIG.unet, block_out_channels=(16,), attention=(False,), num_attention_heads=(2,)
+    ),
+    vae=dataclasses.replace(CONFIG.vae, block_out_channels=(8,)),
+)
+
+
+def write_model(folder: Path, config: model_config.ModelConfig = CONFIG) -> Path:
     """Write the model and a mixture; every parameter is random, so that nothing is zero."""
     rng = np.random.default_rng(0)
     params = {
         name: functional.nest(
             {
                 path: _random(path, leaf.shape, rng)
-                for path, leaf in functional.shapes(module, getattr(CONFIG, name)).items()
+                for path, leaf in functional.shapes(module, getattr(config, name)).items()
             }
         )
         for name, module in NETWORKS.items()
     }
-    save_model(folder, CONFIG, params)
+    save_model(folder, config, params)
     mixture = gmm.Mixture(np.ones(1), np.full((1, 3), 0.5), 0.05 * np.eye(3)[None])
     gmm.save(mixture, folder / "mixture.json")
     return folder

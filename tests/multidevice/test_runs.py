@@ -1,8 +1,6 @@
-"""Whole runs on several devices and in several processes."""
+"""Whole runs on several devices."""
 
 import json
-import socket
-import time
 
 import pytest
 
@@ -55,37 +53,3 @@ def test_parts_of_a_batch_are_split_over_devices(clips, tmp_path):
     assert losses[0].keys() == losses[1].keys() == {2, 4}
     for step, loss in losses[0].items():
         assert abs(losses[1][step] - loss) < 1e-5 * loss
-
-
-def _pair(clips, workdir, steps):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    given = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2")
-    return [
-        start(TOY, clips, workdir, steps, devices=4, JAX_PROCESS_ID=str(n), **given)
-        for n in range(2)
-    ]
-
-
-def test_two_processes_are_one_run(clips, alone, tmp_path):
-    """If this fails, a pod sees other data than one machine, or cannot resume."""
-    for steps in (4, 6):
-        _finish(*_pair(clips, tmp_path, steps))
-    losses = _losses(tmp_path)
-    assert losses.keys() == alone.keys()
-    for step, loss in alone.items():
-        assert abs(losses[step] - loss) < 1e-5 * loss
-
-
-def test_two_processes_leave_together(clips, tmp_path):
-    """If this fails, a host that is taken away leaves the others waiting for it forever."""
-    processes = _pair(clips, tmp_path, 100000)
-    metrics = tmp_path / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text().count("\n") > 4):
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.05)
-    processes[1].terminate()
-    errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [75, 75], errors
-    assert "terminated; saved step" in errors[0]

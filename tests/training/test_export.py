@@ -29,7 +29,7 @@ def run(tmp_path_factory):
     values |= {
         "validation_clips": 4,
         "validation_sigmas": "(2.0,)",
-        "init_from": tiny.write_model(folder / "tiny"),
+        "init_from": tiny.write_model(folder / "tiny", tiny.MICRO),
         "data.root": toy.write_clips(folder / "clips"),
         "optimizer.steps": 3,
         "noise_share": 0.25,
