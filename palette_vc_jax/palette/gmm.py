@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
+from palette_vc_jax import whole
 from palette_vc_jax.palette.palette import COLORS, Palette
 
 COMPONENTS = 16
+FIT = "python -m palette_vc_jax.training.mixture --clips CLIPS --output {}"  # the command
 GREY_VARIANCE = 50.0  # of a pixel's three 8-bit values; below it the pixel counts as grey
 
 
@@ -76,7 +78,7 @@ def save(mixture: Mixture, path: str | Path) -> None:
         "means": mixture.means.round(6).tolist(),
         "covariances": mixture.covariances.round(8).tolist(),
     }
-    Path(path).write_text(json.dumps(values, indent=1) + "\n")
+    whole.write_text(Path(path), json.dumps(values, indent=1) + "\n")
 
 
 def load(path: str | Path) -> Mixture:
@@ -91,7 +93,9 @@ def load(path: str | Path) -> Mixture:
         )
         fitted_on = values["fitted_on"]
     except FileNotFoundError:
-        raise ValueError(f"{path}: no mixture there; fit one, or choose another palette.") from None
+        raise ValueError(
+            f"{path}: no mixture there; `{FIT.format(path)}` fits one to clips in color."
+        ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a mixture's JSON ({error!r}).") from None
     count = len(weights)
