@@ -26,7 +26,9 @@ SETTINGS = {
     "window_weights": (str, "triangular or uniform"),
     "blending": (str, "step: windows are averaged at each step; final: once"),
     "windows_per_batch": (int, "windows evaluated together"),
-    "reference": (str, "what the image tower sees: grey (the shot's middle frame) or none"),
+    "fps": (int, "micro-conditioning: frames per second - 1"),
+    "motion_bucket": (int, "micro-conditioning: amount of motion, 0 to 255"),
+    "noise_augmentation": (float, "deviation of noise added to the gray frames, 0 to 1"),
 }
 
 
@@ -59,6 +61,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("settings, in place of the model's own")
     for name, (kind, meaning) in SETTINGS.items():
         group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=meaning)
+    group.add_argument(
+        "--reference",
+        default=argparse.SUPPRESS,
+        help="what the image tower sees: gray (each shot's middle frame), image:PATH (a picture in "
+        "color, the paper's condition) or none",
+    )
     return parser.parse_args(argv)
 
 
@@ -67,10 +75,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     # Imported here so that --help and a mistyped flag answer at once.
     from palette_vc_jax.models.store import load_config, load_model
-    from palette_vc_jax.palette.spec import parse_spec
+    from palette_vc_jax.palette.spec import mixture_for, parse_spec
     from palette_vc_jax.palette.words import from_words, remarks
     from palette_vc_jax.sampling.colorize import default_settings
     from palette_vc_jax.sampling.job import describe, plan_job, run_job
+    from palette_vc_jax.sampling.reference import default_reference, parse_reference
     from palette_vc_jax.sampling.tags import load_tagger, tag_film
     from palette_vc_jax.video.film import open_film
     from palette_vc_jax.video.read import read_picture
@@ -84,8 +93,11 @@ def main(argv: list[str] | None = None) -> None:
     config = load_config(folder)
     given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
     settings = default_settings(config, **given)
-    mixture = folder / "mixture.json"
-    plan = functools.cache(functools.partial(plan_job, film, config, settings))
+    if hasattr(args, "reference"):
+        reference = parse_reference(args.reference)
+    else:
+        reference = default_reference(config.sampling)
+    plan = functools.cache(functools.partial(plan_job, film, config, settings, reference))
 
     def name_tags():
         tagger, name = load_tagger(args.tagger, folder)
@@ -93,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
 
     palette = parse_spec(
         args.palette,
-        mixture if mixture.is_file() else DEMO / "mixture.json",
+        mixture_for(args.palette, folder, DEMO),
         read_picture,
         args.seed,
         lambda text: from_words(text, options.proposer_of(args), name_tags),

@@ -64,6 +64,12 @@ def load_config(folder: Path) -> ModelConfig:
         raise ValueError(f"{path}: not valid JSON ({error}).") from None
 
 
+def has_palette(model: Model) -> bool:
+    """Return whether the palette layer is trained: one of zeros ignores every palette."""
+    layer = model.params["unet"]["palette_embedding"]
+    return any(np.any(leaf) for leaf in layer.values())
+
+
 def file_hashes(folder: Path) -> dict[str, str]:
     """Give the sha256 of each weights file in a model folder."""
     return {path.name: sha256(path) for path in sorted(Path(folder).glob("*.safetensors"))}

@@ -8,6 +8,7 @@ bounded number of frames, so that memory does not grow with the film.
 import itertools
 import json
 import platform
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ from tqdm import tqdm
 
 from palette_vc_jax import __version__, whole
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.store import Model, file_hashes
+from palette_vc_jax.models.store import Model, file_hashes, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.colorize import ColorizeSettings, colorize, load_networks
+from palette_vc_jax.sampling.reference import GRAY, Reference
 from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, group_shots
@@ -46,6 +48,7 @@ class Job:
     latent_shape: tuple[int, int, int]  # h, w, C
     runs: list[list[Shot]]  # shots colored together
     settings: ColorizeSettings
+    reference: Reference = GRAY
 
     @property
     def frames(self) -> int:
@@ -53,7 +56,9 @@ class Job:
         return self.shots[-1][1]
 
 
-def plan_job(film: Film, config: ModelConfig, settings: ColorizeSettings) -> Job:
+def plan_job(
+    film: Film, config: ModelConfig, settings: ColorizeSettings, reference: Reference = GRAY
+) -> Job:
     """Find a film's shots and divide them into runs; reads the film's luma once."""
     sides = film.height, film.width
     upright = sides if film.turn[0] else sides[::-1]
@@ -63,7 +68,7 @@ def plan_job(film: Film, config: ModelConfig, settings: ColorizeSettings) -> Job
     down = config.vae.downscale
     shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
     runs = group_shots(shots, max(1, RUN_BYTES // film_bytes((1, *shape))))
-    return Job(film, shots, size, shape, runs, settings)
+    return Job(film, shots, size, shape, runs, settings, reference)
 
 
 def describe(job: Job, config: ModelConfig, palette: Palette | None, seed: int) -> dict[str, Any]:
@@ -89,6 +94,7 @@ def describe(job: Job, config: ModelConfig, palette: Palette | None, seed: int) 
         "palette_source": "none" if palette is None else palette.source,
         "palette_details": {} if palette is None else dict(palette.details),
         "seed": seed,
+        "reference": job.reference.source,
         "settings": asdict(job.settings),
     }
 
@@ -101,7 +107,15 @@ def run_job(
     `luma` is `source` (the film's own, untouched) or `model` (the decoder's, resized). Nothing
     is left under `output` unless the film is whole. Beside it are written the settings
     (`.run.json`), a side-by-side picture, and the palette as JSON and as a swatch picture.
+
+    Warns if a palette is given and the model's palette layer is all zeros.
     """
+    if palette is not None and not has_palette(model):
+        warnings.warn(
+            f"the palette layer of {model.folder or model.config.name} is all zeros: it colors "
+            "alike under every palette; fine-tune it, or give --palette none.",
+            stacklevel=2,
+        )
     sheet = SideBySide(job.frames, job.film)
     with FilmWriter(output, job.film) as writer:
         for frame, chroma, replaced in _merged(job, model, palette, seed, luma):
@@ -147,7 +161,9 @@ def _merged(
             def report(done: int, total: int, reached=reached, count=count) -> None:
                 bar.update(reached + count * done // total - bar.n)
 
-            colors = colorize(networks, greys, run, palette, job.settings, seed, report)
+            colors = colorize(
+                networks, greys, run, palette, job.settings, seed, report, job.reference
+            )
             for small in itertools.chain.from_iterable(colors):
                 yield _merge(next(behind), small, film, luma)
 
