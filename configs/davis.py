@@ -7,7 +7,7 @@
 From the paper: the 90 clips of train+validation, AdamW, learning rate 1e-5 after 500 steps of
 linear warm-up, UNet and palette layer trained, VAE and CLIP frozen. It states no batch size, number
 of steps, noise distribution or dropout rates: those below are choices. Hardware: one window per
-chip of 16 GiB or more with the latents cached (about 3 GB of disk), so 16 chips for a step in one
+chip of 16 GiB or more with the latents cached (about 1.4 GB of disk), so 16 chips for a step in one
 go; fewer with `--config.accumulate`. How long it takes has not been measured.
 
 `:runlocal` fine-tunes the bundled demo model for about two minutes on two CPU cores, on any folder
@@ -53,6 +53,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.sigma_mean = 1.0  # ln sigma ~ N(mean, std^2), SVD's for this size (not stated)
     config.sigma_std = 1.6
     config.noise_share = 0.0  # of the noise's variance, one picture for all frames of a window
+    config.fps = 6  # micro-conditioning: frames per second - 1 (not stated; SVD-XT 1.1's)
+    config.motion_bucket = 127  # micro-conditioning, 0 to 255 (not stated; SVD-XT 1.1's)
+    config.noise_augmentation = 0.0  # deviation of noise on the gray frames; needs data.cache=''
     config.average_decay = 0.9999  # of the parameters' running average, SVD's
     config.log_every = 10  # steps
     config.validate_every = 500  # steps
@@ -67,6 +70,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.rates.grey_dropout = 0.05  # no grey latents
     config.rates.reference_color = 0.45  # the image tower sees the reference in color
     config.rates.reference_none = 0.1  # it sees nothing; otherwise the grey reference
+    config.rates.joint_dropout = 0.05  # no palette, no gray latents and no reference at once
 
     config.data = ml_collections.ConfigDict()
     config.data.source = "tfds"  # a prepared davis; or folders of frames, or videos
@@ -77,7 +81,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data.frames = 104  # a crop: the longest clip, whole
     config.data.size = (576, 1024)  # pixels of a crop: height, width
     config.data.short_sides = (576, 576)  # pixels of the scaled frame's short side
-    config.data.crops = 2  # a clip: as it is, and mirrored
+    config.data.crops = 1  # a clip
+    config.data.mirrored = False  # every other crop is mirrored left to right
+    config.data.reversed = False  # half of the windows run backward in time
     config.data.turned = ml_collections.config_dict.placeholder(float)  # colors as they are
     config.data.reference_every = 4  # frames between those that a palette is taken from
     config.data.window = 14  # frames a window (not stated)
@@ -87,6 +93,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.optimizer.kind = "adamw"  # or muon
     config.optimizer.learning_rate = 1e-5
     config.optimizer.muon_learning_rate = 1e-4  # of kernels, with muon
+    config.optimizer.palette_learning_rate = 0.0  # peak of the palette layer's; 0: as the rest
     config.optimizer.warmup_steps = 500
     config.optimizer.steps = 10_000  # (not stated)
     config.optimizer.decay = "constant"  # or cosine

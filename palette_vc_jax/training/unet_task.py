@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import PRESETS, ModelConfig, UNetConfig
 from palette_vc_jax.models.store import NETWORKS, Model, load_config, load_model, save_model
 from palette_vc_jax.models.unet import UNet
+from palette_vc_jax.palette import gmm
 from palette_vc_jax.parallel import placement
-from palette_vc_jax.training import lora, trained
+from palette_vc_jax.training import lora, mixture, trained
 from palette_vc_jax.training.checks import check_unet
 from palette_vc_jax.training.loop import Task
-from palette_vc_jax.training.losses import edm_loss
+from palette_vc_jax.training.losses import edm_loss, favored_reference
 from palette_vc_jax.training.rehearsal import Rehearsed
 from palette_vc_jax.training.step import Loss
 from palette_vc_jax.training.strips import make_strips
@@ -50,7 +52,13 @@ def make_task(config: Any) -> Task:
         open_clips(config.data.source, config.data.root), config.data.hold_out_every
     )
     reader = _reader(train, crop_config(config), encoder, config, "train")
-    windows = SampleConfig(config.data.window, tuple(config.data.strides), seed=config.seed)
+    windows = SampleConfig(
+        config.data.window,
+        tuple(config.data.strides),
+        config.data.reversed,
+        noisy=config.noise_augmentation > 0.0,
+        seed=config.seed,
+    )
     every = config.data.reference_every
 
     def encoded(first: int, rows: tuple[int, ...] | None = None) -> Iterator[Batch]:
@@ -65,7 +73,7 @@ def make_task(config: Any) -> Task:
         loss=_loss(model.config, config),
         batches=encoded,
         validate=_validation(held_batch, model.config, config),
-        export=functools.partial(export, config),
+        export=functools.partial(_finish, config, train),
         strips=_strips(model, held_batch, config) if held_batch else None,
     )
 
@@ -74,6 +82,7 @@ def rehearse(config: Any) -> Rehearsed:
     """Give the run of `config` as shapes: no weights and no clips are read."""
     start = Path(config.init_from) if config.init_from else None
     model = load_config(start) if start and start.is_dir() else PRESETS[config.model]()
+    model = as_trained(model, config)
     check_unet(config, model)
     chosen, frozen = _parts(_shapes(model), config)
     params = dict(chosen)
@@ -89,16 +98,37 @@ def export(
 ) -> None:
     """Write what was trained, with the frozen weights it was trained with, as a model folder.
 
-    Updates of low rank are added to their kernels; sampling takes the windows of training.
+    Updates of low rank are added to their kernels; sampling takes the settings of training.
     """
     model = _starting_point(config)
-    frames = config.data.window
-    sampling = model.config.sampling
+    save_model(folder, model.config, _networks(params, model.params, config), dtype)
+
+
+def _finish(config: Any, clips: ClipSource, params: functional.Params, folder: Path) -> None:
+    """Export the model of a run that is done, with the palette mixture of its training clips."""
+    export(config, params, folder)
+    try:
+        gmm.save(mixture.fit(clips, config.seed), folder / "mixture.json")
+    except (ValueError, OSError) as error:  # hardly any color, say: the model is no worse for it
+        print(f"no mixture for --palette gmm: {error}", file=sys.stderr)
+
+
+def as_trained(model: ModelConfig, config: Any) -> ModelConfig:
+    """Return the config of `model` with the sampling settings that a run's `config` trains.
+
+    Those that an older run's config does not have stay as they are. Raises ValueError for values
+    out of range.
+    """
+    own, frames = model.sampling, config.data.window
+    names = ("fps", "motion_bucket", "noise_augmentation")
     sampling = dataclasses.replace(
-        sampling, num_frames=frames, overlap=min(sampling.overlap, frames - 1)
+        own,
+        num_frames=frames,
+        overlap=min(own.overlap, frames - 1),
+        reference=favored_reference(config.rates),
+        **{name: config.get(name, getattr(own, name)) for name in names},
     )
-    written = dataclasses.replace(model.config, sampling=sampling)
-    save_model(folder, written, _networks(params, model.params, config), dtype)
+    return dataclasses.replace(model, sampling=sampling)
 
 
 def crop_config(config: Any) -> CropConfig:
@@ -110,6 +140,7 @@ def crop_config(config: Any) -> CropConfig:
         short_sides=tuple(data.short_sides),
         crops=data.crops,
         reference_every=data.reference_every,
+        mirrored=data.mirrored,
         turned=data.turned,
         seed=config.seed,
     )
@@ -152,9 +183,10 @@ def _starting_point(config: Any) -> Model:
     if config.init_from:
         model = load_model(Path(config.init_from))
         _silence(model.params["unet"], config)
-        return model
-    vae = load_model(Path(config.vae), networks=("vae",))
-    return Model(PRESETS[config.model](), vae.params, vae.folder)
+    else:
+        vae = load_model(Path(config.vae), networks=("vae",))
+        model = Model(PRESETS[config.model](), vae.params, vae.folder)
+    return model._replace(config=as_trained(model.config, config))
 
 
 def _reader(
@@ -199,6 +231,12 @@ def _parts(networks: functional.Params, config: Any) -> tuple[functional.Params,
         raise ValueError(
             f"lora.rank={config.lora.rank}: {len(both)} of its kernels are trained whole, such as "
             f"{both[0]}; leave them out of trained, as 'palette' does."
+        )
+    rate = config.optimizer.get("palette_learning_rate")
+    if rate and not any("palette_embedding" in name for name in functional.flatten(chosen)):
+        raise ValueError(
+            f"optimizer.palette_learning_rate={rate}: the palette layer is not trained; add "
+            "'palette' to trained, or set the rate to 0."
         )
     if "image_encoder" not in chosen:
         frozen.pop("image_encoder")  # batches bring what it makes of the pictures
@@ -260,7 +298,9 @@ def _held_batch(held: ClipSource, encoder: Encoder, config: Any) -> Batch | None
     crops = crop_config(config)
     crops = CropConfig(**(vars(crops) | {"crops": HELD_CROPS, "turned": None}))
     reader = _reader(held, crops, encoder, config, "held")
-    windows = SampleConfig(config.data.window, reversible=False, seed=config.seed)
+    windows = SampleConfig(
+        config.data.window, noisy=config.noise_augmentation > 0.0, seed=config.seed
+    )
     loader = LoaderConfig(config.validation_clips, ahead=1)
     return encoder.batch(next(batches(reader, windows, crops.reference_every, loader)))
 
@@ -270,12 +310,19 @@ def _validation(
 ) -> Callable[[Any, Any], dict[str, float]]:
     """Measure the loss on held-out clips at fixed noise levels, with and without the palette.
 
-    The levels reach up to the one that sampling starts from.
+    The levels reach up to the one that sampling starts from; the image tower sees the reference
+    that training favors.
     """
     if batch is None:
         return lambda params, frozen: {}
     levels = [*config.validation_sigmas, model.sampling.sigma_max]
-    rates = {"grey_dropout": 0.0, "reference_color": 0.0, "reference_none": 0.0}
+    seen = model.sampling.reference
+    rates = {
+        "grey_dropout": 0.0,
+        "reference_color": float(seen == "color"),
+        "reference_none": float(seen == "none"),
+        "joint_dropout": 0.0,
+    }
 
     @jax.jit
     def measure(params, frozen, batch, sigma, palette_dropout):
