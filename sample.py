@@ -26,7 +26,9 @@ SETTINGS = {
     "window_weights": (str, "triangular or uniform"),
     "blending": (str, "step: windows are averaged at each step; final: once"),
     "windows_per_batch": (int, "windows evaluated together"),
-    "reference": (str, "what the image tower sees: grey (the shot's middle frame) or none"),
+    "fps": (int, "micro-conditioning: frames per second - 1"),
+    "motion_bucket": (int, "micro-conditioning: amount of motion, 0 to 255"),
+    "noise_augmentation": (float, "deviation of noise added to the gray frames, 0 to 1"),
 }
 
 
@@ -69,6 +71,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("settings, in place of the model's own")
     for name, (kind, meaning) in SETTINGS.items():
         group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=meaning)
+    group.add_argument(
+        "--reference",
+        default=argparse.SUPPRESS,
+        help="what the image tower sees: gray (each shot's middle frame), image:PATH (a picture in "
+        "color, the paper's condition) or none",
+    )
     return parser.parse_args(argv)
 
 
@@ -77,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     # Imported here so that --help and a mistyped flag answer at once.
     from palette_vc_jax.models.store import load_config, load_model
-    from palette_vc_jax.palette.spec import named_file, parse_spec
+    from palette_vc_jax.palette.spec import mixture_for, named_file, parse_spec
     from palette_vc_jax.palette.words import from_words, remarks
     from palette_vc_jax.parallel.processes import check_one_host
     from palette_vc_jax.sampling.colorize import default_settings
@@ -88,6 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         run_job,
         side_files,
     )
+    from palette_vc_jax.sampling.reference import default_reference, parse_reference
     from palette_vc_jax.sampling.tags import load_tagger, tag_film
     from palette_vc_jax.training.export import has_checkpoints, open_run
     from palette_vc_jax.video.film import open_film
@@ -102,15 +111,18 @@ def main(argv: list[str] | None = None) -> None:
     check_output(output, film)
     run = open_run(folder, args.weights) if has_checkpoints(folder) else None
     folder = run.folder if run else folder
-    mixture = folder / "mixture.json"
-    mixture = mixture if mixture.exists() else DEMO / "mixture.json"
+    mixture = mixture_for(args.palette, folder, DEMO)
     beside = side_files(output, args.palette.strip().lower() != "none", args.report)
     read = [film.path, *film.files, named_file(args.palette), mixture, *options.named_files(args)]
     check_side_files(output, beside.values(), [path for path in read if path])
     config = run.config if run else load_config(folder)
     given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
     settings = default_settings(config, **given)
-    plan = functools.cache(functools.partial(plan_job, film, config, settings))
+    if hasattr(args, "reference"):
+        reference = parse_reference(args.reference)
+    else:
+        reference = default_reference(config.sampling)
+    plan = functools.cache(functools.partial(plan_job, film, config, settings, reference))
 
     def name_tags():
         tagger, name = load_tagger(args.tagger, folder)

@@ -70,7 +70,6 @@ OVERRIDES = {  # of the sampler; None is the model's own
     "sigma_max": float,
     "solver": str,
     "noise_share": float,
-    "reference": str,
 }
 
 

@@ -32,6 +32,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.sigma_mean = 2.2
     config.sigma_std = 1.7
     config.noise_share = 0.9  # of the noise's variance, one picture for all frames of a window
+    config.fps = 6  # micro-conditioning: frames per second - 1
+    config.motion_bucket = 127  # micro-conditioning, 0 to 255
+    config.noise_augmentation = 0.0  # deviation of noise on the gray frames; needs data.cache=''
     config.average_decay = 0.999  # of the parameters' running average
     config.log_every = 50  # steps
     config.validate_every = 200  # steps
@@ -51,6 +54,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.rates.grey_dropout = 0.02
     config.rates.reference_color = 0.1  # the image tower sees the reference in color
     config.rates.reference_none = 0.1  # it sees nothing; otherwise the grey reference
+    config.rates.joint_dropout = 0.0  # no palette, no gray latents and no reference at once
 
     config.mesh = shared.mesh()
 
@@ -66,6 +70,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data.size = (48, 80)  # pixels of a crop: height, width
     config.data.short_sides = (48, 72)  # pixels of the scaled frame's short side
     config.data.crops = 40  # a clip
+    config.data.mirrored = True  # every other crop is mirrored left to right
+    config.data.reversed = True  # half of the windows run backward in time
     config.data.turned = 0.5  # share of crops with turned hues, which only the palette tells
     config.data.reference_every = 6  # frames between those that a palette is taken from
     config.data.window = 6  # frames a window
@@ -75,6 +81,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.optimizer.kind = "muon"  # or adamw
     config.optimizer.learning_rate = 1e-3  # of biases, norms and other vectors
     config.optimizer.muon_learning_rate = 1e-2  # of kernels
+    config.optimizer.palette_learning_rate = 0.0  # peak of the palette layer's; 0: as the rest
     config.optimizer.warmup_steps = 100
     config.optimizer.steps = 4000
     config.optimizer.decay = "cosine"
@@ -85,5 +92,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     if arg == "runlocal":
         config.optimizer.steps, config.optimizer.warmup_steps = 4, 1
         config.data.crops, config.data.frames, config.data.reference_every = 1, 8, 8
+        config.data.mirrored = False  # which takes two crops
         config.log_every = config.validate_every = config.save_every = config.previews_every = 2
     return config

@@ -38,6 +38,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data.size = (48, 80)  # pixels of a crop: height, width
     config.data.short_sides = (48, 80)  # pixels of the scaled frame's short side
     config.data.crops = 6  # a clip
+    config.data.mirrored = True  # every other crop is mirrored left to right
     config.data.window = 3  # frames a training clip
     config.data.patch = (32, 48)  # pixels of a training clip
     config.data.grey_rate = 0.3  # of training clips without color

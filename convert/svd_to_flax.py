@@ -31,7 +31,11 @@ def main(argv: list[str] | None = None) -> None:
     path = Path(options.source)
     if not path.exists() and hub.HUB_ID.fullmatch(options.source):
         path = hub.fetch(options.source)
-    svd.svd_to_flax(path, options.output, options.dtype, name=options.source)
+    palette = svd.svd_to_flax(path, options.output, options.dtype, name=options.source)
+    if palette is None:
+        print(f"no palette layer beside {options.source}: it starts at zero")
+    else:
+        print(f"palette layer: {palette}")
     print(f"converted: {options.output}")
 
 

@@ -6,6 +6,7 @@ everything saved: the same command goes on; 130 stopped with Ctrl-C.
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ FAILURE, MISTAKE, PREEMPTED, STOPPED = 1, 2, 75, 130
 def run(main: Callable[[], object]) -> None:
     """Call `main` and exit: ValueError is a user's mistake, OSError a failure of the machine.
 
-    Any other exception is a defect of the program and keeps its traceback.
+    Any other exception is a defect of the program and keeps its traceback. Warnings are printed
+    in one line each.
     """
+    warnings.formatwarning = _format_warning
     try:
         main()
     except KeyboardInterrupt:
@@ -29,6 +32,10 @@ def run(main: Callable[[], object]) -> None:
         _end(f"error: {error}", MISTAKE)
     except (OSError, FloatingPointError, MemoryError) as error:
         _end(f"error: {error}", FAILURE)
+
+
+def _format_warning(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 def _end(line: str, code: int) -> None:

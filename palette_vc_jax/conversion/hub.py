@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from palette_vc_jax.conversion.source import PALETTE_FILE
+
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WANTED = [
     "model_index.json",
@@ -10,6 +12,7 @@ WANTED = [
     "*/*_config.json",
     "*/*.safetensors",
     "*/*.index*.json",
+    PALETTE_FILE,
 ]
 
 

@@ -44,6 +44,7 @@ SCHEDULER = {
 # As the library has it by itself; newer files spell it out.
 SCHEDULER_DEFAULTS = {"final_sigmas_type": "zero", "rescale_betas_zero_snr": False}
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+PALETTE_FILE = "palette_embedding.safetensors"  # the palette layer, beside the networks
 
 
 class Source(NamedTuple):
@@ -52,6 +53,7 @@ class Source(NamedTuple):
     config: ModelConfig
     tensors: dict[str, dict[str, Tensor]]  # network -> name -> tensor
     files: tuple[Path, ...]  # what the weights are read from
+    palette: Path | None = None  # the file of `files` that holds the palette layer, if any
 
 
 def tables(config: ModelConfig) -> dict[str, Table]:
@@ -62,6 +64,8 @@ def tables(config: ModelConfig) -> dict[str, Table]:
 def open_source(path: Path, config: ModelConfig | None = None) -> Source:
     """Open a diffusers folder or an SGM file whose tensors are those that its config asks for.
 
+    A palette layer is read from `PALETTE_FILE` in the folder, or beside the file.
+
     Args:
         path: of either; `*.fp16.safetensors` and sharded files are found.
         config: of an SGM file, which has none; by default SVD's, of 25 frames where the file's
@@ -70,7 +74,7 @@ def open_source(path: Path, config: ModelConfig | None = None) -> Source:
     Raises ValueError for whatever is missing, damaged, contradictory or not supported.
     """
     if path.is_dir():
-        source = _open_folder(path)
+        source = _add_palette(_open_folder(path), path)
         refuse(
             "".join(
                 torch_faults(table, _shapes(source.tensors[network]))
@@ -82,7 +86,7 @@ def open_source(path: Path, config: ModelConfig | None = None) -> Source:
         raise ValueError(f"{path}: no such folder or file; give a diffusers folder or an SVD file.")
     _refuse_pickle(path)
     config = config or (model_config.svd_xt() if "xt" in path.stem else model_config.svd())
-    return _open_sgm(path, config)
+    return _add_palette(_open_sgm(path, config), path.parent)
 
 
 def open_model(folder: Path) -> Source:
@@ -94,6 +98,33 @@ def open_model(folder: Path) -> Source:
         wrong += faults(network, wanted, _shapes(tensors[network]))
     refuse(wrong)
     return Source(config, tensors, tuple(folder / f"{network}.safetensors" for network in tensors))
+
+
+def _add_palette(source: Source, folder: Path) -> Source:
+    """Add the palette layer of `PALETTE_FILE` in `folder`, if the file exists.
+
+    Raises ValueError for a file that is damaged or holds other tensors than the layer's, and for a
+    UNet that has a palette layer as well.
+    """
+    path, unet_tensors = folder / PALETTE_FILE, source.tensors["unet"]
+    inside = sorted(set(unet.PALETTE) & set(unet_tensors))
+    if not path.exists():
+        weights = [file for file in source.files if file.parent.name == "unet" and inside]
+        return source._replace(palette=weights[0]) if weights else source
+    if inside:
+        raise ValueError(
+            f"{path}: the UNet's own weights hold a palette layer too ({inside[0]}); remove one."
+        )
+    wanted = {
+        entry.torch.removeprefix(unet.PALETTE_PREFIX): entry.torch_shape
+        for entry in tables(source.config)["unet"].entries
+        if entry.torch in unet.PALETTE
+    }
+    layer = open_tensors(path)
+    refuse(faults(str(path), wanted, _shapes(layer)))
+    layer = {unet.PALETTE_PREFIX + name: tensor for name, tensor in layer.items()}
+    tensors = source.tensors | {"unet": unet_tensors | layer}
+    return Source(source.config, tensors, (*source.files, path), path)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,14 @@ from tqdm import tqdm
 import palette_vc_jax
 from palette_vc_jax import atomic
 from palette_vc_jax.conversion import clip, sgm, unet, vae
-from palette_vc_jax.conversion.source import SCHEDULER, STEMS, open_model, open_source, tables
+from palette_vc_jax.conversion.source import (
+    PALETTE_FILE,
+    SCHEDULER,
+    STEMS,
+    open_model,
+    open_source,
+    tables,
+)
 from palette_vc_jax.conversion.table import flax_array, torch_array
 from palette_vc_jax.conversion.tensors import DTYPES, Tensor, write_tensors
 from palette_vc_jax.models import config as model_config
@@ -20,7 +27,6 @@ from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import sha256
 
 FORMATS = ("diffusers", "sgm")
-PALETTE_FILE = "palette_embedding.safetensors"
 PALETTE_NOTE = (
     "Linear layer from 15 numbers to the width of conv_in: five sRGB colors in [-1, 1], dark to "
     "light by luma. Its output is added at every position and frame after conv_in, before "
@@ -34,8 +40,11 @@ def svd_to_flax(
     dtype: str = "float32",
     name: str | None = None,
     config: ModelConfig | None = None,
-) -> None:
-    """Convert a diffusers folder or an SGM file into a model folder with a zero palette layer.
+) -> Path | None:
+    """Convert a diffusers folder or an SGM file into a model folder.
+
+    The palette layer is read from `palette_embedding.safetensors` in the folder or beside the
+    file, as `flax_to_svd` writes it; without one, it is zero.
 
     Args:
         source: folder or file.
@@ -43,6 +52,8 @@ def svd_to_flax(
         dtype: of the weights written, `float32` or `bfloat16`.
         name: of the source for the record; by default that of the path.
         config: of an SGM file; see `open_source`.
+
+    Returns the file that the palette layer was read from, None if there is none.
 
     Raises ValueError for whatever is missing, damaged, contradictory or not supported.
     """
@@ -67,6 +78,7 @@ def svd_to_flax(
         )
         # Last: a folder without it is no model.
         _write_json(folder / "config.json", model_config.to_dict(opened.config))
+    return opened.palette
 
 
 def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -> None:
@@ -91,7 +103,7 @@ def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -
         for network, table in tables(config).items()
     }
     palette = {
-        key.removeprefix("palette_embedding."): by_network["unet"].pop(key) for key in unet.PALETTE
+        key.removeprefix(unet.PALETTE_PREFIX): by_network["unet"].pop(key) for key in unet.PALETTE
     }
     configs = {
         "unet": unet.write_unet_config(config.unet, config.sampling.num_frames),
@@ -122,7 +134,7 @@ def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -
 
 
 def _filled(entry: Any, tensor: Tensor | None) -> Callable[[], np.ndarray]:
-    if tensor is None:  # the palette layer of a published model: new, and without effect
+    if tensor is None:  # the palette layer of a published model: it starts without effect
         return lambda: np.zeros(entry.shape, np.float32)
     return lambda: flax_array(entry, tensor.read())
 
@@ -236,7 +248,7 @@ def _bar(title: str, total: int) -> tqdm:
 
 
 def _relative(path: Path, source: Path) -> str:
-    return path.name if path == source else str(path.relative_to(source))
+    return str(path.relative_to(source if source.is_dir() else source.parent))
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -11,7 +11,8 @@ from palette_vc_jax.conversion.config import check_keys, check_sizes, check_valu
 from palette_vc_jax.conversion.table import Table, build_table
 
 CLASS = "UNetSpatioTemporalConditionModel"
-PALETTE = ("palette_embedding.weight", "palette_embedding.bias")
+PALETTE_PREFIX = "palette_embedding."
+PALETTE = (PALETTE_PREFIX + "weight", PALETTE_PREFIX + "bias")
 DOWN = {True: "CrossAttnDownBlockSpatioTemporal", False: "DownBlockSpatioTemporal"}
 UP = {True: "CrossAttnUpBlockSpatioTemporal", False: "UpBlockSpatioTemporal"}
 BUILT_IN = {"norm_groups": 32, "norm_eps": 1e-6, "deep_norm_eps": 1e-5}  # no key: in the code

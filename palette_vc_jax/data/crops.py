@@ -23,8 +23,9 @@ class CropConfig:
     frames: int  # at most, from a random place in the clip
     size: tuple[int, int]  # pixels: height, width
     short_sides: tuple[int, int]  # pixels of the scaled frame's short side: least, most
-    crops: int  # a clip; every other one is mirrored left to right
+    crops: int  # a clip
     reference_every: int  # frames between those that a palette and an embedding are taken from
+    mirrored: bool = False  # every other crop is mirrored left to right
     turned: float | None = None  # share whose hues are turned; None: colors as they are
     seed: int = 0
 
@@ -50,7 +51,8 @@ def draw_crop(source: ClipSource, index: int, config: CropConfig) -> Crop:
     start = int(rng.integers(frames - length + 1))
     place = tuple(float(value) for value in rng.uniform(size=3))
     turned = config.turned is not None and rng.random() < config.turned
-    return Crop(clip, number, start, length, place, bool(number % 2), bool(turned))
+    mirrored = config.mirrored and number % 2 == 1
+    return Crop(clip, number, start, length, place, mirrored, bool(turned))
 
 
 def references(length: int, config: CropConfig) -> range:

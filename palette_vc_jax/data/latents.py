@@ -27,13 +27,20 @@ class Encoder(NamedTuple):
     model: Model
     embeds: bool
 
-    def latents(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def latents(
+        self, frames: np.ndarray, seeds: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Encode uint8 frames `[N, H, W, 3]`, each alone.
+
+        With `seeds` uint32 `[N, 2]`, gray frames get the noise of the model's noise augmentation.
 
         Returns float16 `[N, h, w, C]` twice: color latents of unit scale, and unscaled latents
         of the grey frames, as conditions are.
         """
-        color, grey = _encode(self.model.params["vae"], frames, self.model.config.vae)
+        config = self.model.config
+        deviation = 0.0 if seeds is None else config.sampling.noise_augmentation
+        seeds = np.zeros((len(frames), 2), np.uint32) if seeds is None else seeds
+        color, grey = _encode(self.model.params["vae"], frames, seeds, config.vae, deviation)
         return np.asarray(color), np.asarray(grey)
 
     def contexts(self, pictures: np.ndarray) -> np.ndarray:
@@ -49,8 +56,9 @@ class Encoder(NamedTuple):
         """
         batch = dict(batch)
         if "frames" in batch:
-            frames = batch.pop("frames")
-            latents = self.latents(frames.reshape(-1, *frames.shape[2:]))
+            frames, seeds = batch.pop("frames"), batch.pop("noise_seed", None)
+            seeds = None if seeds is None else seeds.reshape(-1, 2)
+            latents = self.latents(frames.reshape(-1, *frames.shape[2:]), seeds)
             shape = frames.shape[:2]
             batch["color"], batch["grey"] = (x.reshape(*shape, *x.shape[1:]) for x in latents)
             if self.embeds:
@@ -63,18 +71,28 @@ class Encoder(NamedTuple):
         return batch
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _encode(params: functional.Params, frames: jax.Array, config: VAEConfig) -> tuple:
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _encode(
+    params: functional.Params,
+    frames: jax.Array,
+    seeds: jax.Array,
+    config: VAEConfig,
+    deviation: float,
+) -> tuple:
     def mode(frame: jax.Array) -> jax.Array:  # [H, W, 3] in [-1, 1]
         return functional.apply(VAE, config, params, frame[None, None], method="encode")[0][0, 0]
 
-    def one(frame: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def one(given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        frame, seed = given
         rgb = frame.astype(jnp.float32) / 127.5 - 1.0
-        color = mode(rgb) * config.scaling_factor
-        return color.astype(jnp.float16), mode(_grey(rgb)).astype(jnp.float16)
+        color, gray = mode(rgb) * config.scaling_factor, _grey(rgb)
+        if deviation:  # as SVD: on the pixels, before the VAE
+            key = jax.random.wrap_key_data(seed, impl="threefry2x32")
+            gray = gray + deviation * jax.random.normal(key, gray.shape)
+        return color.astype(jnp.float16), mode(gray).astype(jnp.float16)
 
     # A frame at a time: its latents are then the same in whatever company it comes.
-    return jax.lax.map(one, frames)
+    return jax.lax.map(one, (frames, seeds))
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -23,7 +23,8 @@ class SampleConfig:
 
     window: int  # frames
     strides: tuple[int, ...] = (1,)  # frames between those of a window, of which one is drawn
-    reversible: bool = True  # time may run both ways
+    reversed: bool = False  # half of the windows run backward in time
+    noisy: bool = False  # samples of pixels bring seeds for noise on their gray frames
     seed: int = 0
 
 
@@ -98,20 +99,26 @@ def draw_window(
     stride = stride if (config.window - 1) * stride < length else 1
     span = (config.window - 1) * stride + 1
     frames = int(rng.integers(length - span + 1)) + stride * np.arange(config.window)
-    if config.reversible and rng.random() < 0.5:
+    if config.reversed and rng.random() < 0.5:
         frames = frames[::-1]
     return Window(frames, int(rng.integers(references)))
 
 
 def read_sample(reader: Reader, crop: int, number: int, config: SampleConfig, every: int) -> Batch:
-    """Read sample `number` of the run, which the shuffled order has given to `crop`."""
+    """Read sample `number` of the run, which the shuffled order has given to `crop`.
+
+    Where samples are noisy, `noise_seed` uint32 `[T, 2]` is added.
+    """
     rng = np.random.default_rng((config.seed, number))
     length = reader.length(crop)
     try:
         window = draw_window(length, -(-length // every), config, rng)
     except ValueError as error:
         raise ValueError(f"{reader.name(crop)}: {error}") from None
-    return reader.read(crop, window)
+    sample = reader.read(crop, window)
+    if config.noisy:
+        sample["noise_seed"] = rng.integers(2**32, size=(config.window, 2), dtype=np.uint32)
+    return sample
 
 
 def stack(samples: list[Mapping[str, Any]]) -> Batch:

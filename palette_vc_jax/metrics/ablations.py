@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from palette_vc_jax import files
 from palette_vc_jax.metrics.adherence import frame_palette
@@ -10,10 +11,20 @@ from palette_vc_jax.models.store import Model, file_hashes
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.colorize import ColorizeSettings
 from palette_vc_jax.sampling.job import describe, plan_job, run_job, side_files
+from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.rgb import read_rgb
 
 PaletteOf = Callable[[str, Path, int], Palette | None]  # of a clip's name, film and seed
+ReferenceOf = Callable[[str, Path], Reference]  # of a clip's name and film
+
+
+class Row(NamedTuple):
+    """What an ablation colors with."""
+
+    checkpoint: Path  # model folder
+    palette_of: PaletteOf
+    reference_of: ReferenceOf | None = None  # None: the one that the model was trained with
 
 
 def first_frame(name: str, film: Path, seed: int) -> Palette:
@@ -21,25 +32,33 @@ def first_frame(name: str, film: Path, seed: int) -> Palette:
     return frame_palette(next(read_rgb(open_film(film))), f"image:first frame of {name}")
 
 
+def first_reference(name: str, film: Path) -> Reference:
+    """Return ablation D's reference: the first true frame in color, as in the paper."""
+    return Reference(f"first frame of {name}", next(read_rgb(open_film(film))))
+
+
 def sample_row(
     films: dict[str, Path],
     model: Model,
     settings: ColorizeSettings,
-    palette_of: PaletteOf,
+    row: Row,
     folder: Path,
     seed: int,
 ) -> dict[str, Path]:
     """Color films into `folder`/NAME.mkv (FFV1); the true ones are read for their luma alone.
 
-    Films that were colored by the same weights, settings, palette and seed are left as they are.
+    Films that were colored by the same weights, settings, palette, reference and seed are left as
+    they are.
     The noise and random palettes of the n-th film have the seed `seed` + n.
     """
     folder.mkdir(parents=True, exist_ok=True)
     outputs = {}
+    usual = None if row.reference_of else default_reference(model.config.sampling)
     for index, (name, path) in enumerate(films.items()):
         own = seed + index
-        palette = palette_of(name, path, own)
-        job = plan_job(open_film(path), model.config, settings)
+        palette = row.palette_of(name, path, own)
+        reference = usual or row.reference_of(name, path)
+        job = plan_job(open_film(path), model.config, settings, reference)
         output = folder / f"{name}.mkv"
         plan = describe(job, model.config, palette, own)
         plan["weights_sha256"] = file_hashes(model.folder)

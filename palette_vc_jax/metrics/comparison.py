@@ -64,13 +64,12 @@ def print_tables(args: argparse.Namespace, outputs: dict[str, Path]) -> None:
     sources = _sources(args, films)
     titles = {row: title for row, title in titles.items() if row in sources}
     for row in titles:
-        folder, palette_of = sources[row]
-        model = load_model(folder)
+        model = load_model(sources[row].checkpoint)
         given[row] = ablations.sample_row(
             films,
             model,
             default_settings(model.config),
-            palette_of,
+            sources[row],
             args.workdir / row,
             args.seed,
         )
@@ -82,8 +81,8 @@ def print_tables(args: argparse.Namespace, outputs: dict[str, Path]) -> None:
     about["ablations"] = {
         row: {
             "title": titles[row],
-            "checkpoint": str(sources[row][0]),
-            "weights_sha256": file_hashes(sources[row][0]),
+            "checkpoint": str(sources[row].checkpoint),
+            "weights_sha256": file_hashes(sources[row].checkpoint),
         }
         for row in titles
     }
@@ -91,16 +90,17 @@ def print_tables(args: argparse.Namespace, outputs: dict[str, Path]) -> None:
     _write(args.json, about | tables.to_json(results, names))
 
 
-def _sources(args: argparse.Namespace, films: Films) -> dict[str, tuple[Path, ablations.PaletteOf]]:
-    """Give the model and the palettes of each ablation; C is left out where it cannot be had."""
+def _sources(args: argparse.Namespace, films: Films) -> dict[str, ablations.Row]:
+    """Return what each ablation colors with; C is left out where it cannot be had."""
     mixture = gmm.load(args.checkpoint / "mixture.json")
-    sources: dict[str, tuple[Path, ablations.PaletteOf]] = {
-        "A": (args.checkpoint_a or args.checkpoint, lambda name, film, seed: None),
-        "B": (args.checkpoint, lambda name, film, seed: gmm.sample(mixture, seed)),
-        "D": (args.checkpoint, ablations.first_frame),
+    model = args.checkpoint
+    sources = {
+        "A": ablations.Row(args.checkpoint_a or model, lambda name, film, seed: None),
+        "B": ablations.Row(model, lambda name, film, seed: gmm.sample(mixture, seed)),
+        "D": ablations.Row(model, ablations.first_frame, ablations.first_reference),
     }
     try:
-        sources["C"] = args.checkpoint, _words(args, list(films))
+        sources["C"] = ablations.Row(model, _words(args, list(films)))
     except ValueError as error:
         if args.palettes:
             raise

@@ -5,9 +5,27 @@ checkpoint carries all of them in its own `config.json`, so nothing is guessed w
 """
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass
 from typing import Any
+
+REFERENCES = ("gray", "color", "none")  # what the image tower can be trained with
+# Fields that were added after config.json files had been written: these may lack them.
+ADDED = {"sampling": {"reference"}}
+
+
+def check_conditioning(fps: float, motion_bucket: float, noise_augmentation: float) -> None:
+    """Check SVD's micro-conditioning; raises ValueError for the first number out of range."""
+    limits = {
+        "fps": (fps, 0, 1000),
+        "motion_bucket": (motion_bucket, 0, 255),
+        "noise_augmentation": (noise_augmentation, 0, 1),
+    }
+    for name, (value, least, most) in limits.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not least <= value <= most:
+            raise ValueError(f"{name}={value!r}; give a number from {least} to {most}.")
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,10 @@ class ImageEncoderConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """What a model was trained for, and so what the sampler does unless told otherwise."""
+    """What a model was trained for: the sampler's defaults.
+
+    Raises ValueError on construction as `check_conditioning`, and for an unknown reference.
+    """
 
     short_side: int = 576  # pixels of the model's pictures
     num_frames: int = 14  # frames a window
@@ -72,7 +93,15 @@ class SamplingConfig:
     guidance_scale: float = 1.0
     fps: int = 6  # the value sent to the network (SVD: frames per second - 1)
     motion_bucket: int = 127
-    noise_augmentation: float = 0.0
+    noise_augmentation: float = 0.0  # deviation of noise on the gray pixels, in [-1, 1]
+    reference: str = "gray"  # what the image tower mostly saw: a name in REFERENCES
+
+    def __post_init__(self):
+        check_conditioning(self.fps, self.motion_bucket, self.noise_augmentation)
+        if self.reference not in REFERENCES:
+            raise ValueError(
+                f"sampling.reference={self.reference!r}; use one of {', '.join(REFERENCES)}."
+            )
 
 
 @dataclass(frozen=True)
@@ -172,7 +201,7 @@ def to_dict(config: ModelConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Any) -> ModelConfig:
-    """Rebuild a config from JSON values.
+    """Rebuild a config from JSON values; fields of `ADDED` may be missing.
 
     Raises:
         ValueError: naming the first section or key that is missing or unknown, of the wrong type,
@@ -216,6 +245,7 @@ def _section(cls: type, name: str, values: Any) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"model config: section {name!r} is not a JSON object.")
     wrong = set(values) ^ {field.name for field in dataclasses.fields(cls)}
+    wrong -= ADDED.get(name, set()) - set(values)
     if wrong:
         raise ValueError(f"model config: section {name!r} has unknown or missing {sorted(wrong)}.")
     kinds = typing.get_type_hints(cls)

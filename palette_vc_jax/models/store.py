@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,12 +41,21 @@ def save_model(
     (folder / "config.json").write_text(text + "\n")
 
 
-def write_model(folder: Path, model: Model, dtype: type = np.float32) -> None:
-    """Write a whole model with its `provenance.json`; `folder` is replaced when all is written."""
+def write_model(
+    folder: Path,
+    model: Model,
+    dtype: type = np.float32,
+    also: Callable[[Path], None] = lambda partial: None,
+) -> None:
+    """Write a whole model with its `provenance.json`; `folder` is replaced when all is written.
+
+    `also` may write more files into the folder that it is called with.
+    """
     with atomic.folder(folder, replace=True) as partial:
         save_model(partial, model.config, model.params, dtype)
         origin = dict(origin_of(model)) | {"dtype": np.dtype(dtype).name}
         (partial / "provenance.json").write_text(json.dumps(origin, indent=2) + "\n")
+        also(partial)
 
 
 def origin_of(model: Model) -> Mapping[str, Any]:
@@ -89,6 +98,12 @@ def load_config(folder: Path) -> ModelConfig:
         return model_config.from_dict(values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def has_palette(model: Model) -> bool:
+    """Return whether the palette layer is trained: one of zeros ignores every palette."""
+    layer = model.params["unet"]["palette_embedding"]
+    return any(np.any(leaf) for leaf in layer.values())
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

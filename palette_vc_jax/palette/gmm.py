@@ -16,6 +16,7 @@ from palette_vc_jax import atomic, files
 from palette_vc_jax.palette.palette import COLORS, Palette
 
 COMPONENTS = 16
+FIT = "python -m palette_vc_jax.training.mixture --clips CLIPS --output {}"  # the command
 GREY_VARIANCE = 50.0  # of a pixel's three 8-bit values; below it the pixel counts as grey
 
 
@@ -93,7 +94,9 @@ def load(path: str | Path) -> Mixture:
         )
         fitted_on = values["fitted_on"]
     except FileNotFoundError:
-        raise ValueError(f"{path}: no mixture there; fit one, or choose another palette.") from None
+        raise ValueError(
+            f"{path}: no mixture there; `{FIT.format(path)}` fits one to clips in color."
+        ) from None
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: not a mixture's JSON ({error!r}).") from None
     count = weights.size

@@ -1,5 +1,6 @@
 """The `--palette` argument: one line of text to a palette."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,28 @@ def named_file(spec: str) -> Path | None:
     """Return the file that `spec` names (`image:PATH`, `file:PATH`), or None."""
     kind, _, rest = spec.partition(":")
     return Path(rest) if kind.strip().lower() in ("image", "file") and rest else None
+
+
+def mixture_for(spec: str, checkpoint: Path, demo: Path) -> Path:
+    """Return the file of the mixture that `gmm` samples: the checkpoint's, or else the demo's.
+
+    Warns if `spec` is `gmm` and the checkpoint has none.
+
+    Args:
+        spec: one of `FORMS`.
+        checkpoint: model folder.
+        demo: folder of the bundled model.
+    """
+    own = checkpoint / "mixture.json"
+    if own.is_file():
+        return own
+    if spec.partition(":")[0].strip().lower() == "gmm":
+        warnings.warn(
+            f"{checkpoint} has no mixture.json: gmm draws colors of the demo model's clips; "
+            f"`{gmm.FIT.format(own)}` fits one to other clips.",
+            stacklevel=2,
+        )
+    return demo / "mixture.json"
 
 
 def _seed(text: str) -> int:

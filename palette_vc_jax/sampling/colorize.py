@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -11,52 +11,54 @@ import numpy as np
 
 from palette_vc_jax.models import clip, functional
 from palette_vc_jax.models.clip import ImageEncoder
-from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.config import ModelConfig, check_conditioning
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.decode import decode_chunks, encode_frames
+from palette_vc_jax.sampling.reference import GRAY, NONE, Reference
 from palette_vc_jax.sampling.sampler import Progress, check_finite, sample
 from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
 from palette_vc_jax.sampling.windows import Shot
+from palette_vc_jax.video.resize import resize
 
-REFERENCES = ("grey", "none")
+OUTER = ("short_side", "fps", "motion_bucket", "noise_augmentation")  # not the sampler's
+_PIXELS = 1  # sets the noise on gray frames apart from other uses of a seed
 
 
 @dataclass(frozen=True)
 class ColorizeSettings:
-    """What a run is told beside the palette and the seed.
+    """Settings of a run beside the palette, the reference and the seed.
 
-    Raises ValueError on construction for a reference that is not known, or a size of the model's
-    pictures below 1.
+    Raises ValueError on construction for micro-conditioning out of range, or a size of the
+    model's pictures below 1.
     """
 
     sampler: SamplerSettings
     short_side: int  # pixels of the model's pictures
-    reference: str = "grey"  # what the image tower sees: the shot's middle frame, or nothing
+    fps: int = 6  # the value sent to the network (SVD: frames per second - 1)
+    motion_bucket: int = 127
+    noise_augmentation: float = 0.0  # deviation of noise on the gray pixels, in [-1, 1]
     encode_batch: int = 8  # frames encoded together
     decode_chunk: int = 10  # frames decoded together
     decode_context: int = 1  # decoded and dropped at either end of a chunk
     decode_fade: int = 2  # frames over which neighboring chunks fade into each other
 
     def __post_init__(self):
-        if self.reference not in REFERENCES:
-            raise ValueError(
-                f"reference {self.reference!r} is not known; use one of {', '.join(REFERENCES)}."
-            )
+        check_conditioning(self.fps, self.motion_bucket, self.noise_augmentation)
         if self.short_side < 1:
             raise ValueError(f"short side of {self.short_side} pixels; at least 1 is needed.")
 
 
 def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:
-    """Give the settings that a model was trained for, with some of the sampler's replaced.
+    """Return the settings that a model was trained for, with some of the sampler's replaced.
 
-    `short_side` and `reference` may be among the overrides; None leaves the default.
+    Names of `OUTER` may be among the overrides; None leaves the default.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     own = config.sampling
-    outer = {name: given.pop(name) for name in ("short_side", "reference") if name in given}
+    outer = {name: given.pop(name, getattr(own, name)) for name in OUTER}
     sampler = SamplerSettings(
         **{
             "steps": own.steps,
@@ -70,7 +72,7 @@ def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:
         }
         | given
     )
-    return replace(ColorizeSettings(sampler, own.short_side), **outer)
+    return ColorizeSettings(sampler, **outer)
 
 
 class Networks(NamedTuple):
@@ -134,6 +136,7 @@ def colorize(
     settings: ColorizeSettings,
     seed: int,
     progress: Progress | None = None,
+    reference: Reference = GRAY,
 ) -> Iterator[np.ndarray]:
     """Color a run of shots, yielding frames in order as float32 [n, H, W, 3] in [0, 1].
 
@@ -146,6 +149,7 @@ def colorize(
         settings: see `ColorizeSettings`.
         seed: of the noise, 0 to 2^32 - 1.
         progress: called with (done, total) batches of windows while sampling.
+        reference: what the image tower sees.
 
     Holds the latents of all shots given (`sampler.film_bytes`), and pixels of a few frames.
 
@@ -154,26 +158,22 @@ def colorize(
     """
     config, params = networks.config, networks.params
     middles = [(start + stop) // 2 for start, stop in shots]
-    references: list[np.ndarray] = []
+    seen: list[np.ndarray] = []  # the middle frame of each shot
 
     def watched() -> Iterator[np.ndarray]:
         for index, grey in enumerate(greys, start=shots[0][0]):
             if index in middles:
-                references.append(grey)
-            yield grey
+                seen.append(grey)
+            yield _with_noise(grey, settings.noise_augmentation, seed, index)
 
     encode = functools.partial(networks.encode, params)
     grey_latents = np.concatenate(list(encode_frames(encode, watched(), settings.encode_batch)))
     check_finite(grey_latents, "the VAE's encoder")
-    pictures = 2.0 * np.stack(references)[..., None].repeat(3, axis=-1) - 1.0
-    context = np.asarray(networks.embed(params, pictures), np.float32)
-    check_finite(context, "the image encoder")
-    sampling = config.sampling
     conditions = FilmConditions(
         grey=grey_latents,
-        context=context * (settings.reference != "none"),
+        context=_context(networks, reference, seen),
         added_time_ids=np.array(
-            [sampling.fps, sampling.motion_bucket, sampling.noise_augmentation], np.float32
+            [settings.fps, settings.motion_bucket, settings.noise_augmentation], np.float32
         ),
         palette=np.zeros(3 * config.unet.palette_colors) if palette is None else palette.vector(),
         palette_mask=float(palette is not None),
@@ -199,3 +199,28 @@ def colorize(
     )
     for frames in chunks:
         yield np.clip((frames + 1.0) / 2.0, 0.0, 1.0)
+
+
+def _with_noise(grey: np.ndarray, deviation: float, seed: int, index: int) -> np.ndarray:
+    """Add SVD's noise augmentation to frame `index` of a film.
+
+    SVD adds noise of this deviation to the pixels, in [-1, 1], before the VAE. A frame's noise
+    depends on the seed and the frame's number alone. Returns `grey` `[H, W]` as it is where the
+    deviation is 0, otherwise [H, W, 3], in [0, 1] but for the noise.
+    """
+    if deviation == 0.0:
+        return grey
+    noise = np.random.default_rng((_PIXELS, seed, index)).standard_normal((*grey.shape, 3))
+    return (grey[..., None] + 0.5 * deviation * noise).astype(np.float32)
+
+
+def _context(networks: Networks, reference: Reference, greys: list[np.ndarray]) -> np.ndarray:
+    """Embed what the image tower sees of S shots whose middle frames are `greys`: [S, L, D]."""
+    if reference.source == NONE.source:
+        return np.zeros((len(greys), 1, networks.config.image_encoder.projection_dim), np.float32)
+    if reference.picture is None:
+        pictures = np.stack(greys)[..., None].repeat(3, axis=-1)
+    else:
+        pictures = resize(reference.picture, *greys[0].shape)[None] / np.float32(255.0)
+    context = np.asarray(networks.embed(networks.params, 2.0 * pictures - 1.0), np.float32)
+    return np.broadcast_to(context, (len(greys), *context.shape[1:]))

@@ -107,12 +107,13 @@ def _decode_plan(decode, latents, plan: WindowPlan) -> Iterator[np.ndarray]:
 def encode_frames(
     encode: Callable[[np.ndarray], np.ndarray], greys: Iterable[np.ndarray], batch: int
 ) -> Iterator[np.ndarray]:
-    """Encode grey frames, yielding their latents in order as float32 [n, h, w, C], n <= batch.
+    """Encode gray frames, yielding their latents in order as float32 [n, h, w, C], n <= batch.
 
     encode: frames [batch, H, W, 3] in [-1, 1] -> latents [batch, h, w, C], the mode; always this
         shape, so a jitted function is compiled once. The last batch is filled with copies of its
         last frame, whose latents are dropped.
-    greys: pictures [H, W] in [0, 1], all of one size; read a batch at a time.
+    greys: pictures [H, W], or [H, W, 3] with noise, in [0, 1], all of one size; read a batch at a
+        time.
 
     Raises ValueError for batch < 1, and on meeting a picture of another size.
     """
@@ -125,13 +126,13 @@ def _encode_batches(encode, greys, batch: int) -> Iterator[np.ndarray]:
     filled, frames = 0, None
     for grey in greys:
         if frames is None:
-            frames = np.empty((batch, *grey.shape, 3), np.float32)
-        if grey.shape != frames.shape[1:3]:
+            frames = np.empty((batch, *grey.shape[:2], 3), np.float32)
+        if grey.shape[:2] != frames.shape[1:3]:
             raise ValueError(
                 f"a grey frame of shape {grey.shape} after frames of {frames.shape[1:3]}; one size "
                 "is needed: resize the film first."
             )
-        frames[filled] = 2.0 * grey[..., None] - 1.0
+        frames[filled] = 2.0 * (grey if grey.ndim == 3 else grey[..., None]) - 1.0
         filled += 1
         if filled == batch:
             yield np.asarray(encode(frames), np.float32)

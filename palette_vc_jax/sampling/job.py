@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import platform
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ from tqdm import tqdm
 
 from palette_vc_jax import __version__, atomic, files
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.store import Model, file_hashes
+from palette_vc_jax.models.store import Model, file_hashes, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.colorize import ColorizeSettings, colorize, load_networks
+from palette_vc_jax.sampling.reference import GRAY, Reference
 from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, group_shots
@@ -47,6 +49,7 @@ class Job:
     latent_shape: tuple[int, int, int]  # h, w, C
     runs: list[list[Shot]]  # shots colored together
     settings: ColorizeSettings
+    reference: Reference = GRAY
 
     @property
     def frames(self) -> int:
@@ -54,7 +57,9 @@ class Job:
         return self.shots[-1][1]
 
 
-def plan_job(film: Film, config: ModelConfig, settings: ColorizeSettings) -> Job:
+def plan_job(
+    film: Film, config: ModelConfig, settings: ColorizeSettings, reference: Reference = GRAY
+) -> Job:
     """Find a film's shots and divide them into runs; reads the film's luma once."""
     sides = film.height, film.width
     upright = sides if film.turn[0] else sides[::-1]
@@ -64,7 +69,7 @@ def plan_job(film: Film, config: ModelConfig, settings: ColorizeSettings) -> Job
     down = config.vae.downscale
     shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
     runs = group_shots(shots, max(1, RUN_BYTES // film_bytes((1, *shape))))
-    return Job(film, shots, size, shape, runs, settings)
+    return Job(film, shots, size, shape, runs, settings, reference)
 
 
 def describe(job: Job, config: ModelConfig, palette: Palette | None, seed: int) -> dict[str, Any]:
@@ -90,6 +95,7 @@ def describe(job: Job, config: ModelConfig, palette: Palette | None, seed: int) 
         "palette_source": "none" if palette is None else palette.source,
         "palette_details": {} if palette is None else dict(palette.details),
         "seed": seed,
+        "reference": job.reference.source,
         "settings": asdict(job.settings),
     }
 
@@ -105,6 +111,8 @@ def run_job(
 
     Raises ValueError as `check_output` and `check_side_files`, FloatingPointError when the model
     gives values that are not finite.
+
+    Warns if a palette is given and the model's palette layer is all zeros.
     """
     beside = side_files(output, with_palette=palette is not None)
     check_side_files(output, beside.values(), [job.film.path, *job.film.files])
@@ -118,6 +126,12 @@ def run_job(
         "jax": jax.__version__,
         "device": f"{jax.default_backend()} ({platform.machine()})",
     }
+    if palette is not None and not has_palette(model):
+        warnings.warn(
+            f"the palette layer of {model.folder or model.config.name} is all zeros: it colors "
+            "alike under every palette; fine-tune it, or give --palette none.",
+            stacklevel=2,
+        )
     sheet = SideBySide(job.frames, job.film)
     with FilmWriter(output, job.film) as writer:
         for frame, chroma, replaced in _merged(job, model, palette, seed, luma):
@@ -194,7 +208,9 @@ def _merged(
             def report(done: int, total: int, reached=reached, count=count) -> None:
                 bar.update(reached + count * done // total - bar.n)
 
-            colors = colorize(networks, greys, run, palette, job.settings, seed, report)
+            colors = colorize(
+                networks, greys, run, palette, job.settings, seed, report, job.reference
+            )
             for small in itertools.chain.from_iterable(colors):
                 yield _merge(next(behind), small, film, luma)
 

@@ -44,6 +44,17 @@ def check_unet(config: Any, model: ModelConfig) -> None:
             f"rates.reference_color={rates.reference_color} and rates.reference_none="
             f"{rates.reference_none} sum to more than 1; lower one (the rest is seen in grey)."
         )
+    if config.noise_augmentation > 0.0 and config.data.cache:
+        raise ValueError(
+            f"noise_augmentation={config.noise_augmentation} with data.cache="
+            f"{config.data.cache!r}: cached latents are of frames without noise; set "
+            "data.cache='', or no noise."
+        )
+    if config.data.mirrored and config.data.crops < 2:
+        raise ValueError(
+            f"data.mirrored=True with data.crops={config.data.crops}: every other crop of a clip "
+            "is mirrored; give data.crops=2 or more, or data.mirrored=False."
+        )
     if rates.palette_dropout == 1.0 and config.data.turned is not None:
         raise ValueError(
             f"data.turned={config.data.turned} with rates.palette_dropout=1: turned hues can only "

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from palette_vc_jax.checkpoint import read_newest
-from palette_vc_jax.models.store import Model, write_model
+from palette_vc_jax.models.store import Model
 from palette_vc_jax.training import unet_task
 
 WEIGHTS = {"ema": "average", "raw": "params"}  # names here -> parts of the training state
@@ -30,7 +30,7 @@ def open_run(workdir: Path, weights: str = "ema") -> Model:
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights {weights!r} are not known; use one of {', '.join(WEIGHTS)}.")
-    config = _read_config(workdir)
+    config = read_config(workdir)
     found = read_newest(workdir / "checkpoints", WEIGHTS[weights])
     if found is None:
         raise ValueError(f"{workdir}: no checkpoint yet; wait for the first one.")
@@ -43,10 +43,12 @@ def export_run(workdir: Path, folder: Path, weights: str = "ema", dtype: type = 
 
     Raises ValueError as `open_run`.
     """
-    write_model(folder, open_run(workdir, weights), dtype)
+    model = open_run(workdir, weights)
+    unet_task.write_trained(folder, model, read_config(workdir), dtype)
 
 
-def _read_config(workdir: Path) -> Any:
+def read_config(workdir: Path) -> Any:
+    """Return the config of a run. Raises ValueError if it trains another network than the UNet."""
     path = workdir / "config.json"
     try:
         config = ml_collections.ConfigDict(json.loads(path.read_text()))

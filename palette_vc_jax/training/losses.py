@@ -65,8 +65,9 @@ def edm_loss(
             and so the palette is never dropped. Of the reference picture, with `image_encoder`
             the picture itself, `reference` `[B, H, W, 3]` in [-1, 1], otherwise its embeddings
             `context_color` and `context_grey`, `[B, L, D]` each.
-        rates: probabilities of `palette_dropout`, `grey_dropout`, and of what the image tower is
-            shown: `reference_color`, `reference_none` (else the grey reference).
+        rates: probabilities of `palette_dropout`, `grey_dropout`, of what the image tower is
+            shown: `reference_color`, `reference_none` (else the gray reference), and of
+            `joint_dropout`, which drops palette, gray latents and reference at once.
         weighting: `v` weighs all noise levels as SVD does, `eps` divides by 1 + sigma^2 (the
             paper's equation 5 read literally).
         noise_share: see `window_noise`.
@@ -74,17 +75,21 @@ def edm_loss(
         remat: what the backward pass computes again, one of `unet.REMAT`.
     """
     size = sigma.shape[0]
-    noise_key, palette_key, grey_key, image_key = jax.random.split(key, 4)
+    noise_key, palette_key, grey_key, image_key, joint_key = jax.random.split(key, 5)
     noise = window_noise(noise_key, batch["color"].shape, noise_share)
     wide = sigma[:, None, None, None, None]
     noisy = batch["color"] + wide * noise
     scale = edm.coefficients(sigma)
 
+    # SVD's unconditional branch, on real hues alone: turned ones are no colors of films.
+    nothing = jax.random.uniform(joint_key, (size,)) < rates["joint_dropout"]
+    nothing &= ~batch["turned"]
     keep_grey = jax.random.uniform(grey_key, (size,)) >= rates["grey_dropout"]
-    grey = batch["grey"] * keep_grey[:, None, None, None, None]
+    grey = batch["grey"] * (keep_grey & ~nothing)[:, None, None, None, None]
     palette_mask = jax.random.uniform(palette_key, (size,)) >= rates["palette_dropout"]
-    palette_mask |= batch["turned"]
+    palette_mask = (palette_mask | batch["turned"]) & ~nothing
     context = _reference_context(params, batch, image_key, config, rates)
+    context = context * ~nothing[:, None, None]
 
     sample = jnp.concatenate([noisy * scale.c_in[:, None, None, None, None], grey], axis=-1)
     output = functional.apply(
@@ -135,6 +140,16 @@ def _reference_context(params, batch, key, config: ModelConfig, rates) -> jax.Ar
     else:
         context = jnp.where(in_color[:, None, None], batch["context_color"], batch["context_grey"])
     return context * ~nothing[:, None, None]
+
+
+def favored_reference(rates: Mapping[str, float]) -> str:
+    """Return what the image tower sees most often: `gray` (where rates are equal), color or none.
+
+    `rates` as in `edm_loss`.
+    """
+    color, none = rates["reference_color"], rates["reference_none"]
+    shares = {"gray": 1.0 - color - none, "color": color, "none": none}
+    return max(shares, key=lambda name: round(shares[name], 9))
 
 
 def embed(params: functional.Params, pictures: jax.Array, config: ModelConfig) -> jax.Array:

@@ -31,14 +31,15 @@ def learning_rate(peak: float, warmup_steps: int, steps: int, decay: str) -> opt
 
 def make_optimizer(config: Any) -> optax.GradientTransformation:
     """Build the optimizer of `config` (kind, learning_rate, warmup_steps, steps, decay, b2,
-    weight_decay, clip_norm; muon_learning_rate for `muon`).
+    weight_decay, clip_norm; muon_learning_rate for `muon`; palette_learning_rate, the peak rate of
+    the palette layer, where 0 or none is the rate of the rest).
 
     `adamw` is for fine-tuning. `muon` is for small models from random weights: it moves every
     direction of a kernel at one rate, where Adam learns the strong ones first (brightness) and
     the weak ones late (color); vectors still take AdamW. Weight decay leaves out everything with
     fewer than two axes (biases, norms, mix factors) and what no gradient reaches, see `UNREAD`.
 
-    Raises ValueError for another `kind`.
+    Raises ValueError for another `kind`, and for a rate of the palette layer that is no rate.
     """
     if config.kind not in ("adamw", "muon"):
         raise ValueError(f"optimizer.kind={config.kind!r}; use 'adamw' or 'muon'.")
@@ -55,7 +56,34 @@ def make_optimizer(config: Any) -> optax.GradientTransformation:
             adam_learning_rate=rate,
             muon_weight_dimension_numbers=_kernel_axes,
         )
+    update = _scale_palette(update, config)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+
+
+def _scale_palette(
+    inner: optax.GradientTransformation, config: Any
+) -> optax.GradientTransformation:
+    """Scale the palette layer's updates from the rest's peak rate to its own.
+
+    The state stays that of `inner`, so that a run may go on with another rate.
+    """
+    own = config.get("palette_learning_rate") or 0.0
+    if not 0.0 <= own < float("inf"):
+        raise ValueError(f"optimizer.palette_learning_rate={own}; give 0 (as the rest) or more.")
+    if own == 0.0:
+        return inner
+
+    def scale(path: tuple, update: jax.Array) -> jax.Array:
+        if "palette_embedding" not in (key.key for key in path):
+            return update
+        kernel = config.kind == "muon" and update.ndim > 1
+        return update * (own / (config.muon_learning_rate if kernel else config.learning_rate))
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = inner.update(gradients, state, params)
+        return jax.tree_util.tree_map_with_path(scale, updates), state
+
+    return optax.GradientTransformation(inner.init, update)
 
 
 def decays(params: Any) -> Any:

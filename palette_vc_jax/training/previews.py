@@ -82,14 +82,20 @@ def _shots(latents: np.ndarray) -> list[Shot]:
 def _color(
     config: ModelConfig, params: Mapping[str, Any], batch: Batch, dtype: jnp.dtype
 ) -> np.ndarray:
-    """Sample the clips' latents `[B, T, h, w, C]` as `sample.py` would, palettes given."""
+    """Sample the clips' latents `[B, T, h, w, C]` as `sample.py` would, palettes given.
+
+    The image tower sees the reference that the model was mostly trained with.
+    """
     networks, own = load_networks(Model(config, {})), config.sampling
     sampler = _settings(config, batch["grey"].shape[1]).sampler
     grey = batch["grey"].reshape(-1, *batch["grey"].shape[2:])
+    in_color = own.reference == "color"
     if "image_encoder" in params:
-        context = _on_host(networks.embed(params, grey_of(batch["reference"])))
+        pictures = batch["reference"] if in_color else grey_of(batch["reference"])
+        context = _on_host(networks.embed(params, pictures))
     else:
-        context = batch["context_grey"]
+        context = batch["context_color" if in_color else "context_grey"]
+    context = context * (own.reference != "none")
     ids = np.array([own.fps, own.motion_bucket, own.noise_augmentation], np.float32)
     noise = frame_noise(SEED, 0, len(grey), grey.shape[1:], sampler.noise_share)
     latents = sample_scan(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,12 @@ from palette_vc_jax.models.store import (
     write_model,
 )
 from palette_vc_jax.models.unet import UNet
+from palette_vc_jax.palette import gmm
 from palette_vc_jax.parallel import processes
-from palette_vc_jax.training import lora, trained
+from palette_vc_jax.training import lora, mixture, trained
 from palette_vc_jax.training.checks import check_unet
 from palette_vc_jax.training.loop import Previews, Task
-from palette_vc_jax.training.losses import edm_loss
+from palette_vc_jax.training.losses import edm_loss, favored_reference
 from palette_vc_jax.training.previews import make_previews
 from palette_vc_jax.training.rehearsal import Rehearsed
 from palette_vc_jax.training.step import Loss
@@ -58,7 +60,13 @@ def make_task(config: Any) -> Task:
     encoder = Encoder(model, embeds="image_encoder" not in chosen)
     train, held = _clips(config)
     reader = _reader(train, crop_config(config), encoder, config, "train")
-    windows = SampleConfig(config.data.window, tuple(config.data.strides), seed=config.seed)
+    windows = SampleConfig(
+        config.data.window,
+        tuple(config.data.strides),
+        config.data.reversed,
+        noisy=config.noise_augmentation > 0.0,
+        seed=config.seed,
+    )
     every = config.data.reference_every
 
     def encoded(first: int, rows: tuple[int, ...] | None = None) -> Iterator[Batch]:
@@ -83,6 +91,7 @@ def rehearse(config: Any) -> Rehearsed:
     """Give the run of `config` as shapes: no weights and no clips are read."""
     start = Path(config.init_from) if config.init_from else None
     model = load_config(start) if start and start.is_dir() else PRESETS[config.model]()
+    model = as_trained(model, config)
     check_unet(config, model)
     chosen, frozen = _parts(_shapes(model), config)
     params = dict(chosen)
@@ -96,8 +105,7 @@ def rehearse(config: Any) -> Rehearsed:
 def trained_model(config: Any, params: functional.Params, step: int, weights: str) -> Model:
     """Return what was trained, with the frozen weights it was trained with, as a whole model.
 
-    Updates of low rank are added to their kernels; sampling takes the window and the noise of
-    training.
+    Updates of low rank are added to their kernels; sampling takes the settings of training.
 
     Args:
         config: of the run.
@@ -106,14 +114,6 @@ def trained_model(config: Any, params: functional.Params, step: int, weights: st
         weights: `ema` or `raw`, for the record.
     """
     start = _starting_point(config)
-    sampling = start.config.sampling
-    sampling = dataclasses.replace(
-        sampling,
-        num_frames=config.data.window,
-        overlap=min(sampling.overlap, config.data.window - 1),
-        noise_share=config.noise_share,
-    )
-    written = dataclasses.replace(start.config, sampling=sampling)
     text = config.to_json_best_effort(sort_keys=True)
     origin = _origin(config) | {
         "step": step,
@@ -122,7 +122,20 @@ def trained_model(config: Any, params: functional.Params, step: int, weights: st
         "data": {name: config.data[name] for name in ("source", "root")},
         "trainer": f"palette_vc_jax {palette_vc_jax.__version__}",
     }
-    return Model(written, _networks(params, start.params, config), start.folder, origin)
+    return Model(start.config, _networks(params, start.params, config), start.folder, origin)
+
+
+def write_trained(folder: Path, model: Model, config: Any, dtype: type) -> None:
+    """Write a trained model as a folder, with the palette mixture of its training clips."""
+
+    def write_mixture(partial: Path) -> None:
+        try:
+            clips, _ = _clips(config)
+            gmm.save(mixture.fit(clips, config.seed), partial / "mixture.json")
+        except (ValueError, OSError) as error:  # no clips here, or hardly any color in them
+            print(f"no mixture for --palette gmm: {error}", file=sys.stderr)
+
+    write_model(folder, model, dtype, write_mixture)
 
 
 def _origin(config: Any) -> dict[str, Any]:
@@ -131,6 +144,24 @@ def _origin(config: Any) -> dict[str, Any]:
         return {"vae": sha256(Path(config.vae) / "vae.safetensors")}
     origin: dict[str, Any] = {"init_from": file_hashes(Path(config.init_from))}
     return origin | ({"lora.alpha": config.lora.alpha} if config.lora.rank else {})
+
+
+def as_trained(model: ModelConfig, config: Any) -> ModelConfig:
+    """Return the config of `model` with the sampling settings that a run's `config` trains.
+
+    Those that an older run's config does not have stay as they are. Raises ValueError for values
+    out of range.
+    """
+    own, frames = model.sampling, config.data.window
+    names = ("noise_share", "fps", "motion_bucket", "noise_augmentation")
+    sampling = dataclasses.replace(
+        own,
+        num_frames=frames,
+        overlap=min(own.overlap, frames - 1),
+        reference=favored_reference(config.rates),
+        **{name: config.get(name, getattr(own, name)) for name in names},
+    )
+    return dataclasses.replace(model, sampling=sampling)
 
 
 def crop_config(config: Any) -> CropConfig:
@@ -142,6 +173,7 @@ def crop_config(config: Any) -> CropConfig:
         short_sides=tuple(data.short_sides),
         crops=data.crops,
         reference_every=data.reference_every,
+        mirrored=data.mirrored,
         turned=data.turned,
         seed=config.seed,
     )
@@ -181,7 +213,7 @@ def draw_sigma(key: jax.Array, batch: int, mean: float, std: float) -> jax.Array
 
 def _export(config: Any, params: functional.Params, step: int, folder: Path) -> None:
     dtype = np.dtype(config.export_dtype)
-    write_model(folder, trained_model(config, params, step, "ema"), dtype)
+    write_trained(folder, trained_model(config, params, step, "ema"), config, dtype)
 
 
 def _starting_point(config: Any) -> Model:
@@ -189,9 +221,10 @@ def _starting_point(config: Any) -> Model:
     if config.init_from:
         model = load_model(Path(config.init_from))
         _silence(model.params["unet"], config)
-        return model
-    vae = load_model(Path(config.vae), networks=("vae",))
-    return Model(PRESETS[config.model](), vae.params, vae.folder)
+    else:
+        vae = load_model(Path(config.vae), networks=("vae",))
+        model = Model(PRESETS[config.model](), vae.params, vae.folder)
+    return model._replace(config=as_trained(model.config, config))
 
 
 def _clips(config: Any) -> tuple[ClipSource, ClipSource]:
@@ -245,6 +278,12 @@ def _parts(networks: functional.Params, config: Any) -> tuple[functional.Params,
         raise ValueError(
             f"lora.rank={config.lora.rank}: {len(both)} of its kernels are trained whole, such as "
             f"{both[0]}; leave them out of trained, as 'palette' does."
+        )
+    rate = config.optimizer.get("palette_learning_rate")
+    if rate and not any("palette_embedding" in name for name in functional.flatten(chosen)):
+        raise ValueError(
+            f"optimizer.palette_learning_rate={rate}: the palette layer is not trained; add "
+            "'palette' to trained, or set the rate to 0."
         )
     if "image_encoder" not in chosen:
         frozen.pop("image_encoder")  # batches bring what it makes of the pictures
@@ -306,7 +345,9 @@ def _held_batch(held: ClipSource, encoder: Encoder, config: Any) -> Batch | None
     crops = crop_config(config)
     crops = CropConfig(**(vars(crops) | {"crops": HELD_CROPS, "turned": None}))
     reader = _reader(held, crops, encoder, config, "held")
-    windows = SampleConfig(config.data.window, reversible=False, seed=config.seed)
+    windows = SampleConfig(
+        config.data.window, noisy=config.noise_augmentation > 0.0, seed=config.seed
+    )
     loader = LoaderConfig(config.validation_clips, ahead=1)
     return encoder.batch(next(batches(reader, windows, crops.reference_every, loader)))
 
@@ -316,12 +357,19 @@ def _validation(
 ) -> Callable[[Any, Any], dict[str, float]]:
     """Measure the loss on held-out clips at fixed noise levels, with and without the palette.
 
-    The levels reach up to the one that sampling starts from.
+    The levels reach up to the one that sampling starts from; the image tower sees the reference
+    that training favors.
     """
     if batch is None:
         return lambda params, frozen: {}
     levels = [*config.validation_sigmas, model.sampling.sigma_max]
-    rates = {"grey_dropout": 0.0, "reference_color": 0.0, "reference_none": 0.0}
+    seen = model.sampling.reference
+    rates = {
+        "grey_dropout": 0.0,
+        "reference_color": float(seen == "color"),
+        "reference_none": float(seen == "none"),
+        "joint_dropout": 0.0,
+    }
 
     @jax.jit
     def measure(params, frozen, batch, sigma, palette_dropout):

@@ -30,6 +30,7 @@ def make_task(config: Any) -> Task:
         tuple(data.short_sides),
         data.crops,
         reference_every=data.frames,
+        mirrored=data.mirrored,
         seed=config.seed,
     )
     source = open_clips("folders", data.root)

@@ -12,7 +12,7 @@ from palette_vc_jax.video.color import rgb_to_chroma, rgb_to_luma
 from tests import films
 
 CROPS = CropConfig(
-    frames=8, size=(16, 24), short_sides=(20, 30), crops=2, reference_every=2, seed=0
+    frames=8, size=(16, 24), short_sides=(20, 30), crops=2, reference_every=2, mirrored=True, seed=0
 )
 
 
@@ -55,6 +55,29 @@ def test_a_crop_is_one_rectangle_of_all_frames(source):
     green = pixels[:, :, 8, 12, 1].astype(int)
     np.testing.assert_array_equal(green[:, 5], green[:, 7])  # past the end the last is repeated
     assert (np.diff(green[:, :6]) > 0).all()
+
+
+def test_crops_are_mirrored_and_windows_reversed_only_where_asked(source):
+    """If this fails, the paper's training has augmentations that the paper does not have."""
+    plain = CropConfig(**(vars(CROPS) | {"mirrored": False}))
+    drawn = [[draw_crop(source, n, config).mirrored for n in range(6)] for config in (CROPS, plain)]
+    assert drawn == [[False, True] * 3, [False] * 6]
+    rng = np.random.default_rng(0)
+    windows = [draw_window(9, 1, SampleConfig(4), rng) for _ in range(50)]
+    assert all((np.diff(window.frames) == 1).all() for window in windows)
+
+
+def test_noise_seeds_belong_to_the_sample(source):
+    """If this fails, noise on gray frames repeats, or differs between a run and its resumption."""
+    reader, config = ClipReader(source, CROPS), SampleConfig(3, noisy=True)
+    seeds = [read_sample(reader, 0, number, config, 2)["noise_seed"] for number in (5, 6, 5)]
+    assert seeds[0].shape == (3, 2) and seeds[0].dtype == np.uint32
+    np.testing.assert_array_equal(seeds[0], seeds[2])
+    assert len({tuple(seed) for frames in seeds[:2] for seed in frames}) == 6
+    plain = read_sample(reader, 0, 5, SampleConfig(3), 2)
+    assert "noise_seed" not in plain
+    noisy = read_sample(reader, 0, 5, config, 2)
+    np.testing.assert_array_equal(noisy["frames"], plain["frames"])  # the window is the same
 
 
 def test_frames_of_a_crop_are_the_same_whichever_are_read(source):
@@ -106,7 +129,7 @@ def test_no_clips_is_said_in_one_line(tmp_path):
 
 def test_windows_are_frames_in_step_within_the_crop():
     """If this fails, windows run past a clip's end, or never run backward."""
-    config = SampleConfig(4, (1, 2, 3))
+    config = SampleConfig(4, (1, 2, 3), reversed=True)
     seen = set()
     for seed in range(200):
         length = (4, 9, 12)[seed % 3]

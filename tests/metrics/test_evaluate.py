@@ -314,6 +314,11 @@ def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
     assert "Table I" in out and "C: words" in out and paper.NULL in out and "34.92" in out
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
     assert len(made) == 8
+    seen = {
+        row: json.loads((tmp_path / "work" / row / "a.run.json").read_text())["reference"]
+        for row in "ABCD"
+    }
+    assert seen == {"A": "gray", "B": "gray", "C": "gray", "D": "first frame of a"}
     (tmp_path / "work" / "D" / "b.mkv").unlink()
     assert command(evaluate.main, *arguments) == 0
     again = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
@@ -422,3 +427,16 @@ def test_a_film_of_another_origin_is_no_ablation(films, tmp_path, capsys):
     assert command(evaluate.main, *arguments) == 2
     assert "a.mkv: exists" in capsys.readouterr().err
     assert (tmp_path / "work" / "A" / "a.mkv").read_text() == "mine"
+
+
+def test_a_model_without_a_mixture_is_told_the_command(films, tmp_path, capsys):
+    """A converted model could not be tabulated, and nobody would know how to go on."""
+    import tiny
+
+    model = tiny.write_model(tmp_path / "model")
+    (model / "mixture.json").unlink()
+    arguments = ["--checkpoint", model, "--data", films / "truth", "--tables"]
+    assert command(evaluate.main, *arguments, "--workdir", tmp_path / "work") == 2
+    said = capsys.readouterr().err
+    assert "palette_vc_jax.training.mixture --clips CLIPS --output" in said
+    assert str(model / "mixture.json") in said and said.count("\n") == 1

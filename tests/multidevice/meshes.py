@@ -38,7 +38,10 @@ CONFIG = model_config.ModelConfig(
     ),
 )
 unet.LEAN = 1  # bytes: where the backward pass computes again, frames and places go in parts
-RATES = dict(palette_dropout=0.3, grey_dropout=0.2, reference_color=0.5, reference_none=0.2)
+RATES = dict(
+    palette_dropout=0.3, grey_dropout=0.2, reference_color=0.5, reference_none=0.2,
+    joint_dropout=0.1,
+)  # fmt: skip
 RATE, STEPS, BATCH = 1e-2, 3, 8
 
 

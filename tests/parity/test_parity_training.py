@@ -25,6 +25,7 @@ diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers")
 
 B, T, H, W = 2, 3, 6, 10
 RATES = {"palette_dropout": 0, "grey_dropout": 0, "reference_color": 1, "reference_none": 0}
+RATES["joint_dropout"] = 0
 SIGMA = np.array([0.7, 12.0], np.float32)
 # Attention to one token reads no query: these, and the norm before it, have no gradient.
 UNREAD = re.compile(r".*transformer_blocks\.0\.(attn2\.to_[qk]\.weight|norm2\.(weight|bias))")

@@ -1,5 +1,7 @@
 """Previews of the tiny model."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -77,6 +79,22 @@ def test_what_steers_a_clip_reaches_its_own_row(model, batch, tmp_path):
         moved = np.abs(both[1] - both[0])
         assert moved[:height].max() == 0, key
         assert moved[height:].max() > 0, key
+
+
+def test_strips_show_the_reference_that_training_favors(model, batch, tmp_path):
+    """If this fails, a model trained on references in color is looked at under gray ones."""
+    batch = batch | {"context_color": -batch["context_grey"]}
+    sampling = dataclasses.replace(model.config.sampling, reference="color")
+    favored = model._replace(config=dataclasses.replace(model.config, sampling=sampling))
+    ours = {}
+    for key in ("", "context_color", "context_grey"):
+        changed = batch | ({key: 2.0 * batch[key]} if key else {})
+        path = tmp_path / f"{key}.png"
+        sample, write = previews.make_previews(favored, changed)
+        write(sample({"unet": model.params["unet"]}), path)
+        ours[key] = _blocks(path)[1]
+    np.testing.assert_array_equal(ours[""], ours["context_grey"])
+    assert np.abs(ours[""] - ours["context_color"]).max() > 0
 
 
 def test_ours_is_the_truth_where_the_network_knows_it(model, batch, tmp_path, monkeypatch):

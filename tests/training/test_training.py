@@ -10,7 +10,7 @@ from palette_vc_jax.models import functional
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
-from palette_vc_jax.training import losses, tasks, unet_task, vae_task
+from palette_vc_jax.training import losses, optimizer, tasks, unet_task, vae_task
 from tests import tiny
 
 TINY = tiny.CONFIG
@@ -19,6 +19,7 @@ RATES = {
     "grey_dropout": 0.0,
     "reference_color": 0.0,
     "reference_none": 0.0,
+    "joint_dropout": 0.0,
 }
 
 
@@ -63,6 +64,76 @@ def test_palette_dropout_is_the_null_palette():
     # Turned hues cannot be guessed, so the palette is not dropped there.
     turned = {"turned": np.ones(2, bool)}
     assert loss(batch | turned, 1.0) == loss(batch, 0.0)
+
+
+def test_joint_dropout_leaves_nothing_to_go_by():
+    """If this fails, SVD's unconditional branch is trained on what it is to be without."""
+    rng = np.random.default_rng(5)  # zeros, as in a new network, would hide what goes in
+    flat = functional.shapes(UNet, TINY.unet)
+    flat = {name: rng.normal(0.0, 0.2, x.shape).astype(np.float32) for name, x in flat.items()}
+    params = {"unet": functional.nest(flat)}
+    sigma = jnp.array([0.5, 20.0])
+
+    @jax.jit
+    def loss(batch, dropout):
+        rates = RATES | {"joint_dropout": dropout}
+        return losses.edm_loss(params, batch, sigma, jax.random.key(0), TINY, rates)[0]
+
+    batch = _batch(0)
+    batch["context_color"] = batch["context_grey"] = np.ones((2, 1, 8), np.float32)
+    for key in ("palette", "grey", "context_grey"):
+        other = batch | {key: -batch[key]}
+        assert loss(batch, 1.0) == loss(other, 1.0), key
+        assert loss(batch, 0.0) != loss(other, 0.0), key
+    turned = batch | {"turned": np.ones(2, bool)}  # turned hues are no colors of films
+    assert loss(turned, 1.0) == loss(batch, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("color", "none", "favored"),
+    [(0.45, 0.1, "gray"), (1.0, 0.0, "color"), (0.1, 0.1, "gray"), (0.2, 0.6, "none")],
+)
+def test_the_favored_reference_is_the_most_frequent(color, none, favored):
+    """If this fails, a model is sampled with a reference that it hardly saw."""
+    rates = RATES | {"reference_color": color, "reference_none": none}
+    assert losses.favored_reference(rates) == favored
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_the_palette_layer_has_a_rate_of_its_own(kind):
+    """If this fails, the layer that starts at zero learns as slowly as what is only tuned."""
+    values = dict(
+        kind=kind, learning_rate=1e-3, muon_learning_rate=1e-2, warmup_steps=2, steps=10,
+        decay="constant", b2=0.99, weight_decay=1e-2, clip_norm=1.0,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    shapes = {
+        "palette_embedding": {"kernel": (15, 16), "bias": (16,)},
+        "conv_in": {"kernel": (3, 3, 8, 16), "bias": (16,)},
+    }
+    leaf = dict(is_leaf=lambda x: isinstance(x, tuple))
+    params = {"unet": jax.tree.map(lambda s: jnp.array(rng.normal(size=s)), shapes, **leaf)}
+
+    def moved(rate):
+        config = ml_collections.ConfigDict(values | {"palette_learning_rate": rate})
+        update = optimizer.make_optimizer(config)
+        now, state = params, update.init(params)
+        for step in range(3):
+            gradient = jax.tree.map(lambda x, step=step: x + 0.1 * step, params)
+            updates, state = update.update(gradient, state, now)
+            now = jax.tree.map(jnp.add, now, updates)
+        return jax.tree.map(lambda a, b: np.asarray(a - b), now, params)["unet"], state
+
+    (plain, plain_state), (none, _), (fast, state) = (moved(rate) for rate in (0.0, None, 5e-2))
+    assert jax.tree.structure(state) == jax.tree.structure(plain_state)
+    jax.tree.map(np.testing.assert_array_equal, plain, none)
+    jax.tree.map(np.testing.assert_array_equal, plain["conv_in"], fast["conv_in"])
+    usual = {"kernel": 1e-2 if kind == "muon" else 1e-3, "bias": 1e-3}
+    for name, rate in usual.items():
+        one, other = plain["palette_embedding"][name], fast["palette_embedding"][name]
+        np.testing.assert_allclose(other, one * 5e-2 / rate, rtol=0.05, atol=1e-5)
+    with pytest.raises(ValueError, match="palette_learning_rate=-1.0; give 0"):
+        moved(-1.0)
 
 
 def test_the_palette_layer_starts_by_seeing_all_directions_alike():

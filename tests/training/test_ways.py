@@ -10,7 +10,8 @@ from configs import davis, davis_nopalette, demo, demo_vae
 from palette_vc_jax.data import sources
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.store import load_model
-from palette_vc_jax.training import loop, tasks, trained
+from palette_vc_jax.palette import gmm
+from palette_vc_jax.training import loop, losses, mixture, tasks, trained
 from tests import films, tiny
 
 
@@ -197,6 +198,75 @@ def test_the_windows_of_training_are_those_of_sampling(config, model, tmp_path):
     assert after.sampling.overlap == 1 and after.unet == before.unet
 
 
+def test_conditions_of_training_are_those_of_sampling(config, tmp_path, monkeypatch):
+    """If this fails, a fine-tuned model is sampled under conditions that it never saw."""
+    rates = {"rates.reference_color": 1.0, "rates.reference_none": 0.0}
+    changes = {"fps": 24, "motion_bucket": 30, "noise_augmentation": 0.05}
+    made = config(**changes, **rates)
+    task = tasks.make_task(made)
+    task.export(task.init(), tmp_path)
+    sampling = load_model(tmp_path).config.sampling
+    assert (sampling.fps, sampling.motion_bucket) == (24, 30)
+    assert (sampling.noise_augmentation, sampling.reference) == (0.05, "color")
+    # The step computes with them, as its trace shows.
+    seen, make = [], losses.time_ids
+    monkeypatch.setattr(losses, "time_ids", lambda c, n: seen.append(c.sampling) or make(c, n))
+    batch = next(task.batches(0))
+    jax.eval_shape(task.loss, task.init(), task.frozen, batch, jax.random.key(0))
+    assert seen == [sampling]
+
+
+def test_validation_sees_the_favored_reference(config):
+    """If this fails, a model trained on references in color is judged by gray ones."""
+    values = []
+    for share in (0.0, 1.0):
+        rates = {"rates.reference_color": share, "rates.reference_none": 0.0}
+        task = tasks.make_task(config(**rates))
+        values.append(task.validate(task.init(), task.frozen)["validation_1"])
+    assert values[0] != values[1]
+
+
+def test_noise_on_gray_frames_is_that_of_the_sample(config):
+    """If this fails, the network is told of noise that is not there, or resumed runs differ."""
+    changes = {"noise_augmentation": 0.2, "data.hold_out_every": 0}
+    plain, noisy, later = (
+        tasks.make_task(config(**given)).batches(first)
+        for given, first in (({"data.hold_out_every": 0}, 0), (changes, 0), (changes, 2))
+    )
+    plain = [next(plain) for _ in range(2)]
+    noisy = [next(noisy) for _ in range(2)]
+    for one, other in zip(plain, noisy, strict=True):
+        assert one.keys() == other.keys()
+        for name in ("color", "palette", "context_grey"):
+            np.testing.assert_array_equal(one[name], other[name])
+        assert np.abs(one["grey"] - other["grey"]).max() > 1e-2
+    np.testing.assert_array_equal(next(later)["grey"], noisy[1]["grey"])
+
+
+def test_a_run_leaves_the_mixture_of_its_own_clips(config, clips, tmp_path, capsys):
+    """If this fails, a trained model is steered by the colors of the demo's clips."""
+    made = config(**{"data.hold_out_every": 4})
+    task = tasks.make_task(made)
+    task.export(task.init(), tmp_path / "model")
+    expected = mixture.fit(sources.hold_out(sources.open_clips("folders", clips), 4)[0], made.seed)
+    written = gmm.load(tmp_path / "model" / "mixture.json")
+    assert (
+        written.fitted_on
+        == expected.fitted_on
+        == {"clips": 3, "frames": 18} | {"pixels": expected.fitted_on["pixels"]}
+    )
+    np.testing.assert_allclose(written.means, expected.means, atol=1e-5)
+    # Clips in gray have none, which is no reason to lose the model.
+    gray = films.write_pictures(
+        tmp_path / "gray" / "clip", [np.full((24, 36, 3), 90, np.uint8)] * 6
+    )
+    task = tasks.make_task(config(**{"data.root": str(gray.parent), "data.hold_out_every": 0}))
+    task.export(task.init(), tmp_path / "other")
+    load_model(tmp_path / "other")
+    assert not (tmp_path / "other" / "mixture.json").exists()
+    assert "no mixture for --palette gmm: 0 of" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -213,6 +283,20 @@ def test_the_windows_of_training_are_those_of_sampling(config, model, tmp_path):
         ({"rates.grey_dropout": 1.5}, "rates.grey_dropout=1.5; give a probability"),
         ({"rates.reference_none": 0.6}, "sum to more than 1"),
         ({"rates.palette_dropout": 1.0, "data.turned": 0.5}, "only be told by a palette"),
+        ({"rates.joint_dropout": -0.1}, "rates.joint_dropout=-0.1; give a probability"),
+        ({"fps": -1}, "fps=-1; give a number from 0"),
+        ({"motion_bucket": 300}, "motion_bucket=300; give a number from 0 to 255"),
+        ({"noise_augmentation": 1.5}, "noise_augmentation=1.5; give a number from 0 to 1"),
+        (
+            {"noise_augmentation": 0.1, "data.cache": "cache"},
+            "noise_augmentation=0.1 with data.cache='cache': cached latents are of frames without",
+        ),
+        ({"data.mirrored": True}, "data.mirrored=True with data.crops=1"),
+        ({"optimizer.palette_learning_rate": -1.0}, "optimizer.palette_learning_rate=-1.0; give 0"),
+        (
+            {"optimizer.palette_learning_rate": 0.1, "trained": ("temporal",)},
+            "palette_learning_rate=0.1: the palette layer is not trained",
+        ),
         ({"lora.rank": -1}, "lora.rank=-1; give 0"),
         ({"lora.rank": 2}, "kernels are trained whole.*leave them out of trained"),
         ({"trained": ("unets",)}, "'unets' matches no weight"),
@@ -252,3 +336,16 @@ def test_config_arguments(file):
     with pytest.raises(ValueError, match="'runlocl' is not known; use runlocal"):
         file.get_config("runlocl")
     assert file.get_config("runlocal").optimizer.steps < file.get_config().optimizer.steps
+
+
+def test_every_unet_config_names_the_choices_of_the_paper():
+    """If this fails, a choice that the paper leaves open has no key, or another value than said."""
+    for file in (davis, davis_nopalette):
+        made = file.get_config()
+        assert not made.data.mirrored and not made.data.reversed and made.data.crops == 1
+    made = demo.get_config()  # as the bundled model was trained
+    assert made.data.mirrored and made.data.reversed and made.data.crops == 40
+    for made in (davis.get_config(), davis_nopalette.get_config(), demo.get_config()):
+        assert (made.fps, made.motion_bucket, made.noise_augmentation) == (6, 127, 0.0)
+        assert made.optimizer.palette_learning_rate == 0.0
+        assert 0.0 <= made.rates.joint_dropout < 1.0
