@@ -223,4 +223,5 @@ def _context(networks: Networks, reference: Reference, greys: list[np.ndarray]) 
     else:
         pictures = resize(reference.picture, *greys[0].shape)[None] / np.float32(255.0)
     context = np.asarray(networks.embed(networks.params, 2.0 * pictures - 1.0), np.float32)
+    check_finite(context, "the image encoder")
     return np.broadcast_to(context, (len(greys), *context.shape[1:]))
