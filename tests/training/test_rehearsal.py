@@ -1,14 +1,26 @@
-"""A step compiled for TPUs that are not there, with the libtpu of the development installs."""
+"""A step compiled for TPUs and GPUs that are not there, with the compilers of `make test`."""
 
+import dataclasses
+import importlib.util
+import os
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import davis
+from palette_vc_jax.models import functional
+from palette_vc_jax.models.attention import attention
 from palette_vc_jax.models.config import PRESETS
-from palette_vc_jax.parallel.mesh import topology_devices
-from palette_vc_jax.training import compiled, rehearsal, tasks
+from palette_vc_jax.parallel.mesh import make_mesh
+from palette_vc_jax.training import compiled, rehearsal, targets, tasks
+from palette_vc_jax.training.flops import PEAKS
+from palette_vc_jax.training.targets import topology_devices
 from tests import tiny
 
 HLO = """HloModule jit_step, is_scheduled=true
@@ -72,11 +84,27 @@ def test_memory_is_arguments_temporaries_and_new_results():
     assert compiled.allocations(ASSIGNMENT) == (110, 2000, 3)
 
 
+def _needs(package, folder, monkeypatch):
+    """Skip where `make test` has not installed a compiler."""
+    monkeypatch.syspath_prepend(Path(sys.prefix) / folder)
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"compiling needs {package}; make test installs it into .venv/{folder}")
+
+
 @pytest.fixture
 def libtpu(monkeypatch):
     """Find libtpu where `make test` puts it."""
-    monkeypatch.syspath_prepend(Path(sys.prefix) / "libtpu")
-    pytest.importorskip("libtpu", reason="compiling for TPUs needs libtpu")
+    _needs("libtpu", "libtpu", monkeypatch)
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Find JAX's CUDA plugin where `make test` puts it, and let it end before the process does."""
+    _needs("jax_cuda13_plugin", "cuda_compiler", monkeypatch)
+    yield
+    for thread in threading.enumerate():
+        if thread.name == rehearsal.COMPILER:
+            thread.join()
 
 
 def _config(monkeypatch, **mesh):
@@ -124,3 +152,86 @@ def test_slices_that_cannot_be(libtpu, monkeypatch, mesh, topology, said):
     config = _config(monkeypatch, **mesh)
     with pytest.raises(ValueError, match=said):
         rehearsal.compile_step(tasks.rehearse(config), config, topology_devices(topology))
+
+
+def test_a_small_step_for_two_gpus(cuda, monkeypatch):
+    """If this fails, nobody learns before renting GPUs whether a run fits them."""
+    config = _config(monkeypatch)
+    levels = {"block_out_channels": (16,), "attention": (True,), "num_attention_heads": (2,)}
+    small = dataclasses.replace(
+        tiny.CONFIG, unet=dataclasses.replace(tiny.CONFIG.unet, **levels)
+    )  # compiles in a third of the time
+    monkeypatch.setitem(PRESETS, "tiny", lambda: small)
+    config.init_from, config.trained = "weights", ("palette",)
+    run = tasks.rehearse(config)
+    report = rehearsal.compile_step(run, config, topology_devices("h100:2"))
+    assert report.kind == "NVIDIA H100 80GB HBM3" and report.mesh["fsdp"] == 2
+    assert report.parameters == (15 + 1) * 16
+    assert report.arguments > 16 * report.parameters + functional.count(run.frozen)
+    assert 0 < report.temporaries < report.needed < 2**28
+    assert sum(count for count, _ in report.collectives.values()) > 0
+    assert set(report.bounds) == {"products", "memory", "links"} and rehearsal.fits(report)
+    text = rehearsal.table(report)
+    assert "2 x NVIDIA H100 80GB HBM3, mesh data 1 x fsdp 2 x frames 1" in text
+    assert "\nfits: " in text and "assumption" in text
+    assert "MEM_FRACTION=0.96" in rehearsal.table(report._replace(needed=75 * 2**30))
+    wide = report._replace(needed=report.room + 1)
+    assert not rehearsal.fits(wide) and "\ndoes not fit: " in rehearsal.table(wide)
+
+
+def test_attention_is_that_of_the_gpu_compiled_for(cuda):
+    """If this fails, memory is reported of a program that no GPU would run."""
+    mesh = make_mesh({"data": 1, "fsdp": 1, "frames": 1}, topology_devices("a100-40:1"))
+    place = NamedSharding(mesh, PartitionSpec())
+    tokens = jax.ShapeDtypeStruct((1, 2, 1024, 2, 64), jnp.bfloat16, sharding=place)
+    with jax.set_mesh(mesh):
+        lowered = jax.jit(attention).lower(tokens, tokens, tokens)
+    assert "__cudnn$fmha" in lowered.as_text()
+    text = lowered.compile(compiler_options=targets.OPTIONS["gpu"]).as_text()
+    assert "__cudnn$fmhaSoftmax" in text and "f32[2,2,1024,1024]" not in text
+
+
+def test_every_gpu_is_known_whole(cuda):
+    """If this fails, a name in the table gives a target the compiler refuses, or no bounds."""
+    for name, gpu in targets.GPUS.items():
+        (device,) = topology_devices(f"{name}:1")
+        assert device.device_kind == gpu.kind and device.core_count == gpu.cores
+        assert device.compute_capability == "{}.{}".format(*gpu.capability)
+        assert gpu.kind in PEAKS
+
+
+@pytest.mark.parametrize(
+    ("topology", "said"),
+    [
+        ("h100", "'' is no number of GPUs"),
+        ("h100:0", "'0' is no number of GPUs"),
+        ("l4:2x2", "'2x2' is no number of GPUs"),
+        ("b300:8", "GPU:COUNT with one of a100-40, a100-80, h100"),
+    ],
+)
+def test_gpus_that_cannot_be(libtpu, topology, said):
+    """If this fails, a typing error ends in a traceback, or compiles for other hardware."""
+    with pytest.raises(ValueError, match=said) as error:
+        topology_devices(topology)
+    assert "\n" not in str(error.value)
+
+
+def test_a_compiler_that_is_missing(tmp_path):
+    """If this fails, a plain installation ends in a traceback instead of what to install."""
+    script = (
+        "import sys; sys.prefix = sys.argv[1]\n"  # where no compiler lies
+        "from palette_vc_jax import cli\n"
+        "from palette_vc_jax.training.targets import topology_devices\n"
+        "cli.run(lambda: topology_devices(sys.argv[2]))\n"
+    )
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}
+    env.pop("TPU_LIBRARY_PATH", None)  # libtpu sets it when it is loaded
+    for topology, extra in (("h100:2", "jax[cuda13]"), ("v5e:2x2", "jax[tpu]")):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path), topology],
+            env=env,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert extra in done.stderr
