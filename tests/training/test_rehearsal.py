@@ -52,6 +52,28 @@ ENTRY %main (a: f32[8]) -> f32[8] {
   ROOT %fusion = f32[8]{0} fusion(%while.1), kind=kLoop, calls=%inner
 }
 """
+GPU_HLO = """HloModule jit_step, is_scheduled=true
+
+%body (p: (s32[], bf16[8])) -> (s32[], bf16[8]) {
+  %p = (s32[], bf16[8]{0}) parameter(0)
+  %x = bf16[8]{0} get-tuple-element(%p), index=1
+  %gemm.1 = (bf16[8,4]{1,0}, s8[33554432]{0}) custom-call(%x), custom_call_target="cublas"
+  %all-reduce-start.1 = bf16[8]{0} all-reduce-start(%x), to_apply=%add
+  %all-reduce-done.1 = bf16[8]{0} all-reduce-done(%all-reduce-start.1)
+  ROOT %t = (s32[], bf16[8]{0}) tuple(%i, %x)
+}
+
+%condition (p.1: (s32[], bf16[8])) -> pred[] {
+  %p.1 = (s32[], bf16[8]{0}) parameter(0)
+  %constant.7 = s32[] constant(30)
+  ROOT %less = pred[] fusion(%p.1, %constant.7), kind=kLoop, calls=%wrapped
+}
+
+ENTRY %main (a: bf16[8]) -> bf16[8] {
+  ROOT %while.1 = (s32[], bf16[8]{0}) while(%t.1), condition=%condition, body=%body, \
+backend_config={"known_trip_count":{"n":"10"}}
+}
+"""
 ASSIGNMENT = """BufferAssignment:
 allocation 0: size 512, thread-local:
 allocation 1: size 100, parameter 0, shape |f32[25]| at ShapeIndex {0}, maybe-live-out:
@@ -77,6 +99,13 @@ def test_traffic_is_of_the_main_memory_alone():
     rounds = 14 * (32 + 4)
     condition = 0  # its comparison is not counted
     assert compiled.traffic(compiled.parse(HLO)) == 2 * (once + rounds + condition)
+
+
+def test_a_gpu_program_is_read_as_a_tpu_program_is():
+    """If this fails, workspaces of a GPU's libraries count as moved, or loops run too often."""
+    program = compiled.parse(GPU_HLO)
+    assert compiled.collectives(program)["all-reduce"] == (10, 10 * 8 * 2)
+    assert compiled.traffic(program) == 2 * 10 * (8 * 4 + 8) * 2
 
 
 def test_memory_is_arguments_temporaries_and_new_results():
