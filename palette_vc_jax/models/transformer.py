@@ -14,9 +14,9 @@ from palette_vc_jax.models.layers import (
     GroupNorm,
     LayerNorm,
     TimestepEmbedding,
-    in_parts,
     sinusoid,
 )
+from palette_vc_jax.models.memory import in_parts
 from palette_vc_jax.parallel import placement
 
 WIDEST = 8  # channels within a feed-forward for each of its input

@@ -24,6 +24,12 @@ def platform() -> str:
     return jax.default_backend() if device is None else device.platform
 
 
+def device_kind() -> str:
+    """Name the hardware that a program is compiled for, such as `TPU v5 lite`."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.devices()[0].device_kind if device is None else device.device_kind
+
+
 def devices() -> int:
     """Count the devices that a program's samples and frames are split over."""
     return jax.sharding.get_abstract_mesh().size or 1

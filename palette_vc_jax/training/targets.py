@@ -81,6 +81,16 @@ RATES = {
     "TPU v5": (2765e9, 600e9),
     "TPU v6 lite": (1640e9, 448e9),
 } | {gpu.kind: (gpu.bandwidth, gpu.links) for gpu in GPUS.values()}
+# device_kind -> bytes of memory a JAX device (of TPU v2 and v3 that is a core).
+MEMORY = {
+    "TPU v2": 8 * GIB,  # cloud.google.com/tpu/docs
+    "TPU v3": 16 * GIB,
+    "TPU v4": 32 * GIB,
+    "TPU v5 lite": 16 * GIB,
+    "TPU v5": 95 * GIB,
+    "TPU v6 lite": 32 * GIB,
+    "TPU7x": 96 * GIB,
+} | {gpu.kind: gpu.memory for gpu in GPUS.values()}
 # What a program may use; the TPU compiler itself refuses a program that needs more.
 ROOM = {gpu.kind: gpu.memory - RESERVED for gpu in GPUS.values()}
 # Without a device no algorithm can be timed, and Triton's matrix products are chosen by timing.
@@ -111,6 +121,18 @@ platform_name: "CUDA"
 dnn_version_info {{ major: {cudnn[0]} minor: {cudnn[1]} patch: {cudnn[2]} }}
 device_description_str: "{gpu.kind}"
 """
+
+
+def memory(kind: str) -> int | None:
+    """Return the bytes of memory of a device of `kind`; None if they are not known.
+
+    Kinds that are not in the table are asked for, where this process has such a device.
+    """
+    if kind in MEMORY:
+        return MEMORY[kind]
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if device.device_kind == kind else None
+    return stats.get("bytes_limit") if stats else None
 
 
 def topology_devices(name: str) -> list[jax.Device]:

@@ -19,10 +19,11 @@ from palette_vc_jax.data.sources import ClipSource, hold_out, open_clips
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import PRESETS, ModelConfig, UNetConfig
+from palette_vc_jax.models.memory import LEAN
 from palette_vc_jax.models.store import NETWORKS, Model, load_config, load_model, save_model
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.parallel import placement
-from palette_vc_jax.training import lora, trained
+from palette_vc_jax.training import lora, targets, trained
 from palette_vc_jax.training.checks import check_unet
 from palette_vc_jax.training.loop import Task
 from palette_vc_jax.training.losses import edm_loss
@@ -32,6 +33,8 @@ from palette_vc_jax.training.strips import make_strips
 
 PALETTE_FLOOR = 1e-3  # variance added to each direction of palettes, below it is K-means' noise
 PALETTE_BATCHES = 64  # that a new palette layer is fitted to
+SMALL_DEVICE = 16 * 2**30  # bytes
+LARGE = 2**31  # bytes; at 25 frames of 1024x576 no value of a layer is wider
 HELD_CROPS = 2  # of each held-out clip
 TRAINABLE = ("unet", "image_encoder")  # networks; the VAE has a task of its own
 
@@ -131,9 +134,23 @@ def _loss(model: ModelConfig, config: Any) -> Loss:
             config.noise_share,
             jnp.dtype(config.compute_dtype),
             config.remat,
+            None if config.remat == "none" else remat_budget(config.remat_budget_mib),
         )
 
     return loss
+
+
+def remat_budget(mib: int) -> int:
+    """Return the bytes that a layer may hold at once while it is computed again.
+
+    Args:
+        mib: as the config has it; 0 chooses by the memory of the devices that a program is
+            compiled for: parts save memory and are computed once more (docs/benchmarks.md).
+    """
+    if mib:
+        return mib * 2**20
+    memory = targets.memory(placement.device_kind())
+    return LEAN if memory is None or memory <= SMALL_DEVICE else LARGE
 
 
 def draw_sigma(key: jax.Array, batch: int, mean: float, std: float) -> jax.Array:

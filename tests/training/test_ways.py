@@ -9,8 +9,11 @@ from PIL import Image
 from configs import davis, davis_nopalette, demo, demo_vae
 from palette_vc_jax.data import sources
 from palette_vc_jax.models import functional
+from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.models.store import load_model
-from palette_vc_jax.training import loop, tasks, trained
+from palette_vc_jax.parallel import placement
+from palette_vc_jax.training import loop, tasks, trained, unet_task
+from palette_vc_jax.training.flops import step_flops
 from tests import films, tiny
 
 
@@ -209,6 +212,9 @@ def test_the_windows_of_training_are_those_of_sampling(config, model, tmp_path):
         ({"data.source": "folder"}, "data.source='folder'; use 'folders'"),
         ({"data.hold_out_every": 1}, "hold_out_every=1 leaves no clip"),
         ({"compute_dtype": "fp16"}, "compute_dtype='fp16'; use one of float32"),
+        ({"compute_dtype": "float16"}, "compute_dtype='float16': gradients would overflow"),
+        ({"remat": "all"}, "remat='all'; use one of none, layers, attention"),
+        ({"remat_budget_mib": -1}, "remat_budget_mib=-1; give MiB"),
         ({"weighting": "w"}, "weighting='w'; use one of v, eps"),
         ({"rates.grey_dropout": 1.5}, "rates.grey_dropout=1.5; give a probability"),
         ({"rates.reference_none": 0.6}, "sum to more than 1"),
@@ -252,3 +258,34 @@ def test_config_arguments(file):
     with pytest.raises(ValueError, match="'runlocl' is not known; use runlocal"):
         file.get_config("runlocl")
     assert file.get_config("runlocal").optimizer.steps < file.get_config().optimizer.steps
+
+
+@pytest.mark.parametrize(
+    ("kind", "mib", "expected"),
+    [
+        ("TPU v5 lite", 0, 2**26),
+        ("TPU v6 lite", 0, 2**31),
+        ("NVIDIA A100-SXM4-40GB", 0, 2**31),
+        ("TPU v5 lite", 512, 2**29),
+        ("never seen", 0, 2**26),
+    ],
+)
+def test_layers_are_split_only_where_memory_is_short(monkeypatch, kind, mib, expected):
+    """If this fails, large devices compute layers once more to save memory that they have."""
+    monkeypatch.setattr(placement, "device_kind", lambda: kind)
+    assert unet_task.remat_budget(mib) == expected
+
+
+def test_a_large_budget_costs_fewer_operations(monkeypatch):
+    """If this fails, the config's budget does not reach the layers."""
+    monkeypatch.setitem(PRESETS, "tiny", lambda: tiny.CONFIG)
+    counted = {}
+    for mib in (1, 1024):
+        config = davis.get_config("runlocal")
+        config.init_from, config.model = "weights", "tiny"
+        config.remat, config.remat_budget_mib = "layers", mib
+        config.data.size, config.batch_size = (96, 96), 2
+        run = tasks.rehearse(config)
+        step = jax.jit(jax.value_and_grad(run.loss, has_aux=True))
+        counted[mib] = step_flops(step, run.params, run.frozen, run.batch, jax.random.key(0))
+    assert counted[1024] < 0.97 * counted[1]
