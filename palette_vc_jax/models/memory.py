@@ -3,6 +3,8 @@
 The blocks themselves know nothing of it, but for where they may be called part by part.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -10,11 +12,23 @@ from flax import nnx
 from palette_vc_jax.models.attention import ATTENTION
 from palette_vc_jax.parallel import placement
 
+# Beginning of the names of the primitives that compute cuDNN's attention. Their results cannot be
+# named: the softmax statistics, which the backward pass needs, do not leave `jax.nn`.
+CUDNN = "dot_product_attention_fwd"
+
+
+def _save_cudnn(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name.startswith(CUDNN)
+
+
+_policies = jax.checkpoint_policies
 # What the backward pass finds kept of a residual block or transformer. The rest is computed again.
 REMAT = {
     "none": None,  # everything is kept
-    "layers": jax.checkpoint_policies.nothing_saveable,  # their inputs alone
-    "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION),  # and attention
+    "layers": _policies.nothing_saveable,  # their inputs alone
+    "attention": _policies.save_from_both_policies(  # and attention, with its statistics
+        _policies.save_only_these_names(ATTENTION), _save_cudnn
+    ),
 }
 # Bytes of a layer's widest value that are held at once; above, frames or places go in parts.
 ROOMY, LEAN = 2**30, 2**26  # without and with a backward pass that computes again
@@ -54,7 +68,7 @@ def in_parts(
     """Call `block(x, condition)`, which sees each of M in `x` `[B, M, ...]` alone, part by part.
 
     What lies between the block's input and output, in the backward pass above all, is then that of
-    one part. Weights' gradients are summed over parts in fp32.
+    one part, but for attention's results. Weights' gradients are summed over parts in fp32.
 
     Args:
         block: keeps the shape of `x` but for its last axis.
@@ -73,7 +87,8 @@ def in_parts(
 
     # Every so many of M, not one run of them: each part then has a share on every device.
     parts = x.reshape(x.shape[0], -1, count, *x.shape[2:])
-    out = jax.lax.map(jax.checkpoint(one), jnp.moveaxis(parts, 2, 0))  # [count, B, M/count, ...]
+    one = jax.checkpoint(one, policy=REMAT["attention"])
+    out = jax.lax.map(one, jnp.moveaxis(parts, 2, 0))  # [count, B, M/count, ...]
     return jnp.moveaxis(out, 0, 2).reshape(*x.shape[:-1], -1)
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import davis
-from palette_vc_jax.models import functional
+from palette_vc_jax.models import functional, memory
 from palette_vc_jax.models.attention import attention
 from palette_vc_jax.models.config import PRESETS
+from palette_vc_jax.models.transformer import SpatioTemporalTransformer
 from palette_vc_jax.parallel.mesh import make_mesh
 from palette_vc_jax.training import compiled, rehearsal, targets, tasks
 from palette_vc_jax.training.flops import PEAKS
@@ -218,6 +220,29 @@ def test_attention_is_that_of_the_gpu_compiled_for(cuda):
     assert "__cudnn$fmha" in lowered.as_text()
     text = lowered.compile(compiler_options=targets.OPTIONS["gpu"]).as_text()
     assert "__cudnn$fmhaSoftmax" in text and "f32[2,2,1024,1024]" not in text
+
+
+@pytest.mark.parametrize(("remat", "runs"), [("layers", 2), ("attention", 1)])
+@pytest.mark.parametrize("budget", [2**31, 1])  # whole, and frame by frame
+def test_cudnn_results_are_kept(cuda, remat, runs, budget):
+    """If this fails, remat=attention computes the longest attention again on GPUs."""
+    mesh = make_mesh({"data": 1, "fsdp": 1, "frames": 1}, topology_devices("h100:1"))
+    make = lambda: SpatioTemporalTransformer(64, 1, 8, 4, rngs=nnx.Rngs(0))  # noqa: E731
+    graphdef, weights = nnx.split(nnx.eval_shape(make))
+    place = NamedSharding(mesh, PartitionSpec())
+    shape = lambda dims: jax.ShapeDtypeStruct(dims, jnp.bfloat16, sharding=place)  # noqa: E731
+
+    def loss(weights, x, context):
+        block = nnx.merge(graphdef, weights)
+        return memory.call_block(block, (x,), context, remat, budget).astype(jnp.float32).sum()
+
+    with jax.set_mesh(mesh):
+        weights = jax.tree.map(lambda leaf: shape(leaf.shape), weights)
+        step = jax.jit(jax.value_and_grad(loss))
+        lowered = step.lower(weights, shape((1, 2, 32, 32, 64)), shape((1, 1, 8)))
+    text = lowered.compile(compiler_options=targets.OPTIONS["gpu"]).as_text()
+    assert text.count('custom_call_target="__cudnn$fmhaSoftmax"') == runs
+    assert text.count('custom_call_target="__cudnn$fmhaSoftmaxBackward"') == 1
 
 
 def test_every_gpu_is_known_whole(cuda):
