@@ -20,7 +20,7 @@ from palette_vc_jax.models.attention import attention
 from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.models.transformer import SpatioTemporalTransformer
 from palette_vc_jax.parallel.mesh import make_mesh
-from palette_vc_jax.training import compiled, rehearsal, targets, tasks
+from palette_vc_jax.training import compiled, rehearsal, step, targets, tasks
 from palette_vc_jax.training.flops import PEAKS
 from palette_vc_jax.training.targets import topology_devices
 from tests import tiny
@@ -170,6 +170,18 @@ def test_a_step_that_does_not_fit(libtpu, monkeypatch):
         rehearsal.compile_step(tasks.rehearse(config), config, topology_devices("v5e:2x2"))
 
 
+def test_options_that_the_compiler_does_not_know(libtpu, monkeypatch, capsys):
+    """If this fails, a new libtpu without one of the options ends every run on TPUs."""
+    mesh = make_mesh({"data": 1, "fsdp": 4, "frames": 1}, topology_devices("v5e:2x2"))
+    assert step.compiler_options(mesh) == step.COMPILER_OPTIONS["tpu"]
+    assert capsys.readouterr().err == ""
+    more = step.COMPILER_OPTIONS["tpu"] | {"xla_tpu_option_of_another_version": True}
+    monkeypatch.setitem(step.COMPILER_OPTIONS, "tpu", more)
+    assert more.keys() - step.compiler_options(mesh).keys() == {"xla_tpu_option_of_another_version"}
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "no option xla_tpu_option_of_another_version" in said
+
+
 @pytest.mark.parametrize(
     ("mesh", "topology", "said"),
     [
@@ -238,8 +250,8 @@ def test_cudnn_results_are_kept(cuda, remat, runs, budget):
 
     with jax.set_mesh(mesh):
         weights = jax.tree.map(lambda leaf: shape(leaf.shape), weights)
-        step = jax.jit(jax.value_and_grad(loss))
-        lowered = step.lower(weights, shape((1, 2, 32, 32, 64)), shape((1, 1, 8)))
+        compute = jax.jit(jax.value_and_grad(loss))
+        lowered = compute.lower(weights, shape((1, 2, 32, 32, 64)), shape((1, 1, 8)))
     text = lowered.compile(compiler_options=targets.OPTIONS["gpu"]).as_text()
     assert text.count('custom_call_target="__cudnn$fmhaSoftmax"') == runs
     assert text.count('custom_call_target="__cudnn$fmhaSoftmaxBackward"') == 1
