@@ -119,8 +119,9 @@ def collectives(program: Program) -> dict[str, tuple[int, int]]:
     found = dict.fromkeys(COLLECTIVES, (0, 0))
     running = counted(program)
     for outer, times in list(running):
-        # A collective that runs beside other work lies within fusions; the first one starts it.
-        if outer.kind == "fusion" and outer.name.startswith("async-collective-start"):
+        # A collective that runs beside other work lies within what starts it: a fusion for TPUs,
+        # an `async-start` for GPUs.
+        if outer.kind == "async-start" or outer.name.startswith("async-collective-start"):
             called = _CALLED["calls"].search(outer.rest).group(1)
             running += [(instruction, times) for instruction in program.computations[called]]
     for instruction, times in running:

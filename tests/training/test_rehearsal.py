@@ -71,7 +71,13 @@ GPU_HLO = """HloModule jit_step, is_scheduled=true
   ROOT %less = pred[] fusion(%p.1, %constant.7), kind=kLoop, calls=%wrapped
 }
 
+%async_computation (q: bf16[64]) -> bf16[8] {
+  ROOT %reduce-scatter.1 = bf16[8]{0} reduce-scatter(%q), dimensions={0}
+}
+
 ENTRY %main (a: bf16[8]) -> bf16[8] {
+  %scatter-start = ((bf16[64]{0}), bf16[8]{0}) async-start(%a), calls=%async_computation
+  %scatter-done = bf16[8]{0} async-done(%scatter-start)
   ROOT %while.1 = (s32[], bf16[8]{0}) while(%t.1), condition=%condition, body=%body, \
 backend_config={"known_trip_count":{"n":"10"}}
 }
@@ -107,7 +113,8 @@ def test_a_gpu_program_is_read_as_a_tpu_program_is():
     """If this fails, workspaces of a GPU's libraries count as moved, or loops run too often."""
     program = compiled.parse(GPU_HLO)
     assert compiled.collectives(program)["all-reduce"] == (10, 10 * 8 * 2)
-    assert compiled.traffic(program) == 2 * 10 * (8 * 4 + 8) * 2
+    assert compiled.collectives(program)["reduce-scatter"] == (1, 8 * 2)
+    assert compiled.traffic(program) == 2 * (10 * (8 * 4 + 8) + 64 + 8) * 2
 
 
 def test_memory_is_arguments_temporaries_and_new_results():
