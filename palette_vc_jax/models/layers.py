@@ -29,6 +29,20 @@ def resampling(taps: slice):
     return initialize
 
 
+class Linear(nnx.Linear):
+    """A linear layer, which may be given an update of low rank: x W + (x A) B.
+
+    `functional.build` sets `lora_a` `[in, rank]` and `lora_b` `[rank, out]` where parameters have
+    them beside the kernel. The product A B is never formed, nor a gradient of its size.
+    """
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        out = super().__call__(x)
+        if hasattr(self, "lora_a"):
+            out = out + (x @ self.lora_a[...]) @ self.lora_b[...]
+        return out
+
+
 class LayerNorm(nnx.Module):
     """Normalize the last axis, in fp32 whatever the input's type."""
 

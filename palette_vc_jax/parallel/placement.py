@@ -120,11 +120,16 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
 
 
 def put(tree: Any, shapes: Any) -> Any:
-    """Put host arrays, the same in every process, where `shapes` have their shardings."""
+    """Put host arrays, the same in every process, where `shapes` have their shardings.
+
+    Each device is handed its own share alone, in the type of `shapes`.
+    """
 
     def one(leaf: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
         array = np.asarray(leaf)
-        return jax.make_array_from_callback(shape.shape, shape.sharding, lambda at: array[at])
+        return jax.make_array_from_callback(
+            shape.shape, shape.sharding, lambda at: array[at].astype(shape.dtype, copy=False)
+        )
 
     return jax.tree.map(one, tree, shapes)
 

@@ -136,7 +136,10 @@ class PlacedStep(NamedTuple):
 
 
 def place_step(loss: Loss, params: Any, frozen: Any, config: Any, mesh: Mesh) -> PlacedStep:
-    """Put the step of a run's `config` on `mesh`; `params` and `frozen` may be shapes."""
+    """Put the step of a run's `config` on `mesh`; `params` and `frozen` may be shapes.
+
+    Frozen weights are held in the type that the step computes in.
+    """
     optimizer = make_optimizer(config.optimizer)
     begin = functools.partial(init_state, optimizer=optimizer)
     shardings = functools.partial(state_shardings, mesh=mesh, split_from=config.mesh.split_from)
@@ -159,9 +162,13 @@ def place_step(loss: Loss, params: Any, frozen: Any, config: Any, mesh: Mesh) ->
         ),
         jax.jit(begin, donate_argnums=0, out_shardings=places),
         jax.tree.map(_placed, state, places),
-        jax.tree.map(_placed, frozen, shardings(frozen)),
+        jax.tree.map(
+            lambda leaf, place: _placed(leaf, place, config.get("compute_dtype")),
+            frozen,
+            shardings(frozen),
+        ),
     )
 
 
-def _placed(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+def _placed(leaf: Any, sharding: Any, dtype: Any = None) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype or leaf.dtype), sharding=sharding)

@@ -101,7 +101,7 @@ def export(
         sampling, num_frames=frames, overlap=min(sampling.overlap, frames - 1)
     )
     written = dataclasses.replace(model.config, sampling=sampling)
-    save_model(folder, written, _networks(params, model.params, config), dtype)
+    save_model(folder, written, _joined(lora.merge, params, model.params, config), dtype)
 
 
 def crop_config(config: Any) -> CropConfig:
@@ -223,10 +223,18 @@ def _parts(networks: functional.Params, config: Any) -> tuple[functional.Params,
 
 
 def _networks(params: functional.Params, base: functional.Params, config: Any) -> functional.Params:
-    """Put trained weights, and updates of low rank, in their places among those of `base`."""
+    """Put trained weights in their places among those of `base`, and updates of low rank beside."""
+    return _joined(lora.attach, params, base, config)
+
+
+def _joined(
+    add: Callable[[functional.Params, functional.Params, float], functional.Params],
+    params: functional.Params,
+    base: functional.Params,
+    config: Any,
+) -> functional.Params:
     whole = {name: tree for name, tree in params.items() if name != lora.NAME}
-    pairs = params.get(lora.NAME, {})
-    return lora.merge(trained.merge(whole, base), pairs, config.lora.alpha)
+    return add(trained.merge(whole, base), params.get(lora.NAME, {}), config.lora.alpha)
 
 
 def _initial(
