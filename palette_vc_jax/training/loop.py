@@ -37,6 +37,7 @@ class Task(NamedTuple):
     export: Callable[[Any, Path], None]  # averaged params, folder for the finished model
     # (averaged params, frozen, PNG of samples to write)
     strips: Callable[[Any, Any, Path], None] | None = None
+    shapes: Any = None  # of what `init` returns; None: `init` is traced for them
 
 
 def run(task: Task, config: Any, workdir: Path, profile: range | None = None) -> None:
@@ -138,8 +139,8 @@ def _begin(
 
     Raises ValueError if the state was trained beside other frozen weights than `beside` tells.
     """
-    params = task.init()
-    placed = place_step(task.loss, params, task.frozen, config, mesh)
+    shapes = task.shapes or jax.eval_shape(task.init)
+    placed = place_step(task.loss, shapes, task.frozen, config, mesh)
     restored = checkpoints.restore(placed.state)
     if restored:
         state, record = restored
@@ -149,7 +150,7 @@ def _begin(
                 "config.init_from that the run began with, or another --workdir."
             )
         return placed, state, record["samples"]
-    return placed, placed.begin(placement.put(params, placed.state["params"])), 0
+    return placed, placed.begin(placement.put(task.init(), placed.state["params"])), 0
 
 
 def _fingerprint(frozen: Any) -> int:

@@ -48,6 +48,10 @@ def make_task(config: Any) -> Task:
     check_unet(config, model.config)
     networks = {name: model.params[name] for name in TRAINABLE} if config.init_from else None
     chosen, frozen = _parts(networks or _shapes(model.config), config)
+    start = _start_shapes(chosen, model.config, config)
+    # Trained weights are read again when a run starts with them: nothing holds them until its end.
+    others = {name: tree for name, tree in model.params.items() if name != "unet"}
+    model, networks, chosen = model._replace(params=others), None, tuple(chosen)
     encoder = Encoder(model, embeds="image_encoder" not in chosen)
     train, held = hold_out(
         open_clips(config.data.source, config.data.root), config.data.hold_out_every
@@ -63,13 +67,14 @@ def make_task(config: Any) -> Task:
 
     held_batch = _held_batch(held, encoder, config)
     return Task(
-        init=lambda: _initial(chosen, model, config, encoded),
+        init=lambda: _initial(config, encoded),
         frozen=frozen,
         loss=_loss(model.config, config),
         batches=encoded,
         validate=_validation(held_batch, model.config, config),
         export=functools.partial(export, config),
         strips=_strips(model, held_batch, config) if held_batch else None,
+        shapes=start,
     )
 
 
@@ -79,11 +84,7 @@ def rehearse(config: Any) -> Rehearsed:
     model = load_config(start) if start and start.is_dir() else PRESETS[config.model]()
     check_unet(config, model)
     chosen, frozen = _parts(_shapes(model), config)
-    params = dict(chosen)
-    if config.lora.rank:
-        params[lora.NAME] = jax.eval_shape(
-            lambda networks: lora.init(networks, config.lora.rank, config.seed), _shapes(model)
-        )
+    params = _start_shapes(chosen, model, config)
     return Rehearsed(_loss(model, config), params, frozen, _batch_shapes(config, model, chosen))
 
 
@@ -237,27 +238,33 @@ def _joined(
     return add(trained.merge(whole, base), params.get(lora.NAME, {}), config.lora.alpha)
 
 
-def _initial(
-    chosen: functional.Params,
-    model: Model,
-    config: Any,
-    encoded: Callable[[int], Iterator[Batch]],
-) -> functional.Params:
-    """Give the parameters to be trained as a fresh run starts with them.
+def _start_shapes(chosen: functional.Params, model: ModelConfig, config: Any) -> functional.Params:
+    """Return the shapes of what `_initial` returns."""
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(chosen))
+    if config.lora.rank:
+        params[lora.NAME] = jax.eval_shape(
+            lambda networks: lora.init(networks, config.lora.rank, config.seed), _shapes(model)
+        )
+    return params
 
-    These are the `chosen` of `init_from` and the pairs of LoRA, or those of a new model.
+
+def _initial(config: Any, encoded: Callable[[int], Iterator[Batch]]) -> functional.Params:
+    """Return the parameters to be trained as a fresh run starts with them, on the host.
+
+    These are the chosen ones of `init_from` and the pairs of LoRA, or those of a new model.
     """
+    model = _starting_point(config)
     if config.init_from:
-        params = dict(chosen)
+        params, _ = _parts({name: model.params[name] for name in TRAINABLE}, config)
         if config.lora.rank:
             params[lora.NAME] = lora.init(model.params, config.lora.rank, config.seed)
-        return jax.tree.map(jnp.asarray, params)
+        return jax.tree.map(np.asarray, params)
     stream = encoded(0)
     palettes = np.concatenate([next(stream)["palette"] for _ in range(PALETTE_BATCHES)])
     unet = _new_unet(model.config.unet, config.seed, palettes)
     _silence(unet, config)
     encoder = functional.init(ImageEncoder, model.config.image_encoder, config.seed + 1)
-    return jax.tree.map(jnp.asarray, {"unet": unet, "image_encoder": encoder})
+    return jax.tree.map(np.asarray, {"unet": unet, "image_encoder": encoder})
 
 
 def _new_unet(config: UNetConfig, seed: int, palettes: np.ndarray) -> functional.Params:
