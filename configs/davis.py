@@ -50,6 +50,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.mesh = shared.mesh()
     config.compute_dtype = "bfloat16"  # of the UNet; its parameters are float32 anyway
     config.remat = "layers"  # what the backward pass computes again: none, layers or attention
+    # What a layer that is computed again holds at once, MiB; 0: 64 on devices of up to 16 GiB, or
+    # else 2048.
+    config.remat_budget_mib = 0
     config.weighting = "v"  # of the loss over noise levels: v (SVD's) or eps (the paper's)
     config.sigma_mean = 1.0  # ln sigma ~ N(mean, std^2), SVD's for this size (not stated)
     config.sigma_std = 1.6

@@ -46,6 +46,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.accumulate = 1  # parts of a batch, whose gradients are averaged
     config.compute_dtype = "float32"  # of the UNet; its parameters are float32 anyway
     config.remat = "none"  # what the backward pass computes again: none, layers or attention
+    # What a layer that is computed again holds at once, MiB; 0: 64 on devices of up to 16 GiB, or
+    # else 2048.
+    config.remat_budget_mib = 0
     config.validation_clips = 8  # windows of held-out clips
     config.validation_sigmas = (0.1, 0.5, 2.0, 8.0, 30.0)
 

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 Params = dict[str, Any]
+LOW_RANK = ("lora_a", "lora_b")
 
 
 def init(module: type[nnx.Module], config: Any, seed: int) -> Params:
@@ -45,7 +46,10 @@ def apply(
 
 
 def build(module: type[nnx.Module], config: Any, params: Params) -> nnx.Module:
-    """Make `module(config)` with `params` in place of its parameters."""
+    """Make `module(config)` with `params` in place of its parameters.
+
+    Updates of low rank, `lora_a` and `lora_b` beside a kernel, go to their `layers.Linear`.
+    """
     graphdef, state = _abstract(module, config)
     flat = flatten(params)
     filled = nnx.from_flat_state(
@@ -54,7 +58,16 @@ def build(module: type[nnx.Module], config: Any, params: Params) -> nnx.Module:
             for path, variable in nnx.to_flat_state(state)
         }
     )
-    return nnx.merge(graphdef, filled)
+    model = nnx.merge(graphdef, filled)
+    for name, value in flat.items():
+        *path, leaf = name.split(".")
+        if leaf in LOW_RANK:
+            setattr(functools.reduce(_child, path, model), leaf, nnx.Param(value))
+    return model
+
+
+def _child(module: nnx.Module, key: str) -> nnx.Module:
+    return module[int(key)] if key.isdigit() else getattr(module, key)
 
 
 def flatten(params: Params, prefix: str = "") -> dict[str, Any]:

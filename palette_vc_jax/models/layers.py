@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from palette_vc_jax.models.memory import in_parts
 from palette_vc_jax.parallel import placement
 
 LECUN = nnx.initializers.lecun_normal()
@@ -28,43 +29,18 @@ def resampling(taps: slice):
     return initialize
 
 
-def in_parts(
-    block: nnx.Module, x: jax.Array, condition: jax.Array, widest: float, budget: int | None
-) -> jax.Array:
-    """Call `block(x, condition)`, which sees each of M in `x` `[B, M, ...]` alone, part by part.
+class Linear(nnx.Linear):
+    """A linear layer, which may be given an update of low rank: x W + (x A) B.
 
-    What lies between the block's input and output, in the backward pass above all, is then that of
-    one part. Weights' gradients are summed over parts in fp32.
-
-    Args:
-        block: keeps the shape of `x` but for its last axis.
-        widest: channels of the widest value within, for each of the input's.
-        budget: bytes of that value in a part; None calls the block once.
+    `functional.build` sets `lora_a` `[in, rank]` and `lora_b` `[rank, out]` where parameters have
+    them beside the kernel. The product A B is never formed, nor a gradient of its size.
     """
-    count = 1 if budget is None else _count_parts(x, widest, budget)
-    if count == 1:
-        return block(x, condition)
-    graphdef, state = nnx.split(block)
-    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), state)
 
-    def one(part: jax.Array) -> jax.Array:
-        narrow = jax.tree.map(lambda leaf, kept: leaf.astype(kept.dtype), wide, state)
-        return nnx.merge(graphdef, narrow)(part, condition)
-
-    # Every so many of M, not one run of them: each part then has a share on every device.
-    parts = x.reshape(x.shape[0], -1, count, *x.shape[2:])
-    out = jax.lax.map(jax.checkpoint(one), jnp.moveaxis(parts, 2, 0))  # [count, B, M/count, ...]
-    return jnp.moveaxis(out, 0, 2).reshape(*x.shape[:-1], -1)
-
-
-def _count_parts(x: jax.Array, widest: float, budget: int) -> int:
-    """Give the least divisor of M that cuts the widest value into parts within the budget."""
-    size = widest * x.size * x.dtype.itemsize / placement.devices()
-    length, split = x.shape[1], placement.frames()
-    # Parts that the devices share evenly, as they do the whole (unless they do not).
-    whole = [n for n in range(1, length + 1) if length % n == 0]
-    whole = [n for n in whole if length // n % split == 0 or length % split]
-    return next((n for n in whole if size / n <= budget), whole[-1])
+    def __call__(self, x: jax.Array) -> jax.Array:
+        out = super().__call__(x)
+        if hasattr(self, "lora_a"):
+            out = out + (x @ self.lora_a[...]) @ self.lora_b[...]
+        return out
 
 
 class LayerNorm(nnx.Module):

@@ -13,10 +13,11 @@ from palette_vc_jax.models.layers import (
     AlphaBlender,
     GroupNorm,
     LayerNorm,
+    Linear,
     TimestepEmbedding,
-    in_parts,
     sinusoid,
 )
+from palette_vc_jax.models.memory import in_parts
 from palette_vc_jax.parallel import placement
 
 WIDEST = 8  # channels within a feed-forward for each of its input
@@ -35,10 +36,10 @@ class Attention(nnx.Module):
         rngs: nnx.Rngs,
     ):
         context_width = context_width or channels
-        self.to_q = nnx.Linear(channels, channels, use_bias=qkv_bias, rngs=rngs)
-        self.to_k = nnx.Linear(context_width, channels, use_bias=qkv_bias, rngs=rngs)
-        self.to_v = nnx.Linear(context_width, channels, use_bias=qkv_bias, rngs=rngs)
-        self.to_out = nnx.List([nnx.Linear(channels, channels, rngs=rngs)])
+        self.to_q = Linear(channels, channels, use_bias=qkv_bias, rngs=rngs)
+        self.to_k = Linear(context_width, channels, use_bias=qkv_bias, rngs=rngs)
+        self.to_v = Linear(context_width, channels, use_bias=qkv_bias, rngs=rngs)
+        self.to_out = nnx.List([Linear(channels, channels, rngs=rngs)])
         self.heads = heads
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
@@ -56,7 +57,7 @@ class GEGLU(nnx.Module):
     """Project to twice the width; the first half is the value, the second its gate."""
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
-        self.proj = nnx.Linear(inputs, 2 * outputs, rngs=rngs)
+        self.proj = Linear(inputs, 2 * outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         value, gate = jnp.split(self.proj(x), 2, axis=-1)
@@ -75,7 +76,7 @@ class FeedForward(nnx.Module):
             [
                 GEGLU(channels, 4 * channels, rngs=rngs),
                 Dropout(),
-                nnx.Linear(4 * channels, channels, rngs=rngs),
+                Linear(4 * channels, channels, rngs=rngs),
             ]
         )
 

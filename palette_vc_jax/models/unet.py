@@ -5,10 +5,8 @@ palette layer is equations 3 and 4 of 'Consistent Video Colorization via Palette
 """
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from palette_vc_jax.models.attention import ATTENTION
 from palette_vc_jax.models.config import UNetConfig
 from palette_vc_jax.models.layers import (
     ZEROS,
@@ -20,17 +18,8 @@ from palette_vc_jax.models.layers import (
     conv,
     sinusoid,
 )
+from palette_vc_jax.models.memory import call_block
 from palette_vc_jax.models.transformer import SpatioTemporalTransformer
-from palette_vc_jax.parallel import placement
-
-# What the backward pass finds kept of a residual block or transformer; the rest is computed again.
-REMAT = {
-    "none": None,  # everything is kept
-    "layers": jax.checkpoint_policies.nothing_saveable,  # their inputs alone
-    "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION),  # and attention
-}
-# Bytes of a layer's widest value that are held at once; above, frames or places go in parts.
-ROOMY, LEAN = 2**30, 2**26  # without and with a backward pass that computes again
 
 
 class Level(nnx.Module):
@@ -61,15 +50,16 @@ class Level(nnx.Module):
         context: jax.Array,
         skip: jax.Array | None = None,
         remat: str = "none",
+        budget: int | None = None,
     ) -> jax.Array:
         """Apply residual block `index` and the transformer behind it, if there is one.
 
         On the way up the block's input is `x` and the `skip` beside it.
         """
         parts = (x,) if skip is None else (x, skip)
-        x = _apply(self.resnets[index], remat, parts, time)
+        x = call_block(self.resnets[index], parts, time, remat, budget)
         if hasattr(self, "attentions") and index < len(self.attentions):
-            x = _apply(self.attentions[index], remat, (x,), context)
+            x = call_block(self.attentions[index], (x,), context, remat, budget)
         return x
 
 
@@ -115,6 +105,7 @@ class UNet(nnx.Module):
         palette: jax.Array,
         palette_mask: jax.Array,
         remat: str = "none",
+        budget: int | None = None,
     ) -> jax.Array:
         """Run one forward pass, in the type of `sample` (norms and softmax in fp32).
 
@@ -126,7 +117,9 @@ class UNet(nnx.Module):
             added_time_ids: `[B, 3]`, fps - 1, motion bucket, noise augmentation.
             palette: `[B, 15]`, five sRGB colors in [-1, 1], dark to light.
             palette_mask: `[B]`, 1 to use the palette, 0 for the null palette.
-            remat: one of `REMAT`, for the backward pass.
+            remat: one of `memory.REMAT`, for the backward pass.
+            budget: bytes of a layer's widest value that are held at once; None: as in
+                `memory.call_block`.
 
         Returns:
             `[B, T, h, w, C]`, the velocity v.
@@ -140,18 +133,18 @@ class UNet(nnx.Module):
         skips = [x]
         for block in self.down_blocks:
             for index in range(len(block.resnets)):
-                x = block.layer(index, x, time, context, remat=remat)
+                x = block.layer(index, x, time, context, remat=remat, budget=budget)
                 skips.append(x)
             if hasattr(block, "downsamplers"):
                 x = block.downsamplers[0](x)
                 skips.append(x)
 
         for index in range(len(self.mid_block.resnets)):
-            x = self.mid_block.layer(index, x, time, context, remat=remat)
+            x = self.mid_block.layer(index, x, time, context, remat=remat, budget=budget)
 
         for block in self.up_blocks:
             for index in range(len(block.resnets)):
-                x = block.layer(index, x, time, context, skips.pop(), remat)
+                x = block.layer(index, x, time, context, skips.pop(), remat, budget)
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x)
 
@@ -162,22 +155,6 @@ class UNet(nnx.Module):
         added = sinusoid(added_time_ids, self.config.addition_time_embed_dim)  # [B, 3, width]
         added = added.reshape(added.shape[0], -1).astype(dtype)
         return self.time_embedding(noise) + self.add_embedding(added)
-
-
-def _apply(
-    module: nnx.Module, remat: str, parts: tuple[jax.Array, ...], condition: jax.Array
-) -> jax.Array:
-    """Call `module` on `parts` side by side; its weights are gathered here, and let go again."""
-    graphdef, state = nnx.split(module)
-
-    def call(state: nnx.State, parts: tuple[jax.Array, ...], condition: jax.Array) -> jax.Array:
-        layer = nnx.merge(graphdef, placement.gathered(state))
-        budget = ROOMY if remat == "none" else LEAN
-        return layer(jnp.concatenate(parts, axis=-1), condition, budget)
-
-    if remat != "none":
-        call = jax.checkpoint(call, policy=REMAT[remat])
-    return call(state, parts, condition)
 
 
 def _down_levels(config: UNetConfig, time_width: int, rngs: nnx.Rngs) -> list[Level]:

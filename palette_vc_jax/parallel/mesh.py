@@ -7,7 +7,6 @@ Axes, all of them Auto (the compiler inserts the communication):
 - `frames`: the frames of one clip; layers that mix frames are split over positions instead.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -40,24 +39,3 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     # Neighbors on the last axis are neighbors in the machine, as far as its topology allows.
     auto = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(tuple(shape), AXES, axis_types=auto, devices=devices)
-
-
-def topology_devices(name: str) -> list[jax.Device]:
-    """Give the devices of TPU hardware that is not there, such as `v5e:4x4`, to compile for.
-
-    Raises ValueError if libtpu is missing or does not know `name`.
-    """
-    # Without these libtpu asks the network who it is, and only one process at a time may load it.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    from jax.experimental import topologies
-
-    try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
-    except Exception as error:  # libtpu and JAX each raise their own
-        reason = " ".join(str(error).split())[:160]
-        raise ValueError(
-            f'topology {name!r}: {reason}; pip install "jax[tpu]", and give a slice that it knows, '
-            "such as v5e:4x4, v5p:2x2x2 or v6e:4x4."
-        ) from None

@@ -24,6 +24,12 @@ def platform() -> str:
     return jax.default_backend() if device is None else device.platform
 
 
+def device_kind() -> str:
+    """Name the hardware that a program is compiled for, such as `TPU v5 lite`."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.devices()[0].device_kind if device is None else device.device_kind
+
+
 def devices() -> int:
     """Count the devices that a program's samples and frames are split over."""
     return jax.sharding.get_abstract_mesh().size or 1
@@ -114,11 +120,16 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
 
 
 def put(tree: Any, shapes: Any) -> Any:
-    """Put host arrays, the same in every process, where `shapes` have their shardings."""
+    """Put host arrays, the same in every process, where `shapes` have their shardings.
+
+    Each device is handed its own share alone, in the type of `shapes`.
+    """
 
     def one(leaf: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
         array = np.asarray(leaf)
-        return jax.make_array_from_callback(shape.shape, shape.sharding, lambda at: array[at])
+        return jax.make_array_from_callback(
+            shape.shape, shape.sharding, lambda at: array[at].astype(shape.dtype, copy=False)
+        )
 
     return jax.tree.map(one, tree, shapes)
 

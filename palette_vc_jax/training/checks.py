@@ -3,10 +3,11 @@
 from typing import Any
 
 from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.memory import REMAT
 from palette_vc_jax.training.optimizer import make_optimizer
 
 WEIGHTINGS = ("v", "eps")
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16")
 
 
 def check_run(config: Any) -> None:
@@ -28,7 +29,17 @@ def check_run(config: Any) -> None:
 def check_unet(config: Any, model: ModelConfig) -> None:
     """Check what the UNet's task reads; raises ValueError naming the first key that is wrong."""
     _one_of("weighting", config.weighting, WEIGHTINGS)
+    if config.compute_dtype == "float16":
+        raise ValueError(
+            "compute_dtype='float16': gradients would overflow, since losses are not scaled; use "
+            "bfloat16 (GPUs of compute capability 8.0 or more, and TPUs) or float32."
+        )
     _one_of("compute_dtype", config.compute_dtype, DTYPES)
+    _one_of("remat", config.remat, tuple(REMAT))
+    if config.remat_budget_mib < 0:
+        raise ValueError(
+            f"remat_budget_mib={config.remat_budget_mib}; give MiB, or 0 for the default."
+        )
     height, width = config.data.size
     if height % model.pixel_multiple or width % model.pixel_multiple:
         raise ValueError(

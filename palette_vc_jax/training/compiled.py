@@ -29,7 +29,10 @@ _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([a-z\-]+)\((.*)$")
 # An array, such as `bf16[14,16]{1,0:T(8,128)(2,1)S(1)}`; S(n) is a memory other than the main one.
 _ARRAY = re.compile(r"([a-z]+)(\d+)?\[([\d,]*)\](\{[^}]*\})?")
+# What a GPU library may use beside its results, and may not: how much it touches is not known.
+_WORKSPACE = re.compile(r"[us]8\[\d+\]\{0\}")
 _CALLED = {kind: re.compile(rf"{kind}=%?([\w.\-]+)") for kind in ("body", "condition", "calls")}
+_ROUNDS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _LIMIT = re.compile(r"s32\[\]\S* constant\((\d+)\)")
 _ALLOCATION = re.compile(r"^allocation \d+: size (\d+), (.*)$", re.MULTILINE)
 
@@ -102,7 +105,9 @@ def counted(program: Program) -> list[tuple[Instruction, int]]:
                     _CALLED[part].search(instruction.rest).group(1)
                     for part in ("body", "condition")
                 )
-                rounds = max(map(int, _LIMIT.findall(program.texts[condition])), default=1)
+                known = _ROUNDS.findall(instruction.rest)
+                known = known or _LIMIT.findall(program.texts[condition])
+                rounds = max(map(int, known), default=1)
                 visit(body, times * max(rounds, 1))
 
     visit(program.entry, 1)
@@ -114,8 +119,9 @@ def collectives(program: Program) -> dict[str, tuple[int, int]]:
     found = dict.fromkeys(COLLECTIVES, (0, 0))
     running = counted(program)
     for outer, times in list(running):
-        # A collective that runs beside other work lies within fusions; the first one starts it.
-        if outer.kind == "fusion" and outer.name.startswith("async-collective-start"):
+        # A collective that runs beside other work lies within what starts it: a fusion for TPUs,
+        # an `async-start` for GPUs.
+        if outer.kind == "async-start" or outer.name.startswith("async-collective-start"):
             called = _CALLED["calls"].search(outer.rest).group(1)
             running += [(instruction, times) for instruction in program.computations[called]]
     for instruction, times in running:
@@ -140,7 +146,10 @@ def traffic(program: Program) -> float:
     for instruction, times in counted(program):
         if instruction.kind in NAMES or instruction.kind.endswith("-done"):
             continue
-        size = sum(size for size, main in _arrays(instruction.result) if main)
+        result = instruction.result
+        if instruction.kind == "custom-call" and result.startswith("("):
+            result = _WORKSPACE.sub("", result)
+        size = sum(size for size, main in _arrays(result) if main)
         # A loop that fills a buffer part by part writes all of it once.
         total += 2.0 * size * (1 if "dynamic-update-slice" in instruction.name else times)
     return total

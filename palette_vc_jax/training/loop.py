@@ -40,6 +40,7 @@ class Task(NamedTuple):
     validate: Callable[[Any, Any], dict[str, float]]  # EMA params, frozen -> values to log
     export: Callable[[Any, int, Path], None]  # EMA params, step, folder for the finished model
     previews: Previews | None = None
+    shapes: Any = None  # of what `init` returns; None: `init` is traced for them
     # What a run must not change when it goes on: name -> value that JSON holds.
     origin: Callable[[], dict[str, Any]] = dict
 
@@ -180,8 +181,8 @@ def _begin(task: Task, config: Any, workdir: Path, mesh: Mesh, checkpoints: Chec
 
     Raises ValueError if the checkpoints are those of a run with another origin.
     """
-    params = task.init()
-    placed = place_step(task.loss, params, task.frozen, config, mesh)
+    shapes = task.shapes or jax.eval_shape(task.init)
+    placed = place_step(task.loss, shapes, task.frozen, config, mesh)
     # Hashes of gigabytes: the first process reads them, and decides for all.
     origin = task.origin() if jax.process_index() == 0 else {}
 
@@ -201,7 +202,7 @@ def _begin(task: Task, config: Any, workdir: Path, mesh: Mesh, checkpoints: Chec
     if restored:
         state, record = restored
         return Run(workdir, mesh, placed, state, frozen, record["samples"], origin)
-    state = placed.begin(placement.put(params, placed.state["params"]))
+    state = placed.begin(placement.put(task.init(), placed.state["params"]))
     return Run(workdir, mesh, placed, state, frozen, 0, origin)
 
 

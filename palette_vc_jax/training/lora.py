@@ -1,8 +1,8 @@
 """LoRA: kernels stay as they are and get an update of low rank (Hu et al., arXiv 2106.09685).
 
-W' = W + alpha / rank * A B, with A random and B zero, so that training starts from W. The update
-is added before the network runs, in training too: the network, the sampler and the converter see
-plain kernels.
+W' = W + alpha / rank * A B, with A random and B zero, so that training starts from W. In training
+the layers add the update to their results (`layers.Linear`). In an exported model it is added to
+the kernels: sampling and conversion see plain kernels.
 """
 
 import re
@@ -39,6 +39,16 @@ def init(params: Params, rank: int, seed: int) -> Params:
         pairs[f"{stem}a"] = jax.random.normal(key, (inputs, rank)) / jnp.sqrt(inputs)
         pairs[f"{stem}b"] = jnp.zeros((rank, outputs))
     return nest(pairs)
+
+
+def attach(params: Params, pairs: Params, alpha: float) -> Params:
+    """Put `a` and `alpha / rank * b` beside the kernels, where `layers.Linear` looks for them."""
+    flat = flatten(params)
+    for name, value in flatten(pairs).items():
+        stem, side = name.rsplit(".", 1)
+        scale = alpha / value.shape[0] if side == "b" else 1.0
+        flat[f"{stem}.lora_{side}"] = scale * value
+    return nest(flat)
 
 
 def merge(params: Params, pairs: Params, alpha: float) -> Params:

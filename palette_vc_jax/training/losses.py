@@ -55,6 +55,7 @@ def edm_loss(
     noise_share: float = 0.0,
     dtype: jnp.dtype = jnp.float32,
     remat: str = "none",
+    budget: int | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Denoise color latents at noise levels `sigma` `[B]`.
 
@@ -72,7 +73,8 @@ def edm_loss(
             paper's equation 5 read literally).
         noise_share: see `window_noise`.
         dtype: what the UNet computes in; the loss is summed in float32.
-        remat: what the backward pass computes again, one of `unet.REMAT`.
+        remat: what the backward pass computes again, one of `memory.REMAT`.
+        budget: bytes, see `memory.call_block`.
     """
     size = sigma.shape[0]
     noise_key, palette_key, grey_key, image_key, joint_key = jax.random.split(key, 5)
@@ -103,6 +105,7 @@ def edm_loss(
         batch["palette"],
         palette_mask.astype(jnp.float32),
         remat,
+        budget,
     )
     target = edm.velocity_target(batch["color"], noise, wide)
     error = output.astype(jnp.float32) - target

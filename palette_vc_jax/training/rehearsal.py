@@ -1,7 +1,7 @@
-"""Compile a run's step for TPUs that are not there, and tell what it would need of them.
+"""Compile a run's step for TPUs or GPUs that are not there, and report what it would need of them.
 
-libtpu holds the real compiler: what it says of memory is what the slice would say. The time is an
-estimate from the hardware's published rates, for no TPU has run this.
+The compilers are the real ones: the memory they assign is what the hardware would be asked for. The
+time is an estimate from the hardware's published rates; nothing of it is measured.
 """
 
 import math
@@ -16,21 +16,16 @@ import jax
 from palette_vc_jax.models import functional
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import AXES, make_mesh
-from palette_vc_jax.training import compiled
+from palette_vc_jax.training import compiled, targets
 from palette_vc_jax.training.flops import peak_flops, step_flops
 from palette_vc_jax.training.step import Loss, place_step
 
 GIB = 2**30
-# device_kind -> bytes/s of memory, and of all links between chips (cloud.google.com/tpu/docs).
-RATES = {
-    "TPU v4": (1228e9, 300e9),
-    "TPU v5 lite": (819e9, 200e9),
-    "TPU v5": (2765e9, 600e9),
-    "TPU v6 lite": (1640e9, 448e9),
-}
 # What the compiler writes of a program, in this order: where values lie, the program, a summary.
 PARTS = ("-buffer-assignment", "", "-memory-usage-report")
-GRACE = 20.0  # seconds
+GRACE = 20.0  # seconds after the summary, in which the TPU compiler refuses what does not fit
+COMPILER = "compiler"  # name of the thread that compiles
+PREALLOCATED = 0.75  # of a GPU's memory, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise
 
 
 class Rehearsed(NamedTuple):
@@ -55,16 +50,19 @@ class Report(NamedTuple):
     moved: float  # bytes to and from memory, see `compiled.traffic`
     collectives: dict[str, tuple[int, int]]  # kind -> how many, bytes of their results
     bounds: dict[str, float]  # what limits -> seconds
+    room: int | None  # bytes that a program may use; None: the compiler has judged that it fits
 
 
 def compile_step(run: Rehearsed, config: Any, devices: Sequence[Any]) -> Report:
-    """Compile the step of `config` for `devices`, such as `topology_devices` gives.
+    """Compile the step of `config` for `devices`, which `targets.topology_devices` returns.
 
-    Waits until the compiler has found a place for every value, or that there is none; it may go on
-    in a thread of its own then, which nobody needs (generating code takes far longer).
+    Waits until the compiler has found a place for every value, or that there is none. It may go on
+    in a thread of its own then, which nobody needs: generating code takes far longer.
 
-    Raises ValueError for a mesh of another number of devices, and MemoryError in the compiler's
-    words if the step does not fit the memory.
+    Raises:
+        ValueError: the mesh has another number of devices.
+        MemoryError: the TPU compiler finds that the step does not fit, in its words. The GPU
+            compiler does not check; see `fits`.
     """
     mesh = make_mesh(config.mesh, devices)
     placement.local_rows(mesh, config.batch_size)
@@ -74,14 +72,14 @@ def compile_step(run: Rehearsed, config: Any, devices: Sequence[Any]) -> Report:
     with jax.set_mesh(mesh):
         flops = step_flops(step, state, frozen, batch) / len(devices)
         lowered = step.lower(state, frozen, batch)
-    memory, program = _compile(lowered)
+    memory, program = _compile(lowered, targets.OPTIONS.get(devices[0].platform, {}))
     collectives = compiled.collectives(program)
     kind = devices[0].device_kind
     moved = compiled.traffic(program)
     sent = sum(size for _, size in collectives.values())
     bounds = {}
-    if kind in RATES:
-        bandwidth, links = RATES[kind]
+    if kind in targets.RATES:
+        bandwidth, links = targets.RATES[kind]
         bounds = {
             "products": flops / (peak_flops(devices) / len(devices)),
             "memory": moved / bandwidth,
@@ -98,30 +96,40 @@ def compile_step(run: Rehearsed, config: Any, devices: Sequence[Any]) -> Report:
         moved,
         collectives,
         bounds,
+        targets.ROOM.get(kind),
     )
 
 
-def _compile(lowered: Any) -> tuple[tuple[int, int, int], compiled.Program]:
-    """Give the bytes of arguments, temporaries and results, and the program, as compiled."""
+def fits(report: Report) -> bool:
+    """Return whether a device has the bytes that the step needs."""
+    return report.room is None or report.needed <= report.room
+
+
+def _compile(
+    lowered: Any, options: dict[str, Any]
+) -> tuple[tuple[int, int, int], compiled.Program]:
+    """Return the bytes of arguments, temporaries and results, and the program, as compiled."""
     errors: list[Exception] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        told = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        options = options | {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
 
         def work() -> None:
             try:
-                lowered.compile(compiler_options=told)
+                lowered.compile(compiler_options=options)
             except jax.errors.JaxRuntimeError as error:
                 errors.append(error)
 
-        thread = threading.Thread(target=work, daemon=True)
+        thread = threading.Thread(target=work, name=COMPILER, daemon=True)
         thread.start()
         files = {kind: f"*jit_step*after_optimizations{kind}.txt" for kind in PARTS}
         while thread.is_alive() and not list(Path(folder).glob(files[PARTS[-1]])):
             thread.join(0.2)
-        thread.join(GRACE)  # whether it fits is said after the summary
-        if errors:
+        thread.join(GRACE)
+        if errors and "RESOURCE_EXHAUSTED" in str(errors[0]):
             raise MemoryError(_in_short(str(errors[0]))) from None
-        texts = [next(Path(folder).glob(files[kind])).read_text() for kind in PARTS[:2]]
+        texts = [p.read_text() for kind in PARTS[:2] for p in Path(folder).glob(files[kind])]
+        if len(texts) < 2:
+            raise errors[0]
     return compiled.allocations(texts[0]), compiled.parse(texts[1])
 
 
@@ -131,7 +139,7 @@ def table(report: Report) -> str:
     lines = [
         f"{math.prod(report.mesh.values())} x {report.kind}, mesh {mesh}",
         f"trained parameters   {report.parameters:,}",
-        "of each chip:",
+        "of each device:",
         f"  arguments          {report.arguments / GIB:.2f} GiB",
         f"  temporaries        {report.temporaries / GIB:.2f} GiB",
         f"  needed in all      {report.needed / GIB:.2f} GiB",
@@ -147,10 +155,31 @@ def table(report: Report) -> str:
         lines += [
             f"a step takes at least {report.bounds[limit]:.2f} s, limited by {limit} ({parts}):",
             "  an estimate at the published rates, everything overlapping; not measured.",
-            "  The program itself, about 1 GiB at full size, is not counted; the compiler keeps "
-            "room for it.",
         ]
-    return "\n".join(lines)
+    return "\n".join(lines + _verdict(report))
+
+
+def _verdict(report: Report) -> list[str]:
+    if report.room is None:
+        return [
+            "fits: the compiler says so, and it keeps room for the program itself, about 1 GiB at "
+            "full size, which is not counted."
+        ]
+    needed, room, reserved = (
+        f"{size / GIB:.2f} GiB" for size in (report.needed, report.room, targets.RESERVED)
+    )
+    answer = "fits" if fits(report) else "does not fit"
+    lines = [
+        f"{answer}: {needed} of {room}, which is the device's memory less {reserved} for the "
+        "driver, the CUDA context, kernels, NCCL and cuDNN's workspaces (an assumption).",
+    ]
+    share = report.needed / (report.room + targets.RESERVED)
+    if fits(report) and share > PREALLOCATED:
+        lines.append(
+            f"  JAX takes {PREALLOCATED:.0%} of the memory by itself; set "
+            f"XLA_PYTHON_CLIENT_MEM_FRACTION={math.ceil(100 * share + 1) / 100:.2f} or more."
+        )
+    return lines
 
 
 def _in_short(message: str) -> str:

@@ -1,13 +1,14 @@
 """One training step as a pure function of the state, the same for every task and mesh."""
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from palette_vc_jax.parallel.rules import state_shardings
 from palette_vc_jax.training.optimizer import make_optimizer, update_average
@@ -102,17 +103,43 @@ COMPILER_OPTIONS = {
 }
 
 
+def compiler_options(mesh: Mesh) -> dict[str, Any]:
+    """Return those of `COMPILER_OPTIONS` that the compiler of the mesh's devices knows.
+
+    Each is tried on a trivial program; another version of the compiler may have dropped it.
+    """
+    own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    device = (own or list(mesh.devices.flat))[0]
+    one = jax.ShapeDtypeStruct((), jnp.float32, sharding=SingleDeviceSharding(device))
+    trivial = jax.jit(jnp.negative)
+    known = {}
+    for name, value in COMPILER_OPTIONS.get(device.platform, {}).items():
+        try:
+            trivial.lower(one).compile(compiler_options={name: value})
+            known[name] = value
+        except jax.errors.JaxRuntimeError:
+            print(
+                f"warning: this compiler has no option {name}; a step may need more memory "
+                "(docs/benchmarks.md).",
+                file=sys.stderr,
+            )
+    return known
+
+
 class PlacedStep(NamedTuple):
     """A step on a mesh, and the shapes, with their shardings, of what it takes beside batches."""
 
     step: Step  # jitted, to be called under `jax.set_mesh`; donates the state
-    begin: Callable[[Any], State]  # params -> state
+    begin: Callable[[Any], State]  # params -> state; donates them
     state: Any
     frozen: Any
 
 
 def place_step(loss: Loss, params: Any, frozen: Any, config: Any, mesh: Mesh) -> PlacedStep:
-    """Put the step of a run's `config` on `mesh`; `params` and `frozen` may be shapes."""
+    """Put the step of a run's `config` on `mesh`; `params` and `frozen` may be shapes.
+
+    Frozen weights are held in the type that the step computes in.
+    """
     optimizer = make_optimizer(config.optimizer)
     begin = functools.partial(init_state, optimizer=optimizer)
     shardings = functools.partial(state_shardings, mesh=mesh, split_from=config.mesh.split_from)
@@ -131,13 +158,17 @@ def place_step(loss: Loss, params: Any, frozen: Any, config: Any, mesh: Mesh) ->
             step,
             donate_argnums=0,
             out_shardings=(places, None),
-            compiler_options=COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
+            compiler_options=compiler_options(mesh),
         ),
-        jax.jit(begin, out_shardings=places),
+        jax.jit(begin, donate_argnums=0, out_shardings=places),
         jax.tree.map(_placed, state, places),
-        jax.tree.map(_placed, frozen, shardings(frozen)),
+        jax.tree.map(
+            lambda leaf, place: _placed(leaf, place, config.get("compute_dtype")),
+            frozen,
+            shardings(frozen),
+        ),
     )
 
 
-def _placed(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+def _placed(leaf: Any, sharding: Any, dtype: Any = None) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype or leaf.dtype), sharding=sharding)

@@ -22,6 +22,7 @@ from palette_vc_jax.data.sources import ClipSource, hold_out, open_clips
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import PRESETS, ModelConfig, UNetConfig
+from palette_vc_jax.models.memory import LEAN
 from palette_vc_jax.models.store import (
     NETWORKS,
     Model,
@@ -33,8 +34,8 @@ from palette_vc_jax.models.store import (
 )
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.palette import gmm
-from palette_vc_jax.parallel import processes
-from palette_vc_jax.training import lora, mixture, trained
+from palette_vc_jax.parallel import placement, processes
+from palette_vc_jax.training import lora, mixture, targets, trained
 from palette_vc_jax.training.checks import check_unet
 from palette_vc_jax.training.loop import Previews, Task
 from palette_vc_jax.training.losses import edm_loss, favored_reference
@@ -44,6 +45,8 @@ from palette_vc_jax.training.step import Loss
 
 PALETTE_FLOOR = 1e-3  # variance added to each direction of palettes, below it is K-means' noise
 PALETTE_BATCHES = 64  # that a new palette layer is fitted to
+SMALL_DEVICE = 16 * 2**30  # bytes
+LARGE = 2**31  # bytes; at 25 frames of 1024x576 no value of a layer is wider
 HELD_CROPS = 2  # of each held-out clip
 TRAINABLE = ("unet", "image_encoder")  # networks; the VAE has a task of its own
 
@@ -57,6 +60,10 @@ def make_task(config: Any) -> Task:
     check_unet(config, model.config)
     networks = {name: model.params[name] for name in TRAINABLE} if config.init_from else None
     chosen, frozen = _parts(networks or _shapes(model.config), config)
+    start = _start_shapes(chosen, model.config, config)
+    # Trained weights are read again when a run starts with them: nothing holds them until its end.
+    others = {name: tree for name, tree in model.params.items() if name != "unet"}
+    model, networks, chosen = model._replace(params=others), None, tuple(chosen)
     encoder = Encoder(model, embeds="image_encoder" not in chosen)
     train, held = _clips(config)
     reader = _reader(train, crop_config(config), encoder, config, "train")
@@ -76,13 +83,14 @@ def make_task(config: Any) -> Task:
 
     held_batch = _held_batch(held, encoder, config)
     return Task(
-        init=lambda: _initial(chosen, model, config, encoded),
+        init=lambda: _initial(config, encoded),
         frozen=frozen,
         loss=_loss(model.config, config),
         batches=encoded,
         validate=_validation(held_batch, model.config, config),
         export=functools.partial(_export, config),
         previews=_previews(model, held_batch, config) if held_batch else None,
+        shapes=start,
         origin=functools.partial(_origin, config),
     )
 
@@ -94,11 +102,7 @@ def rehearse(config: Any) -> Rehearsed:
     model = as_trained(model, config)
     check_unet(config, model)
     chosen, frozen = _parts(_shapes(model), config)
-    params = dict(chosen)
-    if config.lora.rank:
-        params[lora.NAME] = jax.eval_shape(
-            lambda networks: lora.init(networks, config.lora.rank, config.seed), _shapes(model)
-        )
+    params = _start_shapes(chosen, model, config)
     return Rehearsed(_loss(model, config), params, frozen, _batch_shapes(config, model, chosen))
 
 
@@ -122,7 +126,9 @@ def trained_model(config: Any, params: functional.Params, step: int, weights: st
         "data": {name: config.data[name] for name in ("source", "root")},
         "trainer": f"palette_vc_jax {palette_vc_jax.__version__}",
     }
-    return Model(start.config, _networks(params, start.params, config), start.folder, origin)
+    return Model(
+        start.config, _joined(lora.merge, params, start.params, config), start.folder, origin
+    )
 
 
 def write_trained(folder: Path, model: Model, config: Any, dtype: type) -> None:
@@ -195,9 +201,23 @@ def _loss(model: ModelConfig, config: Any) -> Loss:
             config.noise_share,
             jnp.dtype(config.compute_dtype),
             config.remat,
+            None if config.remat == "none" else remat_budget(config.remat_budget_mib),
         )
 
     return loss
+
+
+def remat_budget(mib: int) -> int:
+    """Return the bytes that a layer may hold at once while it is computed again.
+
+    Args:
+        mib: as the config has it; 0 chooses by the memory of the devices that a program is
+            compiled for: parts save memory and are computed once more (docs/benchmarks.md).
+    """
+    if mib:
+        return mib * 2**20
+    memory = targets.memory(placement.device_kind())
+    return LEAN if memory is None or memory <= SMALL_DEVICE else LARGE
 
 
 def draw_sigma(key: jax.Array, batch: int, mean: float, std: float) -> jax.Array:
@@ -291,33 +311,47 @@ def _parts(networks: functional.Params, config: Any) -> tuple[functional.Params,
 
 
 def _networks(params: functional.Params, base: functional.Params, config: Any) -> functional.Params:
-    """Put trained weights, and updates of low rank, in their places among those of `base`."""
-    whole = {name: tree for name, tree in params.items() if name != lora.NAME}
-    pairs = params.get(lora.NAME, {})
-    return lora.merge(trained.merge(whole, base), pairs, config.lora.alpha)
+    """Put trained weights in their places among those of `base`, and updates of low rank beside."""
+    return _joined(lora.attach, params, base, config)
 
 
-def _initial(
-    chosen: functional.Params,
-    model: Model,
+def _joined(
+    add: Callable[[functional.Params, functional.Params, float], functional.Params],
+    params: functional.Params,
+    base: functional.Params,
     config: Any,
-    encoded: Callable[[int], Iterator[Batch]],
 ) -> functional.Params:
-    """Give the parameters to be trained as a fresh run starts with them.
+    whole = {name: tree for name, tree in params.items() if name != lora.NAME}
+    return add(trained.merge(whole, base), params.get(lora.NAME, {}), config.lora.alpha)
 
-    These are the `chosen` of `init_from` and the pairs of LoRA, or those of a new model.
+
+def _start_shapes(chosen: functional.Params, model: ModelConfig, config: Any) -> functional.Params:
+    """Return the shapes of what `_initial` returns."""
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(chosen))
+    if config.lora.rank:
+        params[lora.NAME] = jax.eval_shape(
+            lambda networks: lora.init(networks, config.lora.rank, config.seed), _shapes(model)
+        )
+    return params
+
+
+def _initial(config: Any, encoded: Callable[[int], Iterator[Batch]]) -> functional.Params:
+    """Return the parameters to be trained as a fresh run starts with them, on the host.
+
+    These are the chosen ones of `init_from` and the pairs of LoRA, or those of a new model.
     """
+    model = _starting_point(config)
     if config.init_from:
-        params = dict(chosen)
+        params, _ = _parts({name: model.params[name] for name in TRAINABLE}, config)
         if config.lora.rank:
             params[lora.NAME] = lora.init(model.params, config.lora.rank, config.seed)
-        return jax.tree.map(jnp.asarray, params)
+        return jax.tree.map(np.asarray, params)
     stream = encoded(0)
     palettes = np.concatenate([next(stream)["palette"] for _ in range(PALETTE_BATCHES)])
     unet = _new_unet(model.config.unet, config.seed, palettes)
     _silence(unet, config)
     encoder = functional.init(ImageEncoder, model.config.image_encoder, config.seed + 1)
-    return jax.tree.map(jnp.asarray, {"unet": unet, "image_encoder": encoder})
+    return jax.tree.map(np.asarray, {"unet": unet, "image_encoder": encoder})
 
 
 def _new_unet(config: UNetConfig, seed: int, palettes: np.ndarray) -> functional.Params:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from palette_vc_jax.models.layers import SpatioTemporalResBlock, _count_parts, in_parts
+from palette_vc_jax.models.layers import SpatioTemporalResBlock
+from palette_vc_jax.models.memory import _count_parts, in_parts
 from palette_vc_jax.models.transformer import SpatioTemporalTransformer
 from palette_vc_jax.parallel import placement
 

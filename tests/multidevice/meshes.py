@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from palette_vc_jax.models import config as model_config
-from palette_vc_jax.models import functional, unet
+from palette_vc_jax.models import functional
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import make_mesh
@@ -37,7 +37,6 @@ CONFIG = model_config.ModelConfig(
         norm_groups=4,
     ),
 )
-unet.LEAN = 1  # bytes: where the backward pass computes again, frames and places go in parts
 RATES = dict(
     palette_dropout=0.3, grey_dropout=0.2, reference_color=0.5, reference_none=0.2,
     joint_dropout=0.1,
@@ -80,7 +79,9 @@ def run(name: str) -> dict[str, np.ndarray]:
 
     def loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
         sigma = jnp.exp(jax.random.normal(key, (BATCH,)))
-        return edm_loss(params, batch, sigma, key, CONFIG, RATES, remat=remat)[0]
+        # In as many parts as there are frames or places, where the backward pass computes again.
+        budget = None if remat == "none" else 1
+        return edm_loss(params, batch, sigma, key, CONFIG, RATES, remat=remat, budget=budget)[0]
 
     compute = jax.jit(jax.value_and_grad(loss), out_shardings=(None, places))
     found, moved = {}, jax.tree.map(lambda leaf: np.zeros(leaf.shape), start)

@@ -8,10 +8,14 @@ import ml_collections
 import numpy as np
 import pytest
 
+from configs import davis
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.store import load_model
 from palette_vc_jax.models.unet import UNet
+from palette_vc_jax.parallel import placement
+from palette_vc_jax.parallel.mesh import make_mesh
 from palette_vc_jax.training import lora, optimizer, trained
+from palette_vc_jax.training.step import place_step
 from tests import tiny
 
 UNET = tiny.CONFIG.unet
@@ -117,6 +121,48 @@ def test_lora_adds_the_scaled_product(params):
         if f"{stem}a" in update:
             kernel = kernel + 3.0 * (np.asarray(update[f"{stem}a"]) @ update[f"{stem}b"])
         np.testing.assert_allclose(after[name], kernel, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_lora_beside_the_kernels_is_lora_in_the_kernels(params, forward):
+    """If this fails, what is exported is not what was trained."""
+    keys = iter(jax.random.split(jax.random.key(1), 1000))
+    pairs = jax.tree.map(
+        lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape), lora.init(params, 4, 0)
+    )
+    beside = forward(lora.attach(params, pairs, 16.0)["unet"])
+    within = forward(lora.merge(params, pairs, 16.0)["unet"])
+    plain = forward(params["unet"])
+    assert np.linalg.norm(beside - within) <= 1e-5 * np.linalg.norm(within)
+    assert np.linalg.norm(beside - plain) > 1e-2 * np.linalg.norm(plain)
+    assert lora.attach(params, {}, 16.0).keys() == params.keys()
+
+
+def test_lora_forms_no_gradient_of_a_kernel(params, forward):
+    """If this fails, LoRA needs the memory and the time of training everything."""
+    pairs = lora.init(params, 4, 0)
+
+    def products(add):
+        loss = lambda pairs: jnp.sum(forward(add(params, pairs, 16.0)["unet"]))  # noqa: E731
+        return str(jax.make_jaxpr(jax.grad(loss))(pairs))
+
+    gated = re.compile(r"f32\[16,128\] = dot_general")  # the shape of a feed-forward's kernel
+    assert gated.search(products(lora.merge)) and not gated.search(products(lora.attach))
+
+
+def test_frozen_weights_are_held_in_the_compute_type():
+    """If this fails, LoRA holds twice the bytes of frozen weights on the devices."""
+    config = ml_collections.ConfigDict(
+        dict(
+            mesh=dict(data=1, fsdp=1, frames=1, split_from=1), compute_dtype="bfloat16",
+            average_decay=0.9, seed=0, accumulate=1, optimizer=davis.get_config().optimizer,
+        )
+    )  # fmt: skip
+    mesh = make_mesh(config.mesh, jax.devices()[:1])
+    frozen = {"kernel": np.full((3, 2), 1 / 3, np.float32)}
+    placed = place_step(lambda *_: None, {"bias": np.zeros(2, np.float32)}, frozen, config, mesh)
+    put = placement.put(frozen, placed.frozen)["kernel"]
+    assert put.dtype == jnp.bfloat16 and placed.state["params"]["bias"].dtype == jnp.float32
+    np.testing.assert_array_equal(put, frozen["kernel"].astype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])

@@ -1,5 +1,8 @@
 """The UNet's task on a tiny model: ways to train, the ablation, data sources, bad configs."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +12,14 @@ from PIL import Image
 from configs import davis, davis_nopalette, demo, demo_vae
 from palette_vc_jax.data import sources
 from palette_vc_jax.models import functional
+from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.models.store import load_model
 from palette_vc_jax.palette import gmm
-from palette_vc_jax.training import loop, losses, mixture, tasks, trained
+from palette_vc_jax.parallel import placement
+from palette_vc_jax.parallel.mesh import make_mesh
+from palette_vc_jax.training import loop, losses, mixture, tasks, trained, unet_task
+from palette_vc_jax.training.flops import step_flops
+from palette_vc_jax.training.step import place_step
 from tests import films, tiny
 
 
@@ -279,6 +287,9 @@ def test_a_run_leaves_the_mixture_of_its_own_clips(config, clips, tmp_path, caps
         ({"data.source": "folder"}, "data.source='folder'; use 'folders'"),
         ({"data.hold_out_every": 1}, "hold_out_every=1 leaves no clip"),
         ({"compute_dtype": "fp16"}, "compute_dtype='fp16'; use one of float32"),
+        ({"compute_dtype": "float16"}, "compute_dtype='float16': gradients would overflow"),
+        ({"remat": "all"}, "remat='all'; use one of none, layers, attention"),
+        ({"remat_budget_mib": -1}, "remat_budget_mib=-1; give MiB"),
         ({"weighting": "w"}, "weighting='w'; use one of v, eps"),
         ({"rates.grey_dropout": 1.5}, "rates.grey_dropout=1.5; give a probability"),
         ({"rates.reference_none": 0.6}, "sum to more than 1"),
@@ -349,3 +360,72 @@ def test_every_unet_config_names_the_choices_of_the_paper():
         assert (made.fps, made.motion_bucket, made.noise_augmentation) == (6, 127, 0.0)
         assert made.optimizer.palette_learning_rate == 0.0
         assert 0.0 <= made.rates.joint_dropout < 1.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "mib", "expected"),
+    [
+        ("TPU v5 lite", 0, 2**26),
+        ("TPU v6 lite", 0, 2**31),
+        ("NVIDIA A100-SXM4-40GB", 0, 2**31),
+        ("TPU v5 lite", 512, 2**29),
+        ("never seen", 0, 2**26),
+    ],
+)
+def test_layers_are_split_only_where_memory_is_short(monkeypatch, kind, mib, expected):
+    """If this fails, large devices compute layers once more to save memory that they have."""
+    monkeypatch.setattr(placement, "device_kind", lambda: kind)
+    assert unet_task.remat_budget(mib) == expected
+
+
+def test_a_large_budget_costs_fewer_operations(monkeypatch):
+    """If this fails, the config's budget does not reach the layers."""
+    monkeypatch.setitem(PRESETS, "tiny", lambda: tiny.CONFIG)
+    counted = {}
+    for mib in (1, 1024):
+        config = davis.get_config("runlocal")
+        config.init_from, config.model = "weights", "tiny"
+        config.remat, config.remat_budget_mib = "layers", mib
+        config.data.size, config.batch_size = (96, 96), 2
+        run = tasks.rehearse(config)
+        step = jax.jit(jax.value_and_grad(run.loss, has_aux=True))
+        counted[mib] = step_flops(step, run.params, run.frozen, run.batch, jax.random.key(0))
+    assert counted[1024] < 0.97 * counted[1]
+
+
+def test_nothing_holds_the_trained_weights_on_the_host(config, monkeypatch):
+    """If this fails, a run of the full model holds 6 GB of host memory that it never reads."""
+    read = []
+
+    def load(*args):
+        model = load_model(*args)
+        read.extend(map(weakref.ref, jax.tree.leaves(model.params.get("unet", {}))))
+        return model
+
+    monkeypatch.setattr(unet_task, "load_model", load)
+    task = tasks.make_task(config())
+    first = len(read)
+    gc.collect()
+    assert first and not [held for held in read if held() is not None]
+    params = task.init()
+    assert len(read) == 2 * first
+    leaves = jax.tree.leaves(params)
+    assert all(isinstance(leaf, np.ndarray) for leaf in leaves)  # no device has held them
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, task.shapes)
+    del params, leaves
+    gc.collect()
+    assert not [held for held in read if held() is not None]
+
+
+def test_a_state_begins_without_a_second_copy_of_the_parameters(config):
+    """If this fails, a card needs more memory to begin a run than to go on with it."""
+    made = config()
+    task = tasks.make_task(made)
+    mesh = make_mesh(made.mesh, jax.devices()[:1])
+    placed = place_step(task.loss, task.shapes, task.frozen, made, mesh)
+    params = placement.put(task.init(), placed.state["params"])
+    state = placed.begin(params)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(params))
+    start = task.init()
+    for name in ("params", "average"):
+        jax.tree.map(np.testing.assert_array_equal, state[name], start)
