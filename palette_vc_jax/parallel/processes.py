@@ -161,6 +161,13 @@ def published(key: str) -> str | None:
         return None
 
 
+def serves_others() -> bool:
+    """Return whether this process runs the service by which the others talk."""
+    from jax._src import distributed
+
+    return distributed.global_state.service is not None
+
+
 @contextlib.contextmanager
 def announced(what: Callable[[], str], every: float | None = None) -> Iterator[None]:
     """Print `what()` to stderr, and for how long, each `every` seconds within the block."""

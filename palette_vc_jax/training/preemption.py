@@ -115,7 +115,9 @@ def _terminated(signals: socket.socket) -> bool:
 def _leave(tell_others: bool) -> None:
     if tell_others:
         processes.publish(LEAVE_NOW, "1")
-        time.sleep(SEEN_WITHIN)  # the first process serves the others
+        time.sleep(SEEN_WITHIN)
+    if processes.serves_others():
+        time.sleep(2 * SEEN_WITHIN)  # without it the others would abort
     print(
         "terminated before the step under way was done; the same command resumes from the last "
         "checkpoint.",

@@ -122,6 +122,7 @@ def test_two_processes_train_what_one_does(given, tmp_path):
 def test_both_leave_when_one_is_terminated_and_resume(given, tmp_path):
     """If this fails, a host that is taken away leaves the others waiting, or costs the run."""
     steps = 60
+    given = [*given, "--config.validate_every=0", "--config.previews_every=0"]
     processes = _srun(given, tmp_path, steps)
     metrics = tmp_path / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text().count("\n") > 3):
