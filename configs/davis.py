@@ -68,7 +68,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.keep = 2  # newest checkpoints
     config.export_dtype = "float32"  # of the finished model's weights
     config.keep_every = 0  # steps between checkpoints that are kept for good; 0 keeps none
-    config.validation_clips = 4  # windows of held-out clips
+    config.validation_clips = 16  # windows of held-out clips; a multiple of data x fsdp
     config.validation_sigmas = (0.5, 2.0, 8.0, 30.0, 100.0)
 
     config.rates = ml_collections.ConfigDict()  # probabilities (not stated)
@@ -120,7 +120,7 @@ def _run_locally(config: ml_collections.ConfigDict) -> None:
     """Shrink the run to the bundled model; it knows other noise, so that its loss falls."""
     config.init_from = str(DEMO)
     config.compute_dtype, config.remat = "float32", "none"
-    config.batch_size = 6
+    config.batch_size, config.validation_clips = 6, 4
     config.average_decay = 0.9
     config.log_every, config.validate_every, config.previews_every = 20, 20, 20
     config.save_every = 10

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from jax.sharding import Mesh
+
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.memory import REMAT
 from palette_vc_jax.training.optimizer import make_optimizer
@@ -24,6 +26,23 @@ def check_run(config: Any) -> None:
             f"data.window={data.window} frames do not fit a crop of data.frames={data.frames}; "
             "lower the one or raise the other."
         )
+
+
+def check_mesh(config: Any, mesh: Mesh) -> None:
+    """Check that batches divide over `mesh`; raises ValueError naming the first that does not.
+
+    Where they do not, every device would compute the whole of them.
+    """
+    split = mesh.shape["data"] * mesh.shape["fsdp"]
+    way_out = f"give a multiple of {split} (mesh.data x mesh.fsdp), or a mesh with more frames."
+    if config.batch_size % (config.accumulate * split):
+        raise ValueError(
+            f"batch_size={config.batch_size} in accumulate={config.accumulate} parts leaves "
+            f"{config.batch_size / config.accumulate:g} windows for each; {way_out}"
+        )
+    validates = config.data.hold_out_every or config.data.get("validation_root")
+    if validates and config.get("validation_clips", 0) % split:
+        raise ValueError(f"validation_clips={config.validation_clips}; {way_out}")
 
 
 def check_unet(config: Any, model: ModelConfig) -> None:

@@ -16,7 +16,7 @@ import jax
 from palette_vc_jax.models import functional
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import AXES, make_mesh
-from palette_vc_jax.training import compiled, targets
+from palette_vc_jax.training import checks, compiled, targets
 from palette_vc_jax.training.flops import peak_flops, step_flops
 from palette_vc_jax.training.step import Loss, place_step
 
@@ -60,12 +60,12 @@ def compile_step(run: Rehearsed, config: Any, devices: Sequence[Any]) -> Report:
     in a thread of its own then, which nobody needs: generating code takes far longer.
 
     Raises:
-        ValueError: the mesh has another number of devices.
+        ValueError: the mesh has another number of devices, or batches do not divide over it.
         MemoryError: the TPU compiler finds that the step does not fit, in its words. The GPU
             compiler does not check; see `fits`.
     """
     mesh = make_mesh(config.mesh, devices)
-    placement.local_rows(mesh, config.batch_size)
+    checks.check_mesh(config, mesh)
     step, _, state, frozen = place_step(run.loss, run.params, run.frozen, config, mesh)
     rows = placement.batch_sharding(mesh)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), run.batch)

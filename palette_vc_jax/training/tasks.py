@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from palette_vc_jax.parallel.mesh import make_mesh
 from palette_vc_jax.training import checks, unet_task, vae_task
 from palette_vc_jax.training.loop import Task
 from palette_vc_jax.training.rehearsal import Rehearsed
@@ -17,6 +18,7 @@ def make_task(config: Any) -> Task:
     if config.task not in TASKS:
         raise ValueError(f"config.task={config.task!r}; use one of {', '.join(TASKS)}.")
     checks.check_run(config)
+    checks.check_mesh(config, make_mesh(config.mesh))
     return TASKS[config.task](config)
 
 

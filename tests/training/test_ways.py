@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 from PIL import Image
 
 from configs import davis, davis_nopalette, demo, demo_vae
@@ -16,8 +17,8 @@ from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.models.store import load_model
 from palette_vc_jax.palette import gmm
 from palette_vc_jax.parallel import placement
-from palette_vc_jax.parallel.mesh import make_mesh
-from palette_vc_jax.training import loop, losses, mixture, tasks, trained, unet_task
+from palette_vc_jax.parallel.mesh import AXES, make_mesh
+from palette_vc_jax.training import checks, loop, losses, mixture, tasks, trained, unet_task
 from palette_vc_jax.training.flops import step_flops
 from palette_vc_jax.training.step import place_step
 from tests import films, tiny
@@ -318,6 +319,29 @@ def test_bad_values_are_refused_in_a_line(config, changes, said):
     """If this fails, a wrong value costs a traceback, or hours until it shows."""
     with pytest.raises(ValueError, match=said) as error:
         next(tasks.make_task(config(**changes)).batches(0))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 6}, "batch_size=6 in accumulate=1 parts leaves 6 windows"),
+        ({"accumulate": 2, "batch_size": 4}, "batch_size=4 in accumulate=2 parts leaves 2 windows"),
+        ({"validation_clips": 6}, "validation_clips=6; give a multiple of 4"),
+        ({"accumulate": 2, "mesh.data": 2, "mesh.fsdp": 2}, None),
+        ({"validation_clips": 6, "data.hold_out_every": 0}, None),
+        ({"batch_size": 6, "mesh.fsdp": 2, "mesh.frames": 2, "validation_clips": 2}, None),
+    ],
+)
+def test_batches_that_do_not_divide_over_the_mesh(config, changes, said):
+    """If this fails, every device computes the windows of all, slowly or out of memory."""
+    made = config(**{"batch_size": 8, "validation_clips": 4} | changes)
+    mesh = AbstractMesh(tuple(max(made.mesh[axis], 0) or 4 for axis in AXES), AXES)
+    if said is None:
+        checks.check_mesh(made, mesh)
+        return
+    with pytest.raises(ValueError, match=said) as error:
+        checks.check_mesh(made, mesh)
     assert "\n" not in str(error.value)
 
 

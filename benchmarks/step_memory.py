@@ -1,10 +1,10 @@
-"""Print what a full-size training step takes of TPUs that are not here.
+"""Print what a full-size training step takes of TPUs and GPUs that are not here.
 
-    JAX_PLATFORMS=cpu python benchmarks/tpu_memory.py
+    JAX_PLATFORMS=cpu python benchmarks/step_memory.py [CASE ...]
 
-compiles the step of `configs/davis.py` for each of `CASES` with the real TPU compiler (`pip install
-"jax[tpu]"`), each in a process of its own, and prints a table. A case takes five minutes on two
-cores, and 10 GB of this machine's memory.
+compiles the step of `configs/davis.py` for each of `CASES` with the real compilers (`make test`
+installs them), each in a process of its own, and prints a table. A case takes five to ten minutes
+on two cores, and 10 GB of this machine's memory.
 """
 
 import argparse
@@ -24,26 +24,31 @@ GIB = 2**30
 
 
 HEAD = """\
-| slice | frames | windows a step (mesh) | arguments, GiB | temporaries, GiB | needed, GiB | \
-TFLOP | collectives, GB | bound on a step, s | minutes to compile |
-| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |"""
+| hardware | trained | frames | windows a step (mesh) | arguments, GiB | temporaries, GiB | \
+needed, GiB | fits | TFLOP | collectives, GB | bound on a step, s | minutes to compile |
+| --- | --- | ---: | --- | ---: | ---: | ---: | --- | ---: | ---: | --- | ---: |"""
 
 
 class Case(NamedTuple):
-    """A slice, the frames of a window, windows a step, and ways to split frames and samples."""
+    """Hardware, the frames of a window, windows a step, and how they are split and trained."""
 
     topology: str
     frames: int
     batch: int
     split_frames: int = 1
     data: int = 1
+    rank: int = 0  # of LoRA, with the palette layer; 0 trains everything
 
 
 CASES = {
     "v5e": Case("v5e:4x4", 14, 16),
-    "v5e-frames": Case("v5e:4x4", 14, 8, 2, 2),
-    "v6e": Case("v6e:4x4", 25, 16),
+    "h100": Case("h100:8", 14, 8),
+    "rtx4090-lora": Case("rtx4090:1", 14, 1, rank=16),
     "v5p": Case("v5p:2x2x2", 25, 8),
+    "v6e": Case("v6e:4x4", 25, 16),
+    "a100-80": Case("a100-80:8", 14, 8),
+    "h100-one": Case("h100:1", 14, 1),
+    "v5e-frames": Case("v5e:4x4", 14, 8, 2, 2),
 }
 
 
@@ -56,11 +61,16 @@ def measure(case: Case) -> dict[str, Any]:
     config = davis.get_config()
     config.batch_size, config.data.window = case.batch, case.frames
     config.mesh.frames, config.mesh.data = case.split_frames, case.data
+    if case.rank:
+        config.trained, config.lora.rank = ("palette",), case.rank
     start = time.time()
     devices = topology_devices(case.topology)
     report = rehearsal.compile_step(tasks.rehearse(config), config, devices)
     print(rehearsal.table(report), file=sys.stderr)
-    return report._asdict() | {"seconds": time.time() - start}
+    return report._asdict() | {
+        "fits": rehearsal.fits(report),
+        "seconds": time.time() - start,
+    }
 
 
 def row(case: Case, found: dict[str, Any]) -> str:
@@ -71,11 +81,13 @@ def row(case: Case, found: dict[str, Any]) -> str:
     limit = max(bounds, key=bounds.get)
     cells = [
         case.topology,
+        f"LoRA, rank {case.rank}" if case.rank else "all",
         str(case.frames),
-        f"{case.batch} ({mesh})",
+        f"{case.batch} ({mesh or 'one device'})",
         f"{found['arguments'] / GIB:.2f}",
         f"{found['temporaries'] / GIB:.2f}",
         f"{found['needed'] / GIB:.2f}",
+        "yes" if found["fits"] else "no",
         f"{found['flops'] / 1e12:.0f}",
         f"{sent / 1e9:.1f}",
         f"{bounds[limit]:.2f} ({limit})",
@@ -101,7 +113,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--child", name]
         child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if child.returncode:
-            line = f"| {CASES[name].topology} | {CASES[name].frames} | does not compile |"
+            line = f"| {CASES[name].topology} | does not compile |"
         else:
             line = row(CASES[name], json.loads(child.stdout.splitlines()[-1]))
         print(line, flush=True)
