@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from palette_vc_jax import cli
-from palette_vc_jax.data.sources import frame_paths, list_clips
+from palette_vc_jax.data.sources import list_clips
 from palette_vc_jax.palette import gmm
+from palette_vc_jax.video.film import find_pictures
+from palette_vc_jax.video.read import read_picture
 
 FRAMES = 10  # a clip, as in the paper
 PIXELS = 2000  # a frame; a mixture of 16 does not change with more
@@ -20,9 +21,9 @@ def training_pixels(clips: list[Path], seed: int) -> tuple[np.ndarray, int]:
     rng = np.random.default_rng(seed)
     drawn, frames = [], 0
     for clip in tqdm(clips, desc="reading clips", unit="clip", disable=None):
-        paths = frame_paths(clip)
+        paths = find_pictures(clip)
         for index in rng.choice(len(paths), min(FRAMES, len(paths)), replace=False):
-            pixels = np.asarray(Image.open(paths[index]).convert("RGB")).reshape(-1, 3)
+            pixels = read_picture(paths[index]).reshape(-1, 3)
             drawn.append(rng.choice(pixels, min(PIXELS, len(pixels)), replace=False))
             frames += 1
     return np.concatenate(drawn), frames

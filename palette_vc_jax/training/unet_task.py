@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from palette_vc_jax.data.cache import CacheReader, cache_key, write_cache
+from palette_vc_jax.data.cache import open_cache
 from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.loader import LoaderConfig, batches
@@ -45,7 +45,7 @@ def make_task(config: Any) -> Task:
     check_unet(config, model.config)
     networks = {name: model.params[name] for name in TRAINABLE} if config.init_from else None
     chosen, frozen = _parts(networks or _shapes(model.config), config)
-    encoder = Encoder(model, embeds="image_encoder" not in chosen)
+    encoder = Encoder(model, "image_encoder" not in chosen, _encoder_dtype(config))
     train, held = hold_out(
         open_clips(config.data.source, config.data.root), config.data.hold_out_every
     )
@@ -54,7 +54,9 @@ def make_task(config: Any) -> Task:
     every = config.data.reference_every
 
     def encoded(first: int, rows: tuple[int, ...] | None = None) -> Iterator[Batch]:
-        loader = LoaderConfig(config.batch_size, config.data.workers, rows=rows)
+        data = config.data
+        ahead = data.prefetch_batches, data.prefetch_mib
+        loader = LoaderConfig(config.batch_size, data.workers, *ahead, rows=rows)
         for batch in batches(reader, windows, every, loader, first):
             yield encoder.batch(batch)
 
@@ -164,9 +166,16 @@ def _reader(
     if not config.data.cache:
         return ClipReader(source, crops)
     folder = Path(config.data.cache) / name
-    write_cache(folder, source, crops, encoder, jax.process_index(), jax.process_count())
-    placement.wait_for_all(f"cache {name}")
-    return CacheReader(folder, cache_key(source, crops, encoder))
+    return open_cache(folder, source, crops, encoder, config.data.prefetch_mib)
+
+
+def _encoder_dtype(config: Any) -> jnp.dtype:
+    """Return what the frozen networks compute in: the run's type, on CPUs float32.
+
+    The VAE overflows float16, so bfloat16 is the only narrow type.
+    """
+    narrow = config.compute_dtype == "bfloat16" and placement.platform() != "cpu"
+    return jnp.dtype(jnp.bfloat16 if narrow else jnp.float32)
 
 
 def _silence(unet: functional.Params, config: Any) -> None:

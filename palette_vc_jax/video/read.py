@@ -7,6 +7,7 @@ ones Y' is computed.
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from av.container import InputContainer
@@ -76,8 +77,16 @@ def read_picture(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a picture (PNG, JPEG, ...).")
+    return parse_picture(path, str(path))
+
+
+def parse_picture(file: Path | BinaryIO, name: str) -> np.ndarray:
+    """Read a picture from a path or an open file as upright sRGB [H, W, 3] uint8.
+
+    Raises ValueError that begins with `name` if the file is no picture.
+    """
     try:
-        with Image.open(path) as picture:
+        with Image.open(file) as picture:
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I"):  # 16 bits of grey, which PIL would clip to 8
                 values = np.clip(np.asarray(upright, np.int64) >> 8, 0, 255).astype(np.uint8)
@@ -87,7 +96,7 @@ def read_picture(path: str | Path) -> np.ndarray:
         if isinstance(error, PermissionError):
             raise
         raise ValueError(
-            f"{path}: cannot be read as a picture; give a whole PNG or JPEG."
+            f"{name}: cannot be read as a picture; give a whole PNG or JPEG."
         ) from error
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from palette_vc_jax.data import cache as caches
 from palette_vc_jax.data import loader
-from palette_vc_jax.data.cache import CacheReader, cache_key, write_cache
+from palette_vc_jax.data.cache import CacheReader, cache_key, open_cache, write_cache
 from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.samples import ClipReader, SampleConfig
@@ -45,8 +45,7 @@ def test_batches_are_the_same_with_and_without(source, model, tmp_path, monkeypa
     """If this fails, training from the cache is another training."""
     monkeypatch.setattr(caches, "SHARD", 4)  # crops in two shards
     encoder = Encoder(model, embeds)
-    write_cache(tmp_path / "cache", source, CROPS, encoder)
-    reader = CacheReader(tmp_path / "cache", cache_key(source, CROPS, encoder))
+    reader = open_cache(tmp_path / "cache", source, CROPS, encoder)
     assert len(reader) == 6 and [reader.length(n) for n in range(6)] == [5, 5, 3, 3, 5, 5]
     without = _batches(ClipReader(source, CROPS), encoder)
     for batch, other in zip(_batches(reader, encoder), without, strict=True):
@@ -64,11 +63,11 @@ def test_the_cache_of_something_else_is_refused(source, model, tmp_path):
     key = cache_key(source, CROPS, encoder)
     with pytest.raises(ValueError, match="no latent cache"):
         CacheReader(folder, key)
-    write_cache(folder, source, CROPS, encoder)
+    write_cache(folder, key, source, CROPS, encoder)
     larger = CropConfig(**(vars(CROPS) | {"size": (16, 32)}))
     with pytest.raises(ValueError, match="another size; delete it"):
-        write_cache(folder, source, larger, encoder)
-    for name in ("vae", "version", "clips"):
+        open_cache(folder, source, larger, encoder)
+    for name in ("vae", "version", "clips", "files", "precision"):
         with pytest.raises(ValueError, match=f"another {name}; delete it"):
             CacheReader(folder, key | {name: "other"})
 
@@ -77,6 +76,7 @@ def test_an_interrupted_writer_goes_on(source, model, tmp_path, monkeypatch):
     """If this fails, hours of encoding are lost, or half a shard is trained on."""
     monkeypatch.setattr(caches, "SHARD", 2)
     encoder, folder = Encoder(model, False), tmp_path / "cache"
+    key = cache_key(source, CROPS, encoder)
     encode, calls = caches._encode, []
 
     def stop(*args):
@@ -87,11 +87,10 @@ def test_an_interrupted_writer_goes_on(source, model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(caches, "_encode", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_cache(folder, source, CROPS, encoder)
-    key = cache_key(source, CROPS, encoder)
+        write_cache(folder, key, source, CROPS, encoder)
     with pytest.raises(ValueError, match="2 of 3 shards are missing"):
         CacheReader(folder, key)
-    write_cache(folder, source, CROPS, encoder)
+    write_cache(folder, key, source, CROPS, encoder)
     assert len(calls) == 4 + 4  # what was whole is not encoded again
     _batches(CacheReader(folder, key), encoder)
 
@@ -100,8 +99,9 @@ def test_processes_share_the_writing(source, model, tmp_path, monkeypatch):
     """If this fails, hosts of a pod encode everything each, or leave shards out."""
     monkeypatch.setattr(caches, "SHARD", 2)
     encoder, folder = Encoder(model, False), tmp_path / "cache"
+    key = cache_key(source, CROPS, encoder)
     for process in range(2):
-        write_cache(folder, source, CROPS, encoder, process, 2)
+        write_cache(folder, key, source, CROPS, encoder, process, 2)
         written = {path.name for path in folder.glob("shard-*")}
         assert (
             written
