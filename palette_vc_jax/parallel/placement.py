@@ -4,15 +4,23 @@ The functions for use inside a program do nothing where no mesh is set (`jax.set
 the models run on one device as they are.
 """
 
+import itertools
+import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed  # JAX has no public barrier that works without its devices
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 BATCH = ("data", "fsdp")  # mesh axes over which samples are split
+WAIT_LIMIT = 24 * 3600.0  # seconds: one process may encode for hours while the others wait
+WAIT_NEWS = 180.0  # seconds
+_barriers = itertools.count()  # the service wants a new name for each
 
 
 def platform() -> str:
@@ -130,10 +138,44 @@ def fetch(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
 
 
-def wait_for_all(name: str) -> None:
-    """Go on when every process has come to the point `name`."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+def wait_for_all(what: str, limit: float = WAIT_LIMIT, every: float = WAIT_NEWS) -> None:
+    """Wait until every process has come to this call, which all make in the same order.
+
+    The coordination service waits, not the devices, whose collectives give up after seconds.
+
+    Args:
+        what: what the processes wait for, for messages.
+        limit: seconds to wait at most.
+        every: seconds between lines on stderr that say what is waited for.
+
+    Raises TimeoutError if the limit passes or another process has stopped.
+    """
+    client = distributed.global_state.client
+    if jax.process_count() == 1 or client is None:
+        return
+    done = threading.Event()
+    news = threading.Thread(target=_report_waiting, args=(what, every, done), daemon=True)
+    news.start()
+    try:
+        client.wait_at_barrier(f"{what} ({next(_barriers)})", int(1000 * limit))
+    except jax.errors.JaxRuntimeError as error:
+        reason = f"the limit of {limit:g} s has passed"
+        if "DEADLINE_EXCEEDED" not in str(error):
+            reason = "another process has stopped"
+        raise TimeoutError(
+            f"process {jax.process_index()} of {jax.process_count()} waited for {what}: {reason}; "
+            "see the other processes' last lines, and start all of them again."
+        ) from None
+    finally:
+        done.set()
+
+
+def _report_waiting(what: str, every: float, done: threading.Event) -> None:
+    began = time.monotonic()
+    while not done.wait(every):
+        minutes = (time.monotonic() - began) / 60
+        line = f"process {jax.process_index()}: waiting for {what} since {minutes:.0f} minutes"
+        print(line, file=sys.stderr, flush=True)
 
 
 def _constrain(x: jax.Array, spec: PartitionSpec) -> jax.Array:

@@ -57,15 +57,12 @@ def test_parts_of_a_batch_are_split_over_devices(clips, tmp_path):
         assert abs(losses[1][step] - loss) < 1e-5 * loss
 
 
-def _pair(clips, workdir, steps):
+def _pair(*arguments, program=TOY):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     given = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2")
-    return [
-        start(TOY, clips, workdir, steps, devices=4, JAX_PROCESS_ID=str(n), **given)
-        for n in range(2)
-    ]
+    return [start(program, *arguments, devices=4, JAX_PROCESS_ID=str(n), **given) for n in range(2)]
 
 
 def test_two_processes_are_one_run(clips, alone, tmp_path):
@@ -89,3 +86,15 @@ def test_two_processes_leave_together(clips, tmp_path):
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [75, 75], errors
     assert "terminated; saved step" in errors[0]
+
+
+def test_who_waits_says_for_what_and_gives_up_at_the_limit():
+    """If this fails, hosts wait in silence while one encodes, or for ever for one that is gone."""
+    for late, code in ((1, 0), (4, 1)):
+        processes = _pair(late, program="tests.multidevice.waiting")
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+        assert [process.returncode for process in processes] == [code, code], errors
+        assert "process 0: waiting for the latent cache since 0 minutes" in errors[0]
+        if code:
+            said = "error: process 0 of 2 waited for the latent cache: the limit of 2 s has passed"
+            assert errors[0].splitlines()[-1].startswith(said)
