@@ -65,8 +65,8 @@ def batches(
         loader: of batches.
         first: sample of the run to begin with, counted over all processes: what was consumed.
 
-    Raises ValueError if shared memory is too small for the worker processes, and whatever
-    reading a sample raises.
+    Raises ValueError if shared memory is too small for the worker processes, OSError if one of
+    them is killed, and whatever reading a sample raises.
     """
     rows = tuple(range(loader.batch_size)) if loader.rows is None else loader.rows
     order = grain.MapDataset.range(len(reader)).shuffle(seed=config.seed).repeat()
@@ -92,6 +92,14 @@ def batches(
     except ValueError as error:
         # Without grain's advice on tracebacks: this is a line for the user.
         raise ValueError(str(error).partition("\n---")[0]) from None
+    except RuntimeError as error:
+        if "Worker process was terminated" not in str(error):
+            raise
+        raise OSError(
+            f"data.workers={loader.workers}: a worker process was killed; memory or "
+            f"{SHARED_MEMORY} may be full: lower data.prefetch_mib, or give "
+            "--config.data.workers=0."
+        ) from None
 
 
 def batches_ahead(loader: LoaderConfig, batch_bytes: int) -> int:

@@ -1,6 +1,7 @@
 """How far data is read ahead, and what that takes of memory."""
 
 import os
+import signal
 import threading
 import time
 from types import SimpleNamespace
@@ -88,6 +89,23 @@ def test_small_shared_memory_is_named(monkeypatch):
         ValueError, match="need 96 MiB.*/dev/shm has 64 MiB free.*workers=0"
     ) as error:
         next(loader.batches(Counting(), WINDOWS, 2, options))
+    assert "\n" not in str(error.value)
+
+
+class Killed(Counting):
+    """A reader whose process is killed, as by a full /dev/shm."""
+
+    def read(self, crop, window):
+        os.kill(os.getpid(), signal.SIGBUS)
+
+    def __reduce__(self):
+        return Killed, ()
+
+
+def test_a_killed_worker_is_reported_in_one_line():
+    """If this fails, a worker that ran out of memory ends the run in grain's traceback."""
+    with pytest.raises(OSError, match="data.workers=1: a worker .* /dev/shm may be full") as error:
+        next(loader.batches(Killed(), WINDOWS, 2, loader.LoaderConfig(1, workers=1)))
     assert "\n" not in str(error.value)
 
 
