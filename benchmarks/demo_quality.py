@@ -32,7 +32,7 @@ from quality_tables import NOTES, Record, clip_table, row_table, target_table
 import palette_vc_jax
 from palette_vc_jax import cli
 from palette_vc_jax.data.crops import grey_of
-from palette_vc_jax.data.sources import frame_paths, list_clips
+from palette_vc_jax.data.sources import list_clips
 from palette_vc_jax.metrics.adherence import frame_palette
 from palette_vc_jax.metrics.color import palette_distance
 from palette_vc_jax.metrics.meters import measure as measures
@@ -48,6 +48,8 @@ from palette_vc_jax.sampling.colorize import (
     load_networks,
 )
 from palette_vc_jax.video.color import limit_gamut, rgb_to_chroma, ycc_to_rgb
+from palette_vc_jax.video.film import find_pictures
+from palette_vc_jax.video.read import read_picture
 from palette_vc_jax.video.resize import model_size, resize
 
 MATRIX = "bt601"  # of JPEG frames
@@ -87,8 +89,8 @@ def load_clip(folder: Path, frames: int, short_side: int, multiple: int) -> Clip
     Raises ValueError for fewer than 5 frames: the CDC compares frames 4 apart.
     """
     pictures = []
-    for path in frame_paths(folder)[:frames]:
-        picture = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255.0
+    for path in find_pictures(folder)[:frames]:
+        picture = read_picture(path).astype(np.float32) / 255.0
         size = model_size(*picture.shape[:2], short_side, multiple)
         pictures.append(np.clip(resize(picture, *size), 0.0, 1.0))
     if len(pictures) < 5:

@@ -60,7 +60,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.fps = 6  # micro-conditioning: frames per second - 1 (not stated; SVD-XT 1.1's)
     config.motion_bucket = 127  # micro-conditioning, 0 to 255 (not stated; SVD-XT 1.1's)
     config.noise_augmentation = 0.0  # deviation of noise on the gray frames; needs data.cache=''
-    config.average_decay = 0.9999  # of the parameters' running average, SVD's
+    config.ema_decay = 0.9999  # of the parameters' moving average, SVD's
     config.log_every = 10  # steps
     config.validate_every = 500  # steps
     config.previews_every = 500  # steps between pictures of held-out clips in color; 0 makes none
@@ -83,6 +83,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data.root = str(Path("~/tensorflow_datasets").expanduser())
     config.data.cache = "runs/davis_cache"  # folder for latents; none: encode each step
     config.data.workers = 0  # processes that read ahead; 0 reads in threads
+    config.data.prefetch_batches = 4  # read ahead by each process, at most; a worker holds two
+    config.data.prefetch_mib = 1024  # MiB that they, or the pixels of a cache in the making, take
     # Each 30th clip, three of the 90, is for validation and previews; 0 trains on all, as the
     # paper does, and then takes the clips of validation_root.
     config.data.hold_out_every = 30
@@ -121,7 +123,7 @@ def _run_locally(config: ml_collections.ConfigDict) -> None:
     config.init_from = str(DEMO)
     config.compute_dtype, config.remat = "float32", "none"
     config.batch_size, config.validation_clips = 6, 4
-    config.average_decay = 0.9
+    config.ema_decay = 0.9
     config.log_every, config.validate_every, config.previews_every = 20, 20, 20
     config.save_every = 10
     config.validation_sigmas = (0.5, 2.0, 8.0)

@@ -35,7 +35,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.fps = 6  # micro-conditioning: frames per second - 1
     config.motion_bucket = 127  # micro-conditioning, 0 to 255
     config.noise_augmentation = 0.0  # deviation of noise on the gray frames; needs data.cache=''
-    config.average_decay = 0.999  # of the parameters' running average
+    config.ema_decay = 0.999  # of the parameters' moving average
     config.log_every = 50  # steps
     config.validate_every = 200  # steps
     config.previews_every = 200  # steps between pictures of held-out clips in color; 0 makes none
@@ -66,6 +66,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data.root = "../shared/footage/train"
     config.data.cache = "runs/demo_cache"  # folder for latents and palettes; none: encode each step
     config.data.workers = 0  # processes that read ahead; 0 reads in threads
+    config.data.prefetch_batches = 4  # read ahead by each process, at most; a worker holds two
+    config.data.prefetch_mib = 1024  # MiB that they, or the pixels of a cache in the making, take
     config.data.hold_out_every = 11  # each 11th clip is for validation
     config.data.validation_root = ""  # clips for validation, in place of those held out
     config.data.validation_source = "folders"  # of frames, or videos, or tfds

@@ -63,20 +63,24 @@ def references(length: int, config: CropConfig) -> range:
 def read_crop(
     source: ClipSource, crop: Crop, frames: Sequence[int], config: CropConfig
 ) -> np.ndarray:
-    """Read frames of a crop, counted from its first, as uint8 sRGB `[T, H, W, 3]`."""
-    pictures = source.read(crop.clip, [crop.start + frame for frame in frames])
+    """Read frames of a crop, counted from its first, as uint8 sRGB `[T, H, W, 3]`.
+
+    Of the clip itself one frame is held at a time.
+    """
+    wanted = crop.start + np.asarray(frames)  # [T]
     height, width = config.size
-    cut = []
-    for picture in pictures:
+    pixels = np.empty((len(wanted), height, width, 3), np.uint8)
+    for frame, picture in source.scan(crop.clip, wanted.tolist()):
         box = _box(picture.shape[:2], crop.place, config)
         scaled = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS, box=box)
-        cut.append(np.asarray(scaled))
-    pixels = np.stack(cut)
-    pixels = pixels[:, :, ::-1] if crop.mirrored else pixels
-    if config.turned is not None:
-        # One variation a crop, whichever of its frames are read.
-        pixels = vary(pixels, crop.turned, _rng(config, crop.clip, crop.number, 1))
-    return np.ascontiguousarray(pixels)
+        cut = np.asarray(scaled)
+        cut = cut[:, ::-1] if crop.mirrored else cut
+        if config.turned is not None:
+            # Every frame draws the same variation, whichever of a crop's frames are read.
+            rng = _rng(config, crop.clip, crop.number, 1)
+            cut = vary(cut[None], crop.turned, rng)[0]
+        pixels[wanted == frame] = cut
+    return pixels
 
 
 def _rng(config: CropConfig, *parts: int) -> np.random.Generator:

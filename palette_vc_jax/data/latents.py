@@ -5,7 +5,7 @@ the same compiled functions, and both round latents to float16: training is the 
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +15,38 @@ from palette_vc_jax.data.samples import Batch
 from palette_vc_jax.models import clip, functional
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ImageEncoderConfig, VAEConfig
-from palette_vc_jax.models.store import Model
+from palette_vc_jax.models.store import Model, sha256
 from palette_vc_jax.models.vae import VAE
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
-class Encoder(NamedTuple):
-    """The frozen networks; without an image encoder, pictures are left as they are."""
+class Encoder:
+    """The frozen networks, put on each of this process' devices when they are first used.
 
-    model: Model
-    embeds: bool
+    Frames go to the devices in turn, each alone, so that what is made of a frame does not depend
+    on the others or on the number of devices.
+    """
+
+    def __init__(self, model: Model, embeds: bool, dtype: jnp.dtype = jnp.float32):
+        """Take the networks of `model`.
+
+        Args:
+            model: with the parameters of the VAE and, if `embeds`, of the image encoder.
+            embeds: embed reference pictures; otherwise they are left as they are.
+            dtype: what the networks compute in. With float32, products are exact everywhere.
+        """
+        self.model, self.embeds, self.dtype = model, embeds, jnp.dtype(dtype)
+        self._placed: dict[str, list[tuple[jax.Device, functional.Params]]] = {}
+
+    @functools.cached_property
+    def hashes(self) -> dict[str, str | None]:
+        """The sha256 of the networks' files by name; None for one that is not used."""
+        folder = self.model.folder
+        return {
+            "vae": sha256(folder / "vae.safetensors"),
+            "image_encoder": sha256(folder / "image_encoder.safetensors") if self.embeds else None,
+        }
 
     def latents(
         self, frames: np.ndarray, seeds: np.ndarray | None = None
@@ -37,16 +58,16 @@ class Encoder(NamedTuple):
         Returns float16 `[N, h, w, C]` twice: color latents of unit scale, and unscaled latents
         of the grey frames, as conditions are.
         """
-        config = self.model.config
-        deviation = 0.0 if seeds is None else config.sampling.noise_augmentation
+        deviation = 0.0 if seeds is None else self.model.config.sampling.noise_augmentation
         seeds = np.zeros((len(frames), 2), np.uint32) if seeds is None else seeds
-        color, grey = _encode(self.model.params["vae"], frames, seeds, config.vae, deviation)
-        return np.asarray(color), np.asarray(grey)
+        encode = functools.partial(_encode, config=self.model.config.vae, deviation=deviation)
+        pairs = self._on_devices(encode, "vae", frames, seeds)  # [N, 2, h, w, C]
+        return pairs[:, 0], pairs[:, 1]
 
     def contexts(self, pictures: np.ndarray) -> np.ndarray:
         """Embed uint8 pictures `[N, H, W, 3]` in color and in grey: float32 `[N, 2, L, D]`."""
-        config = self.model.config.image_encoder
-        return np.asarray(_embed(self.model.params["image_encoder"], pictures, config))
+        embed = functools.partial(_embed, config=self.model.config.image_encoder)
+        return self._on_devices(embed, "image_encoder", pictures)
 
     def batch(self, batch: Batch) -> Batch:
         """Turn pixels, as `ClipReader` gives them, into latents; leave a batch of latents alone.
@@ -70,40 +91,58 @@ class Encoder(NamedTuple):
             batch["reference"] = batch["reference"].astype(np.float32) / 127.5 - 1.0
         return batch
 
+    def release(self) -> None:
+        """Free the devices' memory until the networks are used again."""
+        self._placed.clear()
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
+    def _on_devices(self, function: Callable, network: str, *arrays: np.ndarray) -> np.ndarray:
+        """Call `function` on each row of `arrays`; all calls run before the first is waited for."""
+        if network not in self._placed:
+            self._placed[network] = self._place(network)
+        places = self._placed[network]
+        results = []
+        for number, row in enumerate(zip(*arrays, strict=True)):
+            device, params = places[number % len(places)]
+            results.append(function(params, *jax.device_put(row, device)))
+        return np.stack(jax.device_get(results))
+
+    def _place(self, network: str) -> list[tuple[jax.Device, functional.Params]]:
+        params = self.model.params[network]
+        host = jax.tree.map(lambda leaf: np.asarray(leaf, self.dtype), params)
+        return [(device, jax.device_put(host, device)) for device in jax.local_devices()]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "deviation"))
 def _encode(
     params: functional.Params,
-    frames: jax.Array,
-    seeds: jax.Array,
+    frame: jax.Array,
+    seed: jax.Array,
     config: VAEConfig,
     deviation: float,
-) -> tuple:
-    def mode(frame: jax.Array) -> jax.Array:  # [H, W, 3] in [-1, 1]
-        return functional.apply(VAE, config, params, frame[None, None], method="encode")[0][0, 0]
-
-    def one(given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        frame, seed = given
-        rgb = frame.astype(jnp.float32) / 127.5 - 1.0
-        color, gray = mode(rgb) * config.scaling_factor, _grey(rgb)
+) -> jax.Array:
+    """Encode a uint8 frame `[H, W, 3]` in color and in gray as float16 `[2, h, w, C]`."""
+    with jax.default_matmul_precision("float32"):
+        color, gray = _color_and_grey(frame)
         if deviation:  # as SVD: on the pixels, before the VAE
             key = jax.random.wrap_key_data(seed, impl="threefry2x32")
             gray = gray + deviation * jax.random.normal(key, gray.shape)
-        return color.astype(jnp.float16), mode(gray).astype(jnp.float16)
-
-    # A frame at a time: its latents are then the same in whatever company it comes.
-    return jax.lax.map(one, (frames, seeds))
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _embed(params: functional.Params, pictures: jax.Array, config: ImageEncoderConfig) -> jax.Array:
-    def one(picture: jax.Array) -> jax.Array:
-        rgb = picture.astype(jnp.float32) / 127.5 - 1.0
-        ready = clip.preprocess(jnp.stack([rgb, _grey(rgb)]), config.image_size)
-        return functional.apply(ImageEncoder, config, params, ready)  # [2, L, D]
-
-    return jax.lax.map(one, pictures)
+        pair = jnp.stack([color, gray]).astype(params["quant_conv"]["bias"].dtype)
+        mode, _ = functional.apply(VAE, config, params, pair[:, None], method="encode")
+    scale = jnp.array([config.scaling_factor, 1.0])[:, None, None, None]
+    return (mode[:, 0].astype(jnp.float32) * scale).astype(jnp.float16)
 
 
-def _grey(rgb: jax.Array) -> jax.Array:
-    return jnp.broadcast_to((rgb @ jnp.array(LUMA))[..., None], rgb.shape)
+@functools.partial(jax.jit, static_argnames="config")
+def _embed(params: functional.Params, picture: jax.Array, config: ImageEncoderConfig) -> jax.Array:
+    """Embed a uint8 picture `[H, W, 3]` in color and in gray as float32 `[2, L, D]`."""
+    with jax.default_matmul_precision("float32"):
+        ready = clip.preprocess(_color_and_grey(picture), config.image_size)
+        ready = ready.astype(params["visual_projection"]["kernel"].dtype)
+        return functional.apply(ImageEncoder, config, params, ready).astype(jnp.float32)
+
+
+def _color_and_grey(frame: jax.Array) -> jax.Array:
+    """Return a uint8 frame and its Y' in [-1, 1], `[2, H, W, 3]`."""
+    rgb = frame.astype(jnp.float32) / 127.5 - 1.0
+    grey = jnp.broadcast_to((rgb @ jnp.array(LUMA))[..., None], rgb.shape)
+    return jnp.stack([rgb, grey])

@@ -46,6 +46,9 @@ class Reader(Protocol):
     def length(self, crop: int) -> int:
         """Count a crop's frames."""
 
+    def sample_bytes(self, window: int) -> int:
+        """Return the bytes that `read` takes of memory for a window of so many frames."""
+
     def read(self, crop: int, window: Window) -> Batch:
         """Read what a window needs."""
 
@@ -69,6 +72,10 @@ class ClipReader:
 
     def length(self, crop: int) -> int:
         return draw_crop(self.source, crop, self.config).length
+
+    def sample_bytes(self, window: int) -> int:
+        height, width = self.config.size
+        return (window + 1) * height * width * 3  # the reference too
 
     def read(self, crop: int, window: Window) -> Batch:
         drawn = draw_crop(self.source, crop, self.config)

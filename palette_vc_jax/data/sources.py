@@ -4,42 +4,61 @@ A source is a sequence of clips; the frames of a clip can be read in any order.
 """
 
 import functools
-from collections.abc import Sequence
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from palette_vc_jax.files import check_regular
+from palette_vc_jax.data.recent import RecentClips
 from palette_vc_jax.video import film as films
+from palette_vc_jax.video.read import parse_picture, read_picture
 from palette_vc_jax.video.rgb import VIDEOS, to_rgb
 
-PICTURES = {".jpg", ".jpeg", ".png"}
 TFDS_FOLDER = "davis/full_resolution"  # the paper's
+TFDS_KEPT = 2**28  # bytes of encoded pictures; 70 frames of 1080p take about 30 MB
+
+Scan = Iterator[tuple[int, np.ndarray]]  # number of a frame and its pixels [H, W, 3] uint8 sRGB
 
 
 class ClipSource(Protocol):
-    """Clips by number; what is used of one is its name, its length and its frames."""
+    """Clips by number; what is used of one is its name, its files, its length and its frames."""
 
     def __len__(self) -> int: ...
 
     def name(self, clip: int) -> str:
         """Name a clip; names are unique."""
 
-    def length(self, clip: int) -> int:
-        """Count a clip's frames."""
+    def fingerprint(self, clip: int) -> str:
+        """Return a hash of the paths, sizes and modification times of a clip's files."""
 
-    def read(self, clip: int, frames: Sequence[int]) -> list[np.ndarray]:
-        """Read frames as uint8 sRGB `[H, W, 3]`, in the order asked for.
+    def length(self, clip: int) -> int:
+        """Count a clip's frames without decoding them."""
+
+    def scan(self, clip: int, frames: Iterable[int]) -> Scan:
+        """Yield each of `frames` once, in the order that is cheapest to read, holding one.
 
         Raises ValueError in one line, naming the file, for what is damaged or cut short.
         """
 
+    def read(self, clip: int, frames: Sequence[int]) -> list[np.ndarray]:
+        """Read frames as uint8 sRGB `[H, W, 3]`, in the order asked for."""
+
+
+class Readable:
+    """`ClipSource.read` of the sources that have `scan`."""
+
+    def read(self: ClipSource, clip: int, frames: Sequence[int]) -> list[np.ndarray]:
+        """Read frames as uint8 sRGB `[H, W, 3]`, in the order asked for."""
+        found = dict(self.scan(clip, frames))
+        return [found[frame] for frame in frames]
+
 
 @dataclass(frozen=True)
-class Subset:
+class Subset(Readable):
     """Some clips of another source."""
 
     source: ClipSource
@@ -51,16 +70,19 @@ class Subset:
     def name(self, clip: int) -> str:
         return self.source.name(self.clips[clip])
 
+    def fingerprint(self, clip: int) -> str:
+        return self.source.fingerprint(self.clips[clip])
+
     def length(self, clip: int) -> int:
         return self.source.length(self.clips[clip])
 
-    def read(self, clip: int, frames: Sequence[int]) -> list[np.ndarray]:
-        return self.source.read(self.clips[clip], frames)
+    def scan(self, clip: int, frames: Iterable[int]) -> Scan:
+        return self.source.scan(self.clips[clip], frames)
 
 
 @dataclass(frozen=True)
-class FrameFolders:
-    """A folder of clips, each a folder of pictures in name order (DAVIS' layout)."""
+class FrameFolders(Readable):
+    """A folder of clips, each a folder of pictures, numbers in their names in numeric order."""
 
     folders: tuple[Path, ...]
 
@@ -70,55 +92,64 @@ class FrameFolders:
     def name(self, clip: int) -> str:
         return self.folders[clip].name
 
+    def fingerprint(self, clip: int) -> str:
+        folder = self.folders[clip]
+        return file_hash(_pictures(folder), folder.parent)
+
     def length(self, clip: int) -> int:
         return len(_pictures(self.folders[clip]))
 
-    def read(self, clip: int, frames: Sequence[int]) -> list[np.ndarray]:
+    def scan(self, clip: int, frames: Iterable[int]) -> Scan:
         paths = _pictures(self.folders[clip])
-        return [_read_picture(paths[frame]) for frame in frames]
+        for frame in sorted(set(frames)):
+            yield frame, read_picture(paths[frame])
 
 
 @dataclass(frozen=True)
-class VideoFiles:
+class VideoFiles(Readable):
     """A folder of video files, each a clip."""
 
+    root: Path
     files: tuple[Path, ...]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def name(self, clip: int) -> str:
-        return self.files[clip].name
+        return str(self.files[clip].relative_to(self.root))
+
+    def fingerprint(self, clip: int) -> str:
+        return file_hash([self.files[clip]], self.root)
 
     def length(self, clip: int) -> int:
         return len(_index(self.files[clip]))
 
-    def read(self, clip: int, frames: Sequence[int]) -> list[np.ndarray]:
-        """Decode forward from the keyframe before the first of `frames`."""
+    def scan(self, clip: int, frames: Iterable[int]) -> Scan:
+        """Decode forward from the keyframe before the first of `frames`, as `ClipSource.scan`."""
         path = self.files[clip]
         times = _index(path)
-        wanted = {times[frame] for frame in frames}
-        found: dict[int, np.ndarray] = {}
+        wanted = {times[frame]: frame for frame in frames}
         film = films.open_film(path)
         with films.open_video(path) as (container, stream):
             container.seek(min(wanted), stream=stream)
-            for frame in container.decode(stream):
-                if frame.pts in wanted:
-                    found[frame.pts] = to_rgb(frame, film)
-                    if len(found) == len(wanted):
-                        break
-        if len(found) < len(wanted):
-            raise ValueError(
-                f"{path}: {len(wanted) - len(found)} of the frames asked for cannot be decoded; "
-                "the film ends early or is damaged: replace it or take it out."
-            )
-        return [found[times[frame]] for frame in frames]
+            for decoded in container.decode(stream):
+                frame = wanted.pop(decoded.pts, None)
+                if frame is not None:
+                    picture = films.turned(to_rgb(decoded, film), film.turn)
+                    yield frame, np.ascontiguousarray(picture)
+                if not wanted:
+                    return
+        raise ValueError(
+            f"{path}: {len(wanted)} of the frames asked for cannot be decoded; "
+            "the film ends early or is damaged: replace it or take it out."
+        )
 
 
-class TfdsDavis:
+class TfdsDavis(Readable):
     """DAVIS as TFDS prepared it, read without TensorFlow.
 
-    A record holds a whole clip, so a clip is decoded whole for any of its frames.
+    A record holds a whole clip, as encoded pictures. The latest records are kept, and a frame is
+    decoded when it is asked for; segmentations never are.
     """
 
     def __init__(self, root: Path, split: str):
@@ -130,9 +161,19 @@ class TfdsDavis:
                 f"{root}: no prepared {TFDS_FOLDER}; run `tfds build {TFDS_FOLDER} --file_format="
                 f"array_record --data_dir={root}` once, where TensorFlow is installed."
             )
-        self.split = split
-        self.records = tfds.builder_from_directory(folders[-1].parent).as_data_source(split)
-        self._last: tuple[int, Any] = (-1, None)  # clip and its frames: windows share clips
+
+        class Encoded(tfds.decode.SkipDecoding):
+            """Leave a sequence's pictures encoded; TFDS' own decoder does so for single ones."""
+
+            def decode_batch_example_np(self, examples: Sequence[bytes]) -> Sequence[bytes]:
+                return examples
+
+        self.root, self.split, self.folder = root, split, folders[-1].parent
+        encoded = {"video": {"frames": Encoded(), "segmentations": Encoded()}}
+        builder = tfds.builder_from_directory(self.folder)
+        self.records = builder.as_data_source(split, decoders=encoded)
+        self._clip = RecentClips(self._load, TFDS_KEPT)
+        self._lengths: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -140,22 +181,33 @@ class TfdsDavis:
     def name(self, clip: int) -> str:
         return f"{self.split}-{clip}"
 
+    def fingerprint(self, clip: int) -> str:
+        return self._files  # a record may lie in any of them
+
     def length(self, clip: int) -> int:
-        return len(self._frames(clip))
+        if clip not in self._lengths:
+            self._lengths[clip] = len(self._clip(clip))
+        return self._lengths[clip]
 
-    def read(self, clip: int, frames: Sequence[int]) -> list[np.ndarray]:
-        pictures = self._frames(clip)
-        return [np.asarray(pictures[frame]) for frame in frames]
+    def scan(self, clip: int, frames: Iterable[int]) -> Scan:
+        pictures = self._clip(clip)
+        for frame in sorted(set(frames)):
+            name = f"{self.folder}: frame {frame} of {self.name(clip)}"
+            yield frame, parse_picture(io.BytesIO(pictures[frame]), name)
 
-    def _frames(self, clip: int) -> Any:
-        last, frames = self._last
-        if last != clip:
-            frames = self.records[clip]["video"]["frames"]
-            self._last = clip, frames
-        return frames
+    @functools.cached_property
+    def _files(self) -> str:
+        shown = (path for path in self.folder.iterdir() if not path.name.startswith("."))
+        return file_hash(sorted(shown), self.folder)
+
+    def _load(self, clip: int) -> list[bytes]:
+        return list(self.records[clip]["video"]["frames"])
+
+    def __reduce__(self) -> tuple:
+        return TfdsDavis, (self.root, self.split)  # worker processes open the files themselves
 
 
-def open_clips(kind: str, root: str | Path, split: str = "") -> ClipSource:
+def open_clips(kind: str, root: str | Path, split: str = "train+validation") -> ClipSource:
     """Open a source of `kind` `folders`, `videos` or `tfds` under `root`.
 
     Raises ValueError if there is no clip, or for another kind.
@@ -164,24 +216,21 @@ def open_clips(kind: str, root: str | Path, split: str = "") -> ClipSource:
     if kind == "folders":
         return FrameFolders(list_clips(root))
     if kind == "videos":
-        found = root.rglob("*") if root.is_dir() else []
-        files = tuple(sorted(path for path in found if path.suffix.lower() in VIDEOS))
-        if not files:
-            raise ValueError(f"{root}: no video files found; give a folder that holds some.")
-        return VideoFiles(files)
+        return VideoFiles(root, list_videos(root))
     if kind == "tfds":
-        return TfdsDavis(root, split or "train+validation")
+        return TfdsDavis(root, split)
     raise ValueError(f"data.source={kind!r}; use 'folders', 'videos' or 'tfds'.")
 
 
 def list_clips(root: str | Path) -> tuple[Path, ...]:
-    """List the folders of frames under `root` in name order.
+    """List the folders of frames under `root` in name order; hidden ones are left out.
 
     Raises ValueError if the folder is missing or holds no clip.
     """
     root = Path(root)
-    clips = sorted(path for path in root.glob("*") if path.is_dir()) if root.is_dir() else []
-    clips = tuple(clip for clip in clips if frame_paths(clip))
+    found = sorted(root.iterdir()) if root.is_dir() else []
+    folders = [path for path in found if path.is_dir() and not path.name.startswith(".")]
+    clips = tuple(folder for folder in folders if films.find_pictures(folder))
     if not clips:
         raise ValueError(
             f"{root}: no clips found; give a folder whose sub-folders hold JPEG or PNG frames."
@@ -189,9 +238,16 @@ def list_clips(root: str | Path) -> tuple[Path, ...]:
     return clips
 
 
-def frame_paths(clip: Path) -> list[Path]:
-    """List a clip's frames in name order."""
-    return sorted(path for path in clip.iterdir() if path.suffix.lower() in PICTURES)
+def list_videos(root: Path) -> tuple[Path, ...]:
+    """List the video files anywhere under `root` in path order; hidden ones are left out.
+
+    Raises ValueError if there is none.
+    """
+    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEOS)
+    shown = (path for path in found if not _is_hidden(path.relative_to(root)) and path.is_file())
+    if not (files := tuple(shown)):
+        raise ValueError(f"{root}: no video files found; give a folder that holds some.")
+    return files
 
 
 def hold_out(source: ClipSource, every: int) -> tuple[ClipSource, ClipSource]:
@@ -207,20 +263,23 @@ def hold_out(source: ClipSource, every: int) -> tuple[ClipSource, ClipSource]:
     return Subset(source, kept), Subset(source, held)
 
 
+def file_hash(files: Iterable[Path], root: Path) -> str:
+    """Return a hash of the files' paths below `root`, sizes and modification times."""
+    code = hashlib.sha256()
+    for path in files:
+        facts = path.stat()
+        name = str(path.relative_to(root)).encode(errors="surrogateescape")
+        code.update(name + f"\0{facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return code.hexdigest()
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 @functools.lru_cache(maxsize=4096)
 def _pictures(folder: Path) -> tuple[Path, ...]:
-    return tuple(frame_paths(folder))
-
-
-def _read_picture(path: Path) -> np.ndarray:
-    check_regular(path)
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(
-            f"{path}: cannot be read as a picture ({error}); replace it or take its clip out."
-        ) from error
+    return films.find_pictures(folder)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -5,16 +5,20 @@ from typing import Any
 from jax.sharding import Mesh
 
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.memory import REMAT
 from palette_vc_jax.training.optimizer import make_optimizer
-
-WEIGHTINGS = ("v", "eps")
-DTYPES = ("float32", "bfloat16")
+from palette_vc_jax.training.ranges import check_ranges
 
 
 def check_run(config: Any) -> None:
     """Check what all tasks share; raises ValueError naming the first key that is wrong."""
-    make_optimizer(config.optimizer)
+    check_ranges(config)
+    optimizer = config.optimizer
+    if optimizer.decay == "cosine" and optimizer.warmup_steps > optimizer.steps:
+        raise ValueError(
+            f"optimizer.warmup_steps={optimizer.warmup_steps} is more than optimizer.steps="
+            f"{optimizer.steps}, so nothing is left to decay; lower it."
+        )
+    make_optimizer(optimizer)
     if config.accumulate < 1 or config.batch_size % config.accumulate:
         raise ValueError(
             f"accumulate={config.accumulate} does not divide batch_size={config.batch_size}; "
@@ -24,6 +28,25 @@ def check_run(config: Any) -> None:
     if data.window > data.frames:
         raise ValueError(
             f"data.window={data.window} frames do not fit a crop of data.frames={data.frames}; "
+            "lower the one or raise the other."
+        )
+    least, most = data.short_sides
+    if least > most:
+        raise ValueError(f"data.short_sides={least}, {most}; give the least first, then the most.")
+
+
+def check_vae(config: Any, model: ModelConfig) -> None:
+    """Check what the VAE's task reads; raises ValueError naming the first key that is wrong."""
+    data, multiple = config.data, model.vae.downscale
+    for key, sides in (("size", data.size), ("patch", data.patch)):
+        if any(side % multiple for side in sides):
+            raise ValueError(
+                f"data.{key}={sides[0]}x{sides[1]} pixels: the model {model.name!r} needs "
+                f"multiples of {multiple}; round each side."
+            )
+    if any(patch > size for patch, size in zip(data.patch, data.size, strict=True)):
+        raise ValueError(
+            f"data.patch={tuple(data.patch)} is larger than data.size={tuple(data.size)} pixels; "
             "lower the one or raise the other."
         )
 
@@ -47,18 +70,6 @@ def check_mesh(config: Any, mesh: Mesh) -> None:
 
 def check_unet(config: Any, model: ModelConfig) -> None:
     """Check what the UNet's task reads; raises ValueError naming the first key that is wrong."""
-    _one_of("weighting", config.weighting, WEIGHTINGS)
-    if config.compute_dtype == "float16":
-        raise ValueError(
-            "compute_dtype='float16': gradients would overflow, since losses are not scaled; use "
-            "bfloat16 (GPUs of compute capability 8.0 or more, and TPUs) or float32."
-        )
-    _one_of("compute_dtype", config.compute_dtype, DTYPES)
-    _one_of("remat", config.remat, tuple(REMAT))
-    if config.remat_budget_mib < 0:
-        raise ValueError(
-            f"remat_budget_mib={config.remat_budget_mib}; give MiB, or 0 for the default."
-        )
     height, width = config.data.size
     if height % model.pixel_multiple or width % model.pixel_multiple:
         raise ValueError(
@@ -66,9 +77,6 @@ def check_unet(config: Any, model: ModelConfig) -> None:
             f"{model.pixel_multiple}; round each side."
         )
     rates = config.rates
-    for name, rate in rates.items():
-        if not 0.0 <= rate <= 1.0:
-            raise ValueError(f"rates.{name}={rate}; give a probability from 0 to 1.")
     if rates.reference_color + rates.reference_none > 1.0:
         raise ValueError(
             f"rates.reference_color={rates.reference_color} and rates.reference_none="
@@ -90,10 +98,3 @@ def check_unet(config: Any, model: ModelConfig) -> None:
             f"data.turned={config.data.turned} with rates.palette_dropout=1: turned hues can only "
             "be told by a palette; set data.turned to None, or lower the rate."
         )
-    if config.lora.rank < 0:
-        raise ValueError(f"lora.rank={config.lora.rank}; give 0 (off) or more.")
-
-
-def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{key}={value!r}; use one of {', '.join(known)}.")

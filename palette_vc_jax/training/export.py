@@ -11,7 +11,7 @@ from palette_vc_jax.checkpoint import read_newest
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.training import unet_task
 
-WEIGHTS = {"ema": "average", "raw": "params"}  # names here -> parts of the training state
+WEIGHTS = {"ema": "ema", "raw": "params"}  # names here -> parts of the training state
 
 
 def has_checkpoints(folder: Path) -> bool:

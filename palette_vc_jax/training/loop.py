@@ -162,18 +162,18 @@ def _train(
         with notice.busy():
             if validates:
                 with jax.set_mesh(mesh):
-                    values = task.validate(state["average"], frozen)
+                    values = task.validate(state["ema"], frozen)
                 log.write({"step": done} | values)
             if previews:
                 with jax.set_mesh(mesh):
-                    latents = task.previews.sample(state["average"], frozen)
+                    latents = task.previews.sample(state["ema"], frozen)
                 if jax.process_index() == 0:
                     path = begun.workdir / "previews" / f"step-{done:06d}.png"
                     task.previews.write(latents, path)
                     log.picture(done, "previews", path)
     checkpoints.finish()
     notice.grace = 0.0
-    return placement.fetch(state["average"])
+    return placement.fetch(state["ema"])
 
 
 def _begin(task: Task, config: Any, workdir: Path, mesh: Mesh, checkpoints: Checkpoints) -> Run:

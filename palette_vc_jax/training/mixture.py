@@ -10,7 +10,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from palette_vc_jax import atomic, cli
 from palette_vc_jax.data.sources import ClipSource, open_clips
@@ -24,7 +23,7 @@ def training_pixels(source: ClipSource, seed: int) -> tuple[np.ndarray, int]:
     """Draw pixels `[N, 3]` uint8 from random frames of every clip; also count the frames."""
     rng = np.random.default_rng(seed)
     drawn, frames = [], 0
-    for clip in tqdm(range(len(source)), desc="reading clips", unit="clip", disable=None):
+    for clip in cli.progress(range(len(source)), "reading clips", "clip"):
         length = source.length(clip)
         chosen = rng.choice(length, min(FRAMES, length), replace=False)
         for picture in source.read(clip, [int(frame) for frame in chosen]):

@@ -1,4 +1,4 @@
-"""AdamW or Muon with warm-up, and the running average of parameters."""
+"""AdamW or Muon with warm-up, and the moving average of parameters."""
 
 import re
 from typing import Any
@@ -107,7 +107,7 @@ def _kernel_axes(params: Any) -> Any:
     return jax.tree.map(axes, params)
 
 
-def update_average(average: Any, params: Any, step: jax.Array, decay: float) -> Any:
+def update_ema(ema: Any, params: Any, step: jax.Array, decay: float) -> Any:
     """Move the exponential average of parameters; early steps use a faster decay."""
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, average, params)
+    return jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, ema, params)

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from palette_vc_jax.parallel.rules import state_shardings
-from palette_vc_jax.training.optimizer import make_optimizer, update_average
+from palette_vc_jax.training.optimizer import make_optimizer, update_ema
 
 State = dict[str, Any]  # params, average, optimizer, step
 Metrics = dict[str, jax.Array]
@@ -24,7 +24,7 @@ def init_state(params: Any, optimizer: optax.GradientTransformation) -> State:
     """Start from `params`: their average is themselves, the step is 0."""
     return {
         "params": params,
-        "average": jax.tree.map(jnp.copy, params),
+        "ema": jax.tree.map(jnp.copy, params),
         "optimizer": optimizer.init(params),
         "step": jnp.zeros((), jnp.int32),
     }
@@ -33,7 +33,7 @@ def init_state(params: Any, optimizer: optax.GradientTransformation) -> State:
 def make_step(
     loss: Loss,
     optimizer: optax.GradientTransformation,
-    average_decay: float,
+    ema_decay: float,
     seed: int,
     accumulate: int = 1,
     place: Callable[[Any], Any] = lambda gradient: gradient,
@@ -46,7 +46,7 @@ def make_step(
     Args:
         loss: what is minimized over the state's params.
         optimizer: turns gradients into updates.
-        average_decay: of the running average of params.
+        ema_decay: of the moving average of params.
         seed: of the noise.
         accumulate: parts that the batch is split into, whose gradients are averaged.
         place: puts gradients where the parameters are, on a mesh.
@@ -83,7 +83,7 @@ def make_step(
         params = optax.apply_updates(state["params"], updates)
         new = {
             "params": params,
-            "average": update_average(state["average"], params, state["step"], average_decay),
+            "ema": update_ema(state["ema"], params, state["step"], ema_decay),
             "optimizer": optimizer_state,
             "step": state["step"] + 1,
         }
@@ -148,7 +148,7 @@ def place_step(loss: Loss, params: Any, frozen: Any, config: Any, mesh: Mesh) ->
     step = make_step(
         loss,
         optimizer,
-        config.average_decay,
+        config.ema_decay,
         config.seed,
         config.accumulate,
         lambda gradient: jax.lax.with_sharding_constraint(gradient, places["params"]),

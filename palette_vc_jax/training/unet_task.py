@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import palette_vc_jax
-from palette_vc_jax.data.cache import CacheReader, cache_key, write_cache
+from palette_vc_jax.data.cache import open_cache
 from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.loader import LoaderConfig, batches
@@ -34,7 +34,7 @@ from palette_vc_jax.models.store import (
 )
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.palette import gmm
-from palette_vc_jax.parallel import placement, processes
+from palette_vc_jax.parallel import placement
 from palette_vc_jax.training import lora, mixture, targets, trained
 from palette_vc_jax.training.checks import check_unet
 from palette_vc_jax.training.loop import Previews, Task
@@ -64,7 +64,7 @@ def make_task(config: Any) -> Task:
     # Trained weights are read again when a run starts with them: nothing holds them until its end.
     others = {name: tree for name, tree in model.params.items() if name != "unet"}
     model, networks, chosen = model._replace(params=others), None, tuple(chosen)
-    encoder = Encoder(model, embeds="image_encoder" not in chosen)
+    encoder = Encoder(model, "image_encoder" not in chosen, _encoder_dtype(config))
     train, held = _clips(config)
     reader = _reader(train, crop_config(config), encoder, config, "train")
     windows = SampleConfig(
@@ -77,7 +77,9 @@ def make_task(config: Any) -> Task:
     every = config.data.reference_every
 
     def encoded(first: int, rows: tuple[int, ...] | None = None) -> Iterator[Batch]:
-        loader = LoaderConfig(config.batch_size, config.data.workers, rows=rows)
+        data = config.data
+        ahead = data.prefetch_batches, data.prefetch_mib
+        loader = LoaderConfig(config.batch_size, data.workers, *ahead, rows=rows)
         for batch in batches(reader, windows, every, loader, first):
             yield encoder.batch(batch)
 
@@ -263,9 +265,16 @@ def _reader(
     if not config.data.cache:
         return ClipReader(source, crops)
     folder = Path(config.data.cache) / name
-    write_cache(folder, source, crops, encoder, jax.process_index(), jax.process_count())
-    processes.wait_for_all(f"cache-{name}", "encoding clips")
-    return CacheReader(folder, cache_key(source, crops, encoder))
+    return open_cache(folder, source, crops, encoder, config.data.prefetch_mib)
+
+
+def _encoder_dtype(config: Any) -> jnp.dtype:
+    """Return what the frozen networks compute in: the run's type, on CPUs float32.
+
+    The VAE overflows float16, so bfloat16 is the only narrow type.
+    """
+    narrow = config.compute_dtype == "bfloat16" and placement.platform() != "cpu"
+    return jnp.dtype(jnp.bfloat16 if narrow else jnp.float32)
 
 
 def _silence(unet: functional.Params, config: Any) -> None:

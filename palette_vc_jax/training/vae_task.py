@@ -14,6 +14,7 @@ from palette_vc_jax.models import functional
 from palette_vc_jax.models.config import PRESETS, VAEConfig
 from palette_vc_jax.models.store import Model, write_model
 from palette_vc_jax.models.vae import VAE
+from palette_vc_jax.training.checks import check_vae
 from palette_vc_jax.training.loop import Task
 from palette_vc_jax.training.losses import vae_loss
 
@@ -23,6 +24,7 @@ FIRST_GAIN = 0.6  # of the first convolution's kernel, whose inputs now have uni
 def make_task(config: Any) -> Task:
     """Build the task of `config.model`'s VAE on `config.data`."""
     model = PRESETS[config.model]()
+    check_vae(config, model)
     data = config.data
     config_of_crops = CropConfig(
         data.frames,
@@ -34,8 +36,14 @@ def make_task(config: Any) -> Task:
         seed=config.seed,
     )
     source = open_clips("folders", data.root)
+    train, held_out = hold_out(source, data.hold_out_every)
+    if not len(held_out):
+        raise ValueError(
+            f"data.hold_out_every={data.hold_out_every} holds out none of {len(source)} clips, and "
+            f"the VAE is validated on them; give 2 to {len(source)}, or a folder of more clips."
+        )
     (crops, lengths), (held, _) = (
-        load_crops(clips, config_of_crops) for clips in hold_out(source, data.hold_out_every)
+        load_crops(clips, config_of_crops) for clips in (train, held_out)
     )
     axes = color_axes(crops, config.color_floor)
     validation = _to_float(held[:: data.crops, : data.window])

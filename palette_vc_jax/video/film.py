@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -110,23 +111,29 @@ def open_film(path: str | Path) -> Film:
 
 
 def list_pictures(folder: Path) -> tuple[Path, ...]:
-    """List a folder's pictures, numbers in their names in numeric order (frame 2 before 10).
+    """List a folder's pictures as `find_pictures` does.
 
     Raises ValueError if there is none.
     """
-    found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and p.name[0] != "."]
+    found = find_pictures(folder)
     if not found:
         kinds = " ".join(sorted(PICTURES))
         raise ValueError(f"{folder}: the folder holds no frames; pictures ({kinds}) are needed.")
     for path in found:
         check_regular(path)
+    return found
+
+
+def find_pictures(folder: Path) -> tuple[Path, ...]:
+    """Return a folder's pictures in time order: frame 2 before 10. Hidden files are left out."""
+    found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and p.name[0] != "."]
     return tuple(sorted(found, key=natural))
 
 
 def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     """Give a key to sort names by in which numbers count as numbers."""
     parts = re.split(r"(\d+)", path.stem.lower())
-    return [(1, int(p), "") if p.isdigit() else (0, 0, p) for p in parts], path.name
+    return [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts], path.name
 
 
 @contextmanager
@@ -185,7 +192,7 @@ def decode_picture(path: Path) -> VideoFrame:
 
 
 @contextmanager
-def open_with_pillow(path: Path) -> Iterator[Image.Image]:
+def open_with_pillow(path: Path | BinaryIO) -> Iterator[Image.Image]:
     """Open a picture without the warning that Pillow prints for one of many pixels.
 
     Raises what Pillow raises: `Image.DecompressionBombError` for twice as many.

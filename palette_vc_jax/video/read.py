@@ -7,6 +7,7 @@ ones Y' is computed.
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from av.container import InputContainer
@@ -76,8 +77,16 @@ def read_picture(path: str | Path) -> np.ndarray:
     check_regular(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a picture (PNG, JPEG, ...).")
+    return parse_picture(path, str(path))
+
+
+def parse_picture(file: Path | BinaryIO, name: str) -> np.ndarray:
+    """Read a picture from a path or an open file as upright sRGB [H, W, 3] uint8.
+
+    Raises ValueError that begins with `name` if the file is no picture.
+    """
     try:
-        with films.open_with_pillow(path) as picture:
+        with films.open_with_pillow(file) as picture:
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I"):  # 16 bits of grey, which PIL would clip to 8
                 values = np.clip(np.asarray(upright, np.int64) >> 8, 0, 255).astype(np.uint8)
@@ -85,13 +94,13 @@ def read_picture(path: str | Path) -> np.ndarray:
             return np.array(upright.convert("RGB"))
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"{path}: more pixels than a picture may have ({error}); give a smaller copy."
+            f"{name}: more pixels than a picture may have ({error}); give a smaller copy."
         ) from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         if isinstance(error, PermissionError):
             raise
         raise ValueError(
-            f"{path}: cannot be read as a picture; give a whole PNG or JPEG."
+            f"{name}: cannot be read as a picture; give a whole PNG or JPEG."
         ) from error
 
 

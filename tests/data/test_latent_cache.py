@@ -1,11 +1,16 @@
 """The latent cache: the same batches as without, and never those of something else."""
 
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from palette_vc_jax.data import cache as caches
-from palette_vc_jax.data import loader
-from palette_vc_jax.data.cache import CacheReader, cache_key, write_cache
+from palette_vc_jax.data import latents, loader
+from palette_vc_jax.data.cache import CacheReader, cache_key, open_cache, write_cache
 from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.samples import ClipReader, SampleConfig
@@ -45,8 +50,7 @@ def test_batches_are_the_same_with_and_without(source, model, tmp_path, monkeypa
     """If this fails, training from the cache is another training."""
     monkeypatch.setattr(caches, "SHARD", 4)  # crops in two shards
     encoder = Encoder(model, embeds)
-    write_cache(tmp_path / "cache", source, CROPS, encoder)
-    reader = CacheReader(tmp_path / "cache", cache_key(source, CROPS, encoder))
+    reader = open_cache(tmp_path / "cache", source, CROPS, encoder)
     assert len(reader) == 6 and [reader.length(n) for n in range(6)] == [5, 5, 3, 3, 5, 5]
     without = _batches(ClipReader(source, CROPS), encoder)
     for batch, other in zip(_batches(reader, encoder), without, strict=True):
@@ -64,11 +68,11 @@ def test_the_cache_of_something_else_is_refused(source, model, tmp_path):
     key = cache_key(source, CROPS, encoder)
     with pytest.raises(ValueError, match="no latent cache"):
         CacheReader(folder, key)
-    write_cache(folder, source, CROPS, encoder)
+    write_cache(folder, key, source, CROPS, encoder)
     larger = CropConfig(**(vars(CROPS) | {"size": (16, 32)}))
     with pytest.raises(ValueError, match="another size; delete it"):
-        write_cache(folder, source, larger, encoder)
-    for name in ("vae", "version", "clips"):
+        open_cache(folder, source, larger, encoder)
+    for name in ("vae", "version", "clips", "files", "precision"):
         with pytest.raises(ValueError, match=f"another {name}; delete it"):
             CacheReader(folder, key | {name: "other"})
 
@@ -77,6 +81,7 @@ def test_an_interrupted_writer_goes_on(source, model, tmp_path, monkeypatch):
     """If this fails, hours of encoding are lost, or half a shard is trained on."""
     monkeypatch.setattr(caches, "SHARD", 2)
     encoder, folder = Encoder(model, False), tmp_path / "cache"
+    key = cache_key(source, CROPS, encoder)
     encode, calls = caches._encode, []
 
     def stop(*args):
@@ -87,11 +92,10 @@ def test_an_interrupted_writer_goes_on(source, model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(caches, "_encode", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_cache(folder, source, CROPS, encoder)
-    key = cache_key(source, CROPS, encoder)
+        write_cache(folder, key, source, CROPS, encoder)
     with pytest.raises(ValueError, match="2 of 3 shards are missing"):
         CacheReader(folder, key)
-    write_cache(folder, source, CROPS, encoder)
+    write_cache(folder, key, source, CROPS, encoder)
     assert len(calls) == 4 + 4  # what was whole is not encoded again
     _batches(CacheReader(folder, key), encoder)
 
@@ -100,8 +104,9 @@ def test_processes_share_the_writing(source, model, tmp_path, monkeypatch):
     """If this fails, hosts of a pod encode everything each, or leave shards out."""
     monkeypatch.setattr(caches, "SHARD", 2)
     encoder, folder = Encoder(model, False), tmp_path / "cache"
+    key = cache_key(source, CROPS, encoder)
     for process in range(2):
-        write_cache(folder, source, CROPS, encoder, process, 2)
+        write_cache(folder, key, source, CROPS, encoder, process, 2)
         written = {path.name for path in folder.glob("shard-*")}
         assert (
             written
@@ -123,3 +128,85 @@ def test_grey_latents_come_from_grey_pictures(model):
     contexts = encoder.contexts(pixels)
     assert contexts.shape == (4, 2, 1, 8)
     np.testing.assert_allclose(contexts[:, 1], encoder.contexts(grey)[:, 0], atol=0.05)
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '{"version": 1', "\\x00", "3"])
+def test_a_damaged_index_is_named(source, model, tmp_path, text):
+    """If this fails, a cut file ends the run in a traceback."""
+    encoder, folder = Encoder(model, False), tmp_path / "cache"
+    open_cache(folder, source, CROPS, encoder)
+    (folder / "index.json").write_text(text)
+    with pytest.raises(ValueError, match="index.json: the index .* damaged; delete") as error:
+        open_cache(folder, source, CROPS, encoder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "header", "fewer"])
+def test_a_damaged_shard_is_named_and_written_anew(source, model, tmp_path, damage):
+    """If this fails, hours pass before a damaged cache stops the run, in a traceback."""
+    encoder, folder = Encoder(model, False), tmp_path / "cache"
+    open_cache(folder, source, CROPS, encoder)
+    shard = folder / "shard-00000"
+    path = shard / "color.npy"
+    whole = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "fewer":
+        np.save(path, np.load(path)[:-1])
+    else:
+        path.write_bytes({"cut": whole[:-1], "empty": b"", "header": b"x" + whole[1:]}[damage])
+    with pytest.raises(ValueError, match=f"{shard}: this shard .* damaged .*; delete it") as error:
+        open_cache(folder, source, CROPS, encoder)
+    assert "\n" not in str(error.value)
+    shutil.rmtree(shard)
+    open_cache(folder, source, CROPS, encoder)
+    assert path.read_bytes() == whole
+
+
+def test_the_key_covers_the_clips_files_and_the_precision(source, model, tmp_path):
+    """If this fails, training goes on with latents of frames that were edited or replaced."""
+    encoder, folder = Encoder(model, False), tmp_path / "cache"
+    open_cache(folder, source, CROPS, encoder)
+    copy = shutil.copytree(tmp_path / "clips", tmp_path / "moved")  # keeps the times
+    open_cache(folder, open_clips("folders", copy), CROPS, encoder)
+    with pytest.raises(ValueError, match="another precision; delete it"):
+        open_cache(folder, source, CROPS, Encoder(model, False, jnp.bfloat16))
+    frame = next((tmp_path / "clips" / "clip1").iterdir())
+    os.utime(frame, (1, 1))
+    with pytest.raises(ValueError, match="another files; .* files of 1 clips .* such as clip1"):
+        open_cache(folder, source, CROPS, encoder)
+
+
+def test_networks_are_hashed_once(source, model, tmp_path, monkeypatch):
+    """If this fails, each start reads gigabytes of weights two to four times."""
+    hashed = []
+    monkeypatch.setattr(latents, "sha256", lambda path: hashed.append(path.name) or "hash")
+    encoder = Encoder(model, True)
+    for name in ("train", "held"):
+        open_cache(tmp_path / name, source, CROPS, encoder)
+    assert sorted(hashed) == ["image_encoder.safetensors", "vae.safetensors"]
+
+
+def test_networks_are_placed_once_and_see_real_frames_only(source, model, tmp_path, monkeypatch):
+    """If this fails, weights travel to the devices at every call, or padding is encoded."""
+    encoder, encode, calls = Encoder(model, False), latents._encode, []
+    monkeypatch.setattr(
+        latents, "_encode", lambda params, *rest: calls.append(params) or encode(params, *rest)
+    )
+    open_cache(tmp_path / "cache", source, CROPS, encoder)
+    assert len(calls) == 2 * (5 + 3 + 5)  # not 5 for each crop
+    assert all(params is calls[0] for params in calls)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(calls[0]))
+    assert not encoder._placed  # and they leave room for training
+
+
+def test_bfloat16_latents_are_those_of_float32(model):
+    """If this fails, encoding in the narrow type makes other latents than it should."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    exact = Encoder(model, True)
+    narrow = Encoder(model, True, jnp.bfloat16)
+    pairs = zip(exact.latents(pixels), narrow.latents(pixels), strict=True)
+    for one, other in (*pairs, (exact.contexts(pixels), narrow.contexts(pixels))):
+        assert one.dtype == other.dtype and one.shape == other.shape
+        error = np.linalg.norm(one.astype(np.float32) - other) / np.linalg.norm(one.astype(float))
+        assert 1e-5 < error < 0.05

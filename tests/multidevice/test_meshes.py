@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.multidevice import meshes
+from tests import tiny
+from tests.multidevice import encoding, meshes
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where the image embedding is one token nothing that makes its attention's query has a say.
@@ -68,3 +69,16 @@ def test_a_mesh_gives_the_gradients_and_updates_of_one_device(results, mesh):
     for name, expected in _of(results, "one", "moved").items():
         found = results[f"{mesh}/moved/{name}"]
         assert not expected.any() or _difference(found, expected) < 1e-4, name
+
+
+def test_frames_are_encoded_on_all_devices_alike(tmp_path):
+    """If this fails, devices idle while one encodes, or latents depend on their number."""
+    tiny.write_model(tmp_path)
+    process = start("tests.multidevice.encoding", tmp_path, devices=3)
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
+    found = dict(np.load(tmp_path / "out.npz"))
+    assert found.pop("given").tolist() == [2, 2, 1]
+    alone = encoding.encode(tmp_path)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, alone[name], err_msg=name)

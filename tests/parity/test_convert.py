@@ -86,7 +86,7 @@ def test_a_run_goes_back_by_its_average_or_its_newest_weights(
     run = tmp_path / "run"
     run.mkdir()
     checkpoints = Checkpoints(run / "checkpoints")
-    checkpoints.save(7, {"params": raw, "average": average, "step": np.array(7)}, {})
+    checkpoints.save(7, {"params": raw, "ema": average, "step": np.array(7)}, {})
     checkpoints.close()
     config = davis.get_config("runlocal")
     with config.unlocked():

@@ -154,7 +154,7 @@ def test_frozen_weights_are_held_in_the_compute_type():
     config = ml_collections.ConfigDict(
         dict(
             mesh=dict(data=1, fsdp=1, frames=1, split_from=1), compute_dtype="bfloat16",
-            average_decay=0.9, seed=0, accumulate=1, optimizer=davis.get_config().optimizer,
+            ema_decay=0.9, seed=0, accumulate=1, optimizer=davis.get_config().optimizer,
         )
     )  # fmt: skip
     mesh = make_mesh(config.mesh, jax.devices()[:1])

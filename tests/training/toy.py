@@ -41,7 +41,7 @@ def config(steps: int, **changes: Any) -> ml_collections.ConfigDict:
         weight_decay=1e-2, clip_norm=1.0,
     )  # fmt: skip
     values = dict(
-        optimizer=optimizer, average_decay=0.9, seed=0, batch_size=8, accumulate=1, log_every=2,
+        optimizer=optimizer, ema_decay=0.9, seed=0, batch_size=8, accumulate=1, log_every=2,
         validate_every=2, save_every=2, keep=2, keep_every=0,
         mesh=dict(data=1, fsdp=-1, frames=1, split_from=8),
     )  # fmt: skip

@@ -1,0 +1,88 @@
+"""Bad values of every config key are refused before anything is read."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs import davis, davis_nopalette, demo, demo_vae
+from palette_vc_jax.training.ranges import RULES, check_ranges, keys
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = [
+    pytest.param(file.get_config(argument), id=f"{file.__name__}:{argument}")
+    for file in (davis, davis_nopalette, demo, demo_vae)
+    for argument in ("", "runlocal")
+]
+NAN, HUGE = float("nan"), 10**30
+NUMBERS = ("text", "", -1000, NAN, float("inf"), HUGE, (), (1,), b"1")
+BAD = {
+    int: (*NUMBERS, 0.5, None, True),
+    float: NUMBERS,
+    str: (3, NAN, (), None, b"text", "\0"),
+    tuple: ((), 3, None, "text", (NAN,), (-1000,), ("",), (HUGE,), ((),), (0, 0, 0)),
+    type(None): (NAN, "text", -1000, ()),
+}
+# Keys that 0 switches off, or for which it is an ordinary value.
+ZERO = {
+    "seed", "lora.rank", "validate_every", "keep_every", "strips_every", "sigma_mean",
+    "noise_share", "ema_decay", "kl_weight", "data.workers", "data.hold_out_every",
+    "data.turned", "data.grey_rate", "optimizer.warmup_steps", "optimizer.b2",
+    "optimizer.weight_decay", "rates.palette_dropout", "rates.grey_dropout",
+    "rates.reference_color", "rates.reference_none",
+}  # fmt: skip
+
+
+def _refused(config, key, value):
+    """Return what is said of a value."""
+    changed = config.copy_and_resolve_references()
+    with changed.unlocked(), changed.ignore_type():
+        *parents, name = key.split(".")
+        place = changed
+        for parent in parents:
+            place = place[parent]
+        with place.ignore_type():
+            place[name] = value
+    with pytest.raises(ValueError) as error:
+        check_ranges(changed)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_key_has_a_rule_that_allows_what_is_shipped(config):
+    """If this fails, a key's bad values pass, or a config of the product is refused."""
+    assert not {key for key, _ in keys(config)} - RULES.keys()
+    check_ranges(config)
+
+
+@pytest.mark.parametrize("config", CONFIGS[::2])
+def test_bad_values_of_every_key_are_refused_in_one_line(config):
+    """If this fails, a wrong value is a traceback, a hang, or hours of the wrong training."""
+    count = 0
+    for key, value in keys(config):
+        for bad in BAD[type(value)]:
+            said = _refused(config, key, bad)
+            assert said.startswith(f"{key}=") and "\n" not in said and len(said) < 200, said
+            count += 1
+        if isinstance(value, int | float) and key not in ZERO:
+            assert _refused(config, key, 0).startswith(f"{key}=0")
+    assert count > 200
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("data.reference_every=0", "data.reference_every=0; give a whole number from 1"),
+        ("data.size=(16,)", "data.size=(16,); give 2 values"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan; give a number above 0"),
+    ],
+)
+def test_the_command_refuses_a_bad_value_at_once(tmp_path, flag, said):
+    """If this fails, workers print their tracebacks, or the run hangs on a value."""
+    command = [sys.executable, "train.py", "--config=configs/davis.py:runlocal", f"--config.{flag}"]
+    ended = subprocess.run(
+        [*command, f"--workdir={tmp_path / 'run'}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 2 and f"error: {said}" in ended.stderr
+    assert ended.stderr.strip().count("\n") == 0 and not (tmp_path / "run").exists()
