@@ -15,7 +15,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from tqdm import tqdm
 
 from palette_vc_jax import atomic, cli
 from palette_vc_jax.models.store import load_config
@@ -93,7 +92,7 @@ def embed_words(tokenizer: Any, tower: Any, words: Sequence[str]) -> np.ndarray:
     import torch
 
     sums = np.zeros((len(words), tower.config.projection_dim), np.float32)
-    bar = tqdm(total=len(TEMPLATES) * len(words), desc="embedding", unit="word", disable=None)
+    bar = cli.progress(None, "embedding", "word", len(TEMPLATES) * len(words))
     for template in TEMPLATES:
         for part in _batches(len(words)):
             texts = [template.format(word) for word in words[part]]

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 import palette_vc_jax
-from palette_vc_jax import atomic
+from palette_vc_jax import atomic, cli
 from palette_vc_jax.conversion import clip, sgm, unet, vae
 from palette_vc_jax.conversion.source import (
     PALETTE_FILE,
@@ -243,8 +242,8 @@ def _bytes(config: ModelConfig, dtype: str) -> int:
     return numbers * np.dtype(DTYPES[dtype]).itemsize
 
 
-def _bar(title: str, total: int) -> tqdm:
-    return tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None)
+def _bar(title: str, total: int) -> Any:
+    return cli.progress(None, title, "B", total, unit_scale=True)
 
 
 def _relative(path: Path, source: Path) -> str:

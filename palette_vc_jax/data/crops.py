@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from palette_vc_jax import cli
 from palette_vc_jax.data.sources import ClipSource
 from palette_vc_jax.data.vary import vary
 
@@ -119,6 +119,6 @@ def load_crops(source: ClipSource, config: CropConfig) -> tuple[np.ndarray, np.n
     drawn = [draw_crop(source, n, config) for n in range(len(source) * config.crops)]
     pixels = [
         read_crop(source, crop, np.minimum(range(config.frames), crop.length - 1), config)
-        for crop in tqdm(drawn, desc="reading clips", unit="crop", disable=None)
+        for crop in cli.progress(drawn, "reading clips", "crop")
     ]
     return np.stack(pixels), np.array([crop.length for crop in drawn])

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from palette_vc_jax import cli
 from palette_vc_jax.metrics import films
 from palette_vc_jax.metrics.adherence import PaletteDistance, asked_palette
 from palette_vc_jax.metrics.chunk import Chunk, Network, grey
@@ -108,7 +108,7 @@ def evaluate(
     pooled = [name for name in names if name in POOLED]
     pools = {name: {row: Pool(POOLED[name], networks) for row in rows} for name in pooled}
     total = sum(clip.frames for clip in clips) * len(rows)
-    with tqdm(total=total, desc="measuring", unit="frame", disable=None) as bar:
+    with cli.progress(None, "measuring", "frame", total) as bar:
         for clip in clips:
             every = [pool for of_rows in pools.values() for pool in of_rows.values()]
             for pool in every:

@@ -17,9 +17,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from palette_vc_jax import __version__, atomic, files
+from palette_vc_jax import __version__, atomic, cli, files
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import Model, file_hashes, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
@@ -64,7 +63,7 @@ def plan_job(
     sides = film.height, film.width
     upright = sides if film.turn[0] else sides[::-1]
     size = model_size(*upright, settings.short_side, config.pixel_multiple)
-    bar = tqdm(read_frames(film), total=film.frames, desc="shots", unit="frame", disable=None)
+    bar = cli.progress(read_frames(film), "shots", "frame", film.frames)
     shots = find_shots(_small(frame, film, size) for frame in bar)
     down = config.vae.downscale
     shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
@@ -199,7 +198,7 @@ def _merged(
     networks = load_networks(model)
     film = job.film
     ahead, behind = read_frames(film), read_frames(film)
-    with tqdm(total=job.frames, desc="coloring", unit="frame", disable=None) as bar:
+    with cli.progress(None, "coloring", "frame", job.frames) as bar:
         for run in job.runs:
             count = run[-1][1] - run[0][0]
             greys = (_small(frame, film, job.size) for frame in itertools.islice(ahead, count))

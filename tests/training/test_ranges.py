@@ -22,15 +22,17 @@ BAD = {
     float: NUMBERS,
     str: (3, NAN, (), None, b"text", "\0"),
     tuple: ((), 3, None, "text", (NAN,), (-1000,), ("",), (HUGE,), ((),), (0, 0, 0)),
+    bool: ("text", 3, NAN, None, ()),
     type(None): (NAN, "text", -1000, ()),
 }
 # Keys that 0 switches off, or for which it is an ordinary value.
 ZERO = {
-    "seed", "lora.rank", "validate_every", "keep_every", "strips_every", "sigma_mean",
+    "seed", "lora.rank", "validate_every", "keep_every", "previews_every", "sigma_mean",
     "noise_share", "ema_decay", "kl_weight", "data.workers", "data.hold_out_every",
     "data.turned", "data.grey_rate", "optimizer.warmup_steps", "optimizer.b2",
     "optimizer.weight_decay", "rates.palette_dropout", "rates.grey_dropout",
-    "rates.reference_color", "rates.reference_none",
+    "rates.reference_color", "rates.reference_none", "rates.joint_dropout", "remat_budget_mib",
+    "motion_bucket", "noise_augmentation", "optimizer.palette_learning_rate",
 }  # fmt: skip
 
 
