@@ -41,6 +41,31 @@ def cache_key(source: ClipSource, config: CropConfig, encoder: Encoder) -> dict[
     return json.loads(json.dumps(key | asdict(config)))
 
 
+def stored_key(folder: Path, encoder: Encoder) -> dict[str, Any]:
+    """Return the key of the cache at `folder`, to read it on a machine without its clips.
+
+    `CacheReader(folder, stored_key(folder, encoder))` opens it. The clips and crops are those that
+    it was written with; only the networks are checked, by the hashes of their weights.
+
+    Raises ValueError if there is no cache, or if other networks than the encoder's wrote it.
+    """
+    try:
+        key = json.loads((folder / INDEX).read_text())
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{folder}: no latent cache; give a folder that holds {INDEX}, such as "
+            "DATA_CACHE/train of a run."
+        ) from None
+    for network, used in (("vae", True), ("image_encoder", encoder.embeds)):
+        expected = sha256(encoder.model.folder / f"{network}.safetensors") if used else None
+        if key.get(network) != expected:
+            raise ValueError(
+                f"{folder}: the latents are not those of {encoder.model.folder} ({network}); "
+                "give the model that they were written with."
+            )
+    return key
+
+
 def write_cache(
     folder: Path,
     source: ClipSource,

@@ -1,11 +1,13 @@
 """The latent cache: the same batches as without, and never those of something else."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from palette_vc_jax.data import cache as caches
 from palette_vc_jax.data import loader
-from palette_vc_jax.data.cache import CacheReader, cache_key, write_cache
+from palette_vc_jax.data.cache import CacheReader, cache_key, stored_key, write_cache
 from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.samples import ClipReader, SampleConfig
@@ -123,3 +125,21 @@ def test_grey_latents_come_from_grey_pictures(model):
     contexts = encoder.contexts(pixels)
     assert contexts.shape == (4, 2, 1, 8)
     np.testing.assert_allclose(contexts[:, 1], encoder.contexts(grey)[:, 0], atol=0.05)
+
+
+def test_a_cache_opens_without_its_clips(source, model, tmp_path):
+    """If this fails, latents cannot be trained on where the clips are not, or another model's can.
+
+    A changed VAE stands for another model.
+    """
+    encoder = Encoder(model, embeds=False)
+    write_cache(tmp_path / "cache", source, CROPS, encoder)
+    shutil.rmtree(tmp_path / "clips")
+    reader = CacheReader(tmp_path / "cache", stored_key(tmp_path / "cache", encoder))
+    assert len(reader) == 6 and len(_batches(reader, encoder)) == 4
+    other = shutil.copytree(model.folder, tmp_path / "other")
+    shutil.copy(other / "unet.safetensors", other / "vae.safetensors")
+    with pytest.raises(ValueError, match="not those of .*other"):
+        stored_key(tmp_path / "cache", Encoder(model._replace(folder=other), embeds=False))
+    with pytest.raises(ValueError, match="no latent cache"):
+        stored_key(tmp_path, encoder)
