@@ -71,6 +71,20 @@ def cache_key(source: ClipSource, config: CropConfig, encoder: Encoder) -> dict[
     return json.loads(json.dumps(key | encoder.hashes | asdict(config)))
 
 
+def stored_key(folder: Path, encoder: Encoder) -> dict[str, Any]:
+    """Return the key of the cache at `folder`, to read it on a machine without its clips.
+
+    `CacheReader(folder, stored_key(folder, encoder))` opens it. The clips and crops are those that
+    it was written with; only the networks are checked, by the hashes of their weights.
+
+    Raises ValueError if there is no cache, or if other networks than the encoder's wrote it.
+    """
+    _check_present(folder)
+    key = _stored(folder)
+    _check(folder, key | encoder.hashes)
+    return key
+
+
 def write_cache(
     folder: Path,
     key: Mapping[str, Any],
@@ -111,8 +125,7 @@ class CacheReader:
     def __init__(self, folder: Path, key: Mapping[str, Any]):
         """Open a whole cache; raises ValueError for one of something else, damaged or not whole."""
         self.folder = Path(folder)
-        if not (self.folder / INDEX).exists():
-            raise ValueError(f"{folder}: no latent cache; give the folder of one, or none.")
+        _check_present(self.folder)
         _check(self.folder, key)
         self.shards = _shards(self.folder, key)
         self.shard_size, self.crops = key["shard"], sum(len(crops) for _, crops in self.shards)
@@ -247,6 +260,17 @@ def _open_shard(folder: Path, crops: int) -> dict[str, np.ndarray]:
 
 def _check(folder: Path, key: Mapping[str, Any]) -> None:
     """Raise ValueError if the cache at `folder` was written with another key than `key`."""
+    stored = _stored(folder)
+    different = sorted(name for name in key if stored.get(name) != key[name])
+    if different:
+        raise ValueError(
+            f"{folder}: a latent cache with another {', '.join(different)}; delete it, or give "
+            f"config.data.cache another folder.{_changed_clip(stored, key)}"
+        )
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """Read the key of the cache at `folder`. Raises ValueError if its index is damaged."""
     try:
         stored = json.loads((folder / INDEX).read_text())
     except ValueError:  # no JSON, or no text
@@ -256,12 +280,12 @@ def _check(folder: Path, key: Mapping[str, Any]) -> None:
             f"{folder / INDEX}: the index of a latent cache, damaged; delete {folder}, and the "
             "same command writes it again."
         )
-    different = sorted(name for name in key if stored.get(name) != key[name])
-    if different:
-        raise ValueError(
-            f"{folder}: a latent cache with another {', '.join(different)}; delete it, or give "
-            f"config.data.cache another folder.{_changed_clip(stored, key)}"
-        )
+    return stored
+
+
+def _check_present(folder: Path) -> None:
+    if not (folder / INDEX).exists():
+        raise ValueError(f"{folder}: no latent cache; give the folder of one, or none.")
 
 
 def _changed_clip(stored: Mapping[str, Any], key: Mapping[str, Any]) -> str:

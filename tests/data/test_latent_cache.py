@@ -10,7 +10,7 @@ import pytest
 
 from palette_vc_jax.data import cache as caches
 from palette_vc_jax.data import latents, loader
-from palette_vc_jax.data.cache import CacheReader, cache_key, open_cache, write_cache
+from palette_vc_jax.data.cache import CacheReader, cache_key, open_cache, stored_key, write_cache
 from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.samples import ClipReader, SampleConfig
@@ -191,7 +191,9 @@ def test_networks_are_placed_once_and_see_real_frames_only(source, model, tmp_pa
     """If this fails, weights travel to the devices at every call, or padding is encoded."""
     encoder, encode, calls = Encoder(model, False), latents._encode, []
     monkeypatch.setattr(
-        latents, "_encode", lambda params, *rest: calls.append(params) or encode(params, *rest)
+        latents,
+        "_encode",
+        lambda params, *rest, **given: calls.append(params) or encode(params, *rest, **given),
     )
     open_cache(tmp_path / "cache", source, CROPS, encoder)
     assert len(calls) == 2 * (5 + 3 + 5)  # not 5 for each crop
@@ -210,3 +212,21 @@ def test_bfloat16_latents_are_those_of_float32(model):
         assert one.dtype == other.dtype and one.shape == other.shape
         error = np.linalg.norm(one.astype(np.float32) - other) / np.linalg.norm(one.astype(float))
         assert 1e-5 < error < 0.05
+
+
+def test_a_cache_opens_without_its_clips(source, model, tmp_path):
+    """If this fails, latents cannot be trained on where the clips are not, or another model's can.
+
+    A changed VAE stands for another model.
+    """
+    encoder = Encoder(model, embeds=False)
+    open_cache(tmp_path / "cache", source, CROPS, encoder)
+    shutil.rmtree(tmp_path / "clips")
+    reader = CacheReader(tmp_path / "cache", stored_key(tmp_path / "cache", encoder))
+    assert len(reader) == 6 and len(_batches(reader, encoder)) == 4
+    other = shutil.copytree(model.folder, tmp_path / "other")
+    shutil.copy(other / "unet.safetensors", other / "vae.safetensors")
+    with pytest.raises(ValueError, match="cache with another vae; delete it"):
+        stored_key(tmp_path / "cache", Encoder(model._replace(folder=other), embeds=False))
+    with pytest.raises(ValueError, match="no latent cache"):
+        stored_key(tmp_path, encoder)

@@ -1,0 +1,1 @@
+"""The stages of `benchmarks/accelerator.py`, one module each."""
