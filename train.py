@@ -45,6 +45,7 @@ def train() -> None:
     if not WORKDIR.value:
         raise ValueError("--workdir is missing; give the folder for metrics and checkpoints.")
     workdir, config = cli.local_path(WORKDIR.value, "--workdir"), CONFIG.value
+    tasks.check(config)
     steps = watch.profile_steps(PROFILE.value, config.optimizer.steps)
     join_processes()
     check_joined()
