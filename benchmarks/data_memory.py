@@ -54,7 +54,7 @@ def measure(stage: str, folder: Path, prefetch_mib: int) -> dict[str, Any]:
     class Pooled(Encoder):
         """An encoder without a network."""
 
-        def latents(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def latents(self, frames: np.ndarray, seeds: Any = None) -> tuple[Any, Any]:
             count, (height, width) = len(frames), SIZE
             shape = count, height // FACTOR, FACTOR, width // FACTOR, FACTOR, 3
             pooled = np.stack([frame.reshape(shape[1:]).mean((1, 3)) for frame in frames])

@@ -24,10 +24,11 @@ from palette_vc_jax.data.cache import CacheReader, stored_key
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.loader import LoaderConfig, batches
 from palette_vc_jax.data.samples import SampleConfig
-from palette_vc_jax.models.store import Model, load_model
+from palette_vc_jax.models.store import Model, load_model, save_model
 from palette_vc_jax.training import loop, trained, unet_task
 
 PART_BYTES = 14 * 2**20  # of a file with weights, at most
+CROPS = ("frames", "crops", "mirrored", "reference_every")  # keys of a cache and of a config
 MARGIN = 20.0  # seconds kept for the last weights and for leaving
 EVERY = 50  # steps between looks at the clock
 WRITE_EVERY = 60.0  # seconds between weights
@@ -37,10 +38,10 @@ WRITE_EVERY = 60.0  # seconds between weights
 CHANGES = {
     "batch_size": 48,
     "compute_dtype": "bfloat16",
-    "average_decay": 0.9995,
+    "ema_decay": 0.9995,
     "log_every": EVERY,
     "validate_every": EVERY,
-    "strips_every": 0,
+    "previews_every": 0,
     "save_every": 0,
     "optimizer.steps": 10**8,
     "optimizer.decay": "constant",
@@ -88,7 +89,7 @@ def _config(request: Request, key: dict[str, Any]) -> Any:
     config.lock()
     config.init_from = request.model
     config.data.cache = request.cache
-    config.data.update({name: key[name] for name in ("frames", "crops", "reference_every")})
+    config.data.update({name: key[name] for name in CROPS})
     config.data.size = tuple(key["size"])
     config.data.window = min(config.data.window, key["frames"])
     config.update_from_flattened_dict(CHANGES | (TOY if request.toy else {}))
@@ -103,7 +104,8 @@ def _task(
     networks = {name: model.params[name] for name in unet_task.TRAINABLE}
     chosen, frozen = trained.split(networks, config.trained)
     reader = CacheReader(Path(request.cache), key)
-    windows = SampleConfig(config.data.window, tuple(config.data.strides), seed=config.seed)
+    strides, both_ways = tuple(config.data.strides), config.data.reversed
+    windows = SampleConfig(config.data.window, strides, both_ways, seed=config.seed)
     began = written = time.monotonic()
     seen: dict[str, Any] = {"steps": 0, "clips": 0, "train_s": 0.0}
 
@@ -112,7 +114,7 @@ def _task(
         for batch in batches(reader, windows, config.data.reference_every, loader, first):
             yield encoder.batch(batch)
 
-    def watch(average: Any, frozen: Any) -> dict[str, float]:
+    def watch(ema: Any, frozen: Any) -> dict[str, float]:
         nonlocal written
         del frozen
         now = time.monotonic()
@@ -120,7 +122,7 @@ def _task(
         seen["clips"] = seen["steps"] * config.batch_size
         seen["train_s"] = now - began
         if now > min(stop, written + WRITE_EVERY):
-            _write(config, jax.device_get(average), folder)
+            _write(config, jax.device_get(ema), seen["steps"], folder)
             written = now
         if now > stop:
             raise TimeIsUp
@@ -132,14 +134,15 @@ def _task(
         loss=unet_task.rehearse(config).loss,
         batches=stream,
         validate=watch,
-        export=lambda average, _: _write(config, average, folder),
+        export=lambda ema, step, _: _write(config, ema, step, folder),
     ), seen
 
 
-def _write(config: Any, average: Any, folder: Path) -> None:
+def _write(config: Any, ema: Any, step: int, folder: Path) -> None:
     """Write the model under `folder` in files that can travel; the VAE stays as it was."""
     with tempfile.TemporaryDirectory() as made:
-        unet_task.export(config, average, Path(made))
+        model = unet_task.trained_model(config, ema, step, "ema")
+        save_model(Path(made), model.config, model.params, np.float16)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("unet", "image_encoder"):
             for number, part in enumerate(_parts(load_file(Path(made, f"{name}.safetensors")))):

@@ -43,6 +43,7 @@ TRAIN: Mapping[str, Mapping[str, Any]] = {
     "remat=layers": {"remat": "layers"},
     "remat=attention": {"remat": "attention"},
     "remat=none": {"remat": "none"},
+    "remat=layers-64MiB": {"remat": "layers", "remat_budget_mib": 64},
 }
 
 _NETWORK = (

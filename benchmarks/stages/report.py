@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.stages.plan import STAGES, Stage
-from palette_vc_jax import whole
+from palette_vc_jax import atomic
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "diffusers")
 
@@ -63,9 +63,9 @@ def derive(rows: Iterable[Row], machine: Mapping[str, Any]) -> None:
 
 def write(results: Mapping[str, Any], folder: Path) -> None:
     """Write `accelerator.json` and `tables.md`, each whole or not at all."""
-    whole.write_text(folder / "accelerator.json", json.dumps(results, indent=1) + "\n")
+    atomic.write_text(folder / "accelerator.json", json.dumps(results, indent=1) + "\n")
     tables = [table(results, name) for name in results["stages"]]
-    whole.write_text(folder / "tables.md", "\n".join(tables))
+    atomic.write_text(folder / "tables.md", "\n".join(tables))
 
 
 def table(results: Mapping[str, Any], name: str) -> str:
