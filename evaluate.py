@@ -17,7 +17,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--reference", type=Path, help="the truth: a folder of films or of frame folders; one film")
+    add(
+        "--reference",
+        type=cli.path,
+        help="the truth: a folder of films or of frame folders; one film",
+    )
     add(
         "--output",
         action="append",
@@ -26,11 +30,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="films to measure, by the names of the reference; may be given several times",
     )
     add("--metrics", help="names, commas between; all that there are, if not given")
-    add("--weights", type=Path, help="folder of the networks' weights (convert/metric_weights.py)")
-    add("--json", type=Path, default=Path("evaluation.json"), help="file to write (%(default)s)")
+    add(
+        "--weights",
+        type=cli.path,
+        help="folder of the networks' weights (convert/metric_weights.py)",
+    )
+    add(
+        "--json", type=cli.path, default=Path("evaluation.json"), help="file to write (%(default)s)"
+    )
     add(
         "--flow",
-        type=Path,
+        type=cli.path,
         help="folder of CLIP/forward/*.flo and CLIP/backward/*.flo between the truth's frames, for "
         "the warp error; computed if not given",
     )
@@ -38,12 +48,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("the paper's tables")
     add = group.add_argument
     add("--tables", action="store_true", help="print tables I and II, as --checkpoint does")
-    add("--checkpoint", type=Path, help="model folder to color with")
-    add("--data", type=Path, help="DAVIS 2017, or a folder of films; in place of --reference")
+    add("--checkpoint", type=cli.path, help="model folder to color with")
+    add("--data", type=cli.path, help="DAVIS 2017, or a folder of films; in place of --reference")
     add("--split", default="val", help="list of DAVIS' clips (%(default)s)")
-    add("--checkpoint_a", type=Path, help="model retrained without the palette, for row A")
-    add("--palettes", type=Path, help="JSON from clips to colors, for row C in place of words")
-    add("--workdir", type=Path, default=Path("runs/evaluation"), help="for films (%(default)s)")
+    add("--checkpoint_a", type=cli.path, help="model retrained without the palette, for row A")
+    add("--palettes", type=cli.path, help="JSON from clips to colors, for row C in place of words")
+    add("--workdir", type=cli.path, default=Path("runs/evaluation"), help="for films (%(default)s)")
     add("--seed", type=int, default=0, help="of noise and mixture; the n-th clip's is seed + n")
     options.add_options(parser)
     return parser.parse_args(argv)

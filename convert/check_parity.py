@@ -15,8 +15,8 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--torch", required=True, type=Path, help="diffusers folder")
-    add("--flax", required=True, type=Path, help="model folder converted from it")
+    add("--torch", required=True, type=cli.path, help="diffusers folder")
+    add("--flax", required=True, type=cli.path, help="model folder converted from it")
     add("--frames", type=int, default=3, help="frames")
     add("--height", type=int, default=128, help="pixels, a multiple of 64 for SVD")
     add("--width", type=int, default=192, help="pixels, a multiple of 64 for SVD")

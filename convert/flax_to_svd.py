@@ -17,8 +17,8 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--source", required=True, type=Path, help="model folder, or the workdir of a run")
-    add("--output", required=True, type=Path, help="folder to write")
+    add("--source", required=True, type=cli.path, help="model folder, or the workdir of a run")
+    add("--output", required=True, type=cli.path, help="folder to write")
     add("--format", default="diffusers", choices=["diffusers", "sgm"], help="of the output")
     add(
         "--dtype",

@@ -40,10 +40,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="downloaded weights")
+    parser.add_argument(
+        "files", nargs="+", type=cli.path, metavar="FILE", help="downloaded weights"
+    )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=cli.path,
         default=weights.FOLDER,
         help="folder to write; evaluate.py looks in %(default)s",
     )

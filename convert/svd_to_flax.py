@@ -21,14 +21,14 @@ def main(argv: list[str] | None = None) -> None:
         help="diffusers folder, SGM's single file (.safetensors), or a model on the hub "
         "(stabilityai/stable-video-diffusion-img2vid-xt-1-1)",
     )
-    add("--output", required=True, type=Path, help="folder to write")
+    add("--output", required=True, type=cli.path, help="folder to write")
     add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
     options = parser.parse_args(argv)
 
     from palette_vc_jax.conversion import hub, svd
 
     atomic.check_folder(options.output)  # before gigabytes are downloaded
-    path = Path(options.source)
+    path = cli.local_path(options.source, "--source")
     if not path.exists() and hub.HUB_ID.fullmatch(options.source):
         path = hub.fetch(options.source)
     palette = svd.svd_to_flax(path, options.output, options.dtype, name=options.source)

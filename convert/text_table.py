@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> None:
         help="folder of a CLIP with its tokenizer, as transformers saves it (safetensors), or its "
         "name on the hub",
     )
-    add("--model", required=True, type=Path, help="converted model, where the table is written")
-    add("--lexicon", type=Path, help="file of words and colors over the built-in table")
+    add("--model", required=True, type=cli.path, help="converted model, where the table is written")
+    add("--lexicon", type=cli.path, help="file of words and colors over the built-in table")
     add("--logit_scale", type=float, default=OPENCLIP_SCALE, help="from cosines to logits")
     options = parser.parse_args(argv)
 

@@ -1,10 +1,15 @@
 """How commands end."""
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from palette_vc_jax import cli
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -60,3 +65,23 @@ def test_local_paths_are_taken_as_they_are():
     """If this fails, a folder with a colon in its name cannot be used."""
     for text in ("runs/a", "/tmp/a:b", "C:/x", "a//b", "film: part 1.mp4"):
         assert str(cli.local_path(text, "--workdir")) == text.replace("//", "/")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["convert/flax_to_svd.py", "--source=a", "--output=gs://b/x"],
+        ["convert/svd_to_flax.py", "--source=gs://b/x", "--output=x"],
+        ["evaluate.py", "--reference=s3://a/b", "--output=c"],
+        ["sample.py", "--input=a.mp4", "--output=gs://a/b.mp4"],
+        ["train.py", "--config=configs/davis.py:runlocal", "--workdir=gs://a/b"],
+        ["train.py", "--config=configs/demo.py", "--workdir=b", "--config.data.root=gs://a/b"],
+    ],
+    ids=lambda flags: f"{flags[0]}{flags[-1].partition('=')[0]}",
+)
+def test_commands_refuse_remote_addresses(flags):
+    """If this fails, a command writes to a local folder that is named after a bucket."""
+    before = set(ROOT.iterdir())
+    ended = subprocess.run([sys.executable, *flags], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2 and "mount" in ended.stderr.splitlines()[-1], ended.stderr
+    assert set(ROOT.iterdir()) == before

@@ -38,7 +38,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--output",
         required=True,
-        type=Path,
+        type=cli.path,
         help="palette file (.json); a picture of the colors (.swatch.png) is written beside it",
     )
     add(
@@ -54,7 +54,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         type=float,
         help="how far proposals from words differ, 0 to 2 (0 for one, 0.7 for more)",
     )
-    add("--checkpoint", type=Path, default=DEMO, help="model whose mixture and image tower serve")
+    add(
+        "--checkpoint",
+        type=cli.path,
+        default=DEMO,
+        help="model whose mixture and image tower serve",
+    )
     options.add_options(parser)
     return parser.parse_args(argv)
 

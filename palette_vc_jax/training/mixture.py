@@ -7,7 +7,6 @@ the model that it exports.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
@@ -55,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         choices=["folders", "videos", "tfds"],
         help="what they are: folders of frames, video files, or a prepared TFDS davis",
     )
-    add("--output", required=True, type=Path, help="JSON file, such as MODEL/mixture.json")
+    add("--output", required=True, type=cli.path, help="JSON file, such as MODEL/mixture.json")
     add("--components", type=int, default=gmm.COMPONENTS, help="Gaussians")
     add("--seed", type=int, default=0, help="of frames, pixels and the fit")
     args = parser.parse_args(argv)
