@@ -27,9 +27,8 @@ demo-model: .venv/run
 	  --config.data.root=$(FOOTAGE)
 	$(BIN)/python train.py --config configs/demo.py --workdir runs/demo \
 	  --config.data.root=$(FOOTAGE)
-	cp runs/demo/model/* palette_vc_jax/demo/
-	$(BIN)/python -m palette_vc_jax.training.mixture --clips $(FOOTAGE) \
-	  --output palette_vc_jax/demo/mixture.json
+	cp runs/demo/model/config.json runs/demo/model/mixture.json runs/demo/model/*.safetensors \
+	  palette_vc_jax/demo/
 
 quality: .venv/run
 	$(BIN)/python benchmarks/demo_quality.py
