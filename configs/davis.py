@@ -8,7 +8,7 @@ From the paper: the 90 clips of train+validation, AdamW, learning rate 1e-5 afte
 linear warm-up, UNet and palette layer trained, VAE and CLIP frozen. It states no batch size, number
 of steps, noise distribution or dropout rates: those below are choices. Three of the 90 clips are
 held out to look at; `--config.data.hold_out_every=0` trains on all of them. Hardware: one window
-per chip of 16 GiB or more with the latents cached (about 3 GB of disk), so 16 chips for a step in
+per chip of 16 GiB or more with the latents cached (about 1.4 GB of disk), so 16 chips for a step in
 one go; fewer with `--config.accumulate`. How long it takes has not been measured.
 
 `:runlocal` fine-tunes the bundled demo model for about two minutes on two CPU cores, on any folder
