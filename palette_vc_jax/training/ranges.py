@@ -116,7 +116,7 @@ RULES = {
     "sigma_mean": number(-20.0, 20.0),
     "sigma_std": number(0.0, 10.0, above=True),
     "noise_share": number(0.0, 1.0),
-    "fps": whole(1, 1000),
+    "fps": whole(0, 1000),
     "motion_bucket": whole(0, 255),
     "noise_augmentation": number(0.0, 1.0),
     "ema_decay": below_one(),

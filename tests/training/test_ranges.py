@@ -32,7 +32,7 @@ ZERO = {
     "data.turned", "data.grey_rate", "optimizer.warmup_steps", "optimizer.b2",
     "optimizer.weight_decay", "rates.palette_dropout", "rates.grey_dropout",
     "rates.reference_color", "rates.reference_none", "rates.joint_dropout", "remat_budget_mib",
-    "motion_bucket", "noise_augmentation", "optimizer.palette_learning_rate",
+    "fps", "motion_bucket", "noise_augmentation", "optimizer.palette_learning_rate",
 }  # fmt: skip
 
 
