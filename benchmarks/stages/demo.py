@@ -2,7 +2,7 @@
 
 The run is that of configs/demo.py, from the weights of a model folder with a fresh optimizer. How
 many steps fit is not known beforehand, so the learning rate stays constant after its warm-up, and
-the running average of the weights is what counts. It is written again and again, so that a call
+the moving average of the weights is what counts. It is written again and again, so that a call
 that is killed leaves weights.
 """
 

@@ -90,7 +90,7 @@ STAGES: Mapping[str, Stage] = {
             Column("peak_gib", "peak memory, GiB", ".2f"),
         ),
         "The step of configs/davis.py with one clip on one device, random weights: float32 "
-        "parameters, AdamW moments and running average, bfloat16 compute. FLOPs count what is "
+        "parameters, AdamW moments and moving average, bfloat16 compute. FLOPs count what is "
         "computed again. Memory as compiled is what the compiler reports before the step runs: "
         "arguments, temporaries, and results that take no argument's place.",
     ),

@@ -81,7 +81,7 @@ def test_what_steers_a_clip_reaches_its_own_row(model, batch, tmp_path):
         assert moved[height:].max() > 0, key
 
 
-def test_strips_show_the_reference_that_training_favors(model, batch, tmp_path):
+def test_previews_show_the_reference_that_training_favors(model, batch, tmp_path):
     """If this fails, a model trained on references in color is looked at under gray ones."""
     batch = batch | {"context_color": -batch["context_grey"]}
     sampling = dataclasses.replace(model.config.sampling, reference="color")
