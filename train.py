@@ -9,6 +9,7 @@ WORKDIR/profile.
 reports what it would take of each device, and stops; exit code 1 if it does not fit.
 """
 
+import functools
 import os
 import sys
 
@@ -50,8 +51,9 @@ def train() -> None:
     join_processes()
     check_joined()
     with preemption.listening() as notice, locked(workdir):
-        task = together("task", lambda: tasks.make_task(config))
-        loop.run(task, config, workdir, notice, steps)
+        # The loop alone holds the task, so that it can release the host's weights.
+        make = functools.partial(tasks.make_task, config)
+        loop.run(together("task", make), config, workdir, notice, steps)
 
 
 def rehearse() -> None:

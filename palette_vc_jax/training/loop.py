@@ -80,6 +80,7 @@ def run(
         Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)
     ) as checkpoints:
         begun = _begin(task, config, workdir, mesh, checkpoints)
+        task = task._replace(frozen=None)  # on the devices now: the host's copy is released
         if jax.process_index() == 0:
             text = config.to_json_best_effort(indent=2)
             atomic.write_text(workdir / "config.json", text)
