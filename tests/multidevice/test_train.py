@@ -17,6 +17,7 @@ import pytest
 
 from palette_vc_jax.checkpoint import read_newest
 from palette_vc_jax.models.functional import flatten
+from palette_vc_jax.training.workdir import locked
 from tests import tiny
 from tests.training import toy
 
@@ -212,3 +213,51 @@ def _partial(checkpoints):
 
 def _state(checkpoint):
     return ocp.StandardCheckpointer().restore(checkpoint.absolute() / "state")
+
+
+def _refused(given, workdir, *flags):
+    """Run until a mistake is found; return the exit code and the line that names it."""
+    (code,), (error,) = _ended([_start([*given, *flags], workdir, 3, 1)])
+    assert "Traceback" not in error
+    return code, error.splitlines()[-1]
+
+
+def test_a_folder_that_cannot_serve_is_refused_in_a_line(given, tmp_path):
+    """If this fails, a mistyped folder or a second start costs minutes, or another run's files."""
+    (tmp_path / "workdir").mkdir()
+    with locked(tmp_path / "workdir"):
+        code, line = _refused(given, tmp_path / "workdir")
+        assert code == 2 and line.endswith("another run is using it; wait for its end, or give "
+                                           "another --workdir.")  # fmt: skip
+    code, line = _refused(given, Path("/sys/run"))  # which not even root can write
+    assert code == 2 and line.startswith("error: /sys/run: cannot be written (")
+    (tmp_path / "cache" / "train").mkdir(parents=True)
+    (tmp_path / "cache" / "train" / "index.json").write_text("[]")
+    code, line = _refused(given, tmp_path / "new", f"--config.data.cache={tmp_path / 'cache'}")
+    assert code == 2 and "index.json: the index of a latent cache, damaged; delete" in line
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [".lock"]
+
+
+def test_a_damaged_checkpoint_and_a_full_disk(given, tmp_path):
+    """If this fails, train.py ends in a traceback where the disk gives out."""
+    off = [f"--config.{name}=0" for name in ("validate_every", "previews_every")]
+    given = [*given, *off, "--config.save_every=1"]
+    assert _ended([_start(given, tmp_path, 2, 1)])[0] == [0]
+    for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[:20])
+    (code,), (error,) = _ended([_start(given, tmp_path, 3, 1)])
+    assert code == 0 and "checkpoint 2 was set aside as damaged-2." in error
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "damaged-2"}
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "none", small], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        code, line = _refused(given, small)
+        assert code == 1 and "a checkpoint could not be written" in line, line
+    finally:
+        subprocess.run(["umount", small], check=True)
