@@ -9,7 +9,6 @@ WORKDIR/profile.
 reports what it would take of each device, and stops; exit code 1 if it does not fit.
 """
 
-import functools
 import os
 import sys
 
@@ -39,7 +38,7 @@ def main(argv: list[str]) -> None:
 def train() -> None:
     """Train, in this process or as one of several."""
     from palette_vc_jax import cli
-    from palette_vc_jax.parallel.processes import check_joined, join_processes, together
+    from palette_vc_jax.parallel.processes import check_joined, failing_together, join_processes
     from palette_vc_jax.training import loop, preemption, tasks, watch
     from palette_vc_jax.training.workdir import locked
 
@@ -50,10 +49,9 @@ def train() -> None:
     steps = watch.profile_steps(PROFILE.value, config.optimizer.steps)
     join_processes()
     check_joined()
-    with preemption.listening() as notice, locked(workdir):
+    with preemption.listening() as notice, failing_together(), locked(workdir):
         # The loop alone holds the task, so that it can release the host's weights.
-        make = functools.partial(tasks.make_task, config)
-        loop.run(together("task", make), config, workdir, notice, steps)
+        loop.run(tasks.make_task(config), config, workdir, notice, steps)
 
 
 def rehearse() -> None:

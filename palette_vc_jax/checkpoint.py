@@ -1,9 +1,12 @@
 """Training state on disk: the only file that knows orbax."""
 
 import contextlib
+import functools
 import json
+import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ class Checkpoints:
         self._options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, keep_period=keep_every, create=True, cleanup_tmp_directories=True
         )
+        _silence_leftovers()
         self._manager = self._open()
         self._writing = False
         self._failures: list[str] = []  # of saves in a row, the newest last
@@ -219,6 +223,23 @@ def read_newest(folder: str | Path, part: str) -> tuple[int, Any] | None:
 def _complete_steps(folder: Path) -> Iterator[int]:
     if folder.is_dir():
         yield from sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())[::-1]
+
+
+@functools.cache
+def _silence_leftovers() -> None:
+    """Keep coroutines that orbax leaves behind when a file fails from printing tracebacks.
+
+    What has failed is reported in one line by `Checkpoints`.
+    """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
+    before = sys.unraisablehook
+
+    def hook(found: Any) -> None:
+        if "Event loop is closed" not in str(found.exc_value):
+            before(found)
+
+    sys.unraisablehook = hook
 
 
 def _cause(error: BaseException) -> BaseException:

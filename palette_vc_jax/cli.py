@@ -7,6 +7,7 @@ everything saved: the same command goes on; 130 stopped with Ctrl-C.
 import argparse
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -42,6 +43,12 @@ def _format_warning(message: Warning | str, *_: Any, **__: Any) -> str:
 def _end(line: str, code: int) -> None:
     print(" ".join(line.split()), file=sys.stderr)
     sys.exit(code)
+
+
+def silence_cleanup() -> None:
+    """Print nothing that libraries raise while they clean up after an error that was reported."""
+    sys.unraisablehook = lambda *_: None
+    threading.excepthook = lambda *_: None
 
 
 def progress(

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
 
 import jax
 
@@ -27,11 +26,11 @@ LAUNCHED = {
     "PMI_SIZE": "the MPI launcher",
 }
 HOSTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")  # comma-separated, set on GKE
+FAILED = "failed"  # key under which the first error of a run is published
 JOIN_LIMIT = 300  # seconds
 LIMIT = 6 * 3600.0  # seconds that processes wait for each other; encoding a cache takes hours
 EVERY = 60.0  # seconds between messages of a process that waits
 
-Result = TypeVar("Result")
 _rounds: collections.Counter[str] = collections.Counter()
 
 
@@ -95,7 +94,8 @@ def gather(name: str, text: str, doing: str = "", limit: float = LIMIT) -> list[
         doing: what the processes that are waited for do, for messages.
         limit: seconds.
 
-    Raises OSError naming the processes that did not come within the limit.
+    Raises OSError naming the processes that did not come within the limit, and the error of a
+    process that has failed meanwhile.
     """
     count, own = jax.process_count(), jax.process_index()
     if count == 1:
@@ -104,42 +104,44 @@ def gather(name: str, text: str, doing: str = "", limit: float = LIMIT) -> list[
     _rounds[name] += 1
     key = f"palette_vc_jax/{name}/{_rounds[name]}"
     client.key_value_set(f"{key}/{own}", text)
+    texts: dict[str, str] = {}
 
     def waits() -> str:
-        here = {int(path.rsplit("/", 1)[1]) for path, _ in client.key_value_dir_get(key)}
-        missing = sorted(set(range(count)) - here)
+        missing = [number for number in range(count) if f"{key}/{number}" not in texts]
         shown = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
         return f"process {own} waits for process {shown} ({doing or name})"
 
+    began, pause = time.monotonic(), 0.001
     with announced(waits):
-        try:
-            client.wait_at_barrier(f"{key}/barrier", int(1000 * limit))
-        except jax.errors.JaxRuntimeError:
-            raise OSError(f"{waits()}: not there after {limit:.0f} s; see its output.") from None
-    texts = dict(client.key_value_dir_get(key))
+        while len(texts := dict(client.key_value_dir_get(key))) < count:
+            if failed := failure():
+                raise failed
+            if time.monotonic() - began > limit:
+                raise OSError(f"{waits()}: not there after {limit:.0f} s; see its output.")
+            time.sleep(pause)
+            pause = min(2.0 * pause, 0.5)
     return [texts[f"{key}/{process}"] for process in range(count)]
 
 
-def together(name: str, work: Callable[[], Result]) -> Result:
-    """Call `work` in every process; if it fails in one, raise in all of them.
-
-    Raises what `work` raises here, or the ValueError or OSError of the first process that failed.
-    """
-    failure: ValueError | OSError | None = None
-    outcome = {}
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """Publish an error that leaves the block, so that no other process waits for this one."""
     try:
-        result = work()
-    except (ValueError, OSError) as error:
-        failure, kind = error, "mistake" if isinstance(error, ValueError) else "failure"
-        outcome = {"kind": kind, "reason": str(error)}
-    outcomes = [json.loads(text) for text in gather(name, json.dumps(outcome), name)]
-    if failure is not None:
-        raise failure
-    for process, other in enumerate(outcomes):
-        if other:
-            kind = ValueError if other["kind"] == "mistake" else OSError
-            raise kind(f"process {process}: {other['reason']}")
-    return result
+        yield
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+        if jax.distributed.is_initialized():
+            kind = "mistake" if isinstance(error, ValueError) else "failure"
+            publish(FAILED, json.dumps([jax.process_index(), kind, str(error)]))
+        raise
+
+
+def failure() -> ValueError | OSError | None:
+    """Return the error that another process has published in `failing_together`, if one has."""
+    found = published(FAILED) if jax.distributed.is_initialized() else None
+    process, kind, reason = json.loads(found) if found else (jax.process_index(), "", "")
+    if process == jax.process_index():
+        return None
+    return (ValueError if kind == "mistake" else OSError)(f"process {process}: {reason}")
 
 
 def wait_for_all(name: str, doing: str = "", limit: float = LIMIT) -> None:

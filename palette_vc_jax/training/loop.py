@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from palette_vc_jax import atomic, cli
 from palette_vc_jax.checkpoint import Checkpoints, Mismatch
-from palette_vc_jax.parallel import placement
+from palette_vc_jax.parallel import placement, processes
 from palette_vc_jax.parallel.mesh import make_mesh
 from palette_vc_jax.training import watch
 from palette_vc_jax.training.preemption import Notice
@@ -75,6 +75,7 @@ def run(
     ValueError says that the run cannot go on there.
     """
     notice = notice or Notice()
+    processes.wait_for_all("task", "reading weights and clips")
     mesh = make_mesh(config.mesh)
     with contextlib.closing(
         Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)

@@ -1,4 +1,4 @@
-"""Leave when the scheduler says so: SIGTERM, to any process of a run.
+"""Leave on SIGTERM to any process of a run, and when another process fails.
 
 Between steps the loop saves and leaves; all processes agree on the step. Where the main thread
 cannot look, in compilation above all, a thread of its own ends the process in time: schedulers
@@ -23,6 +23,7 @@ GRACE = 15.0  # seconds that work which cannot be interrupted may take on
 # Keys that processes publish: the step to leave after, and that they leave at once.
 LEAVE_AFTER, LEAVE_NOW = "leave-after", "leave-now"
 POLL = 0.5  # seconds
+MAIN_FIRST = 5.0  # seconds in which the main thread may report another process' error itself
 SEEN_WITHIN = 4 * POLL  # seconds until the others have seen what was published
 
 
@@ -89,17 +90,23 @@ def listening() -> Iterator[Notice]:
 
 
 def _watch(signals: socket.socket, notice: Notice, ended: threading.Event) -> None:
-    """End the process when its grace after SIGTERM is over, and the others of the run with it."""
+    """End the process when its grace after SIGTERM is over, or when another one has failed.
+
+    The main thread may be within a collective that will never end.
+    """
     signals.settimeout(POLL)
     came: float | None = None
     while not ended.wait(0.0 if came is None else POLL):
         if came is None and _terminated(signals):
             came = time.monotonic()
             notice.received.set()
+        several = jax.distributed.is_initialized()
+        if several and (failed := processes.failure()) and not ended.wait(MAIN_FIRST):
+            print(f"error: {failed}", file=sys.stderr, flush=True)
+            os._exit(cli.MISTAKE if isinstance(failed, ValueError) else cli.FAILURE)
         if notice.grace is None:
             continue
         over = came is not None and time.monotonic() - came >= notice.grace
-        several = jax.distributed.is_initialized()
         if over or (several and processes.published(LEAVE_NOW)):
             _leave(tell_others=over and several)
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tensorboardX import SummaryWriter
 
-from palette_vc_jax import atomic
+from palette_vc_jax import atomic, cli
 from palette_vc_jax.training.flops import peak_flops, step_flops
 
 DIGITS = 4  # of measured speeds
@@ -47,8 +47,14 @@ class Log:
         """Write a record; `step` is among the values."""
         if self._file is None:
             return
-        self._file.write(json.dumps(dict(values)) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(dict(values)) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(
+                f"{self._file.name}: could not be written ({error.strerror}); make room and run "
+                "the same command again."
+            ) from None
         for name, value in values.items():
             if name != "step":
                 self._board.add_scalar(name, value, values["step"])
@@ -63,8 +69,11 @@ class Log:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
-            self._board.close()
+            for part in (self._file, self._board):
+                try:
+                    part.close()
+                except OSError:  # of a full disk, reported by whoever wrote last
+                    cli.silence_cleanup()  # TensorBoard's writer tries once more at the end
 
 
 def _step_of(line: str) -> float:

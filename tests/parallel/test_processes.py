@@ -204,13 +204,17 @@ try:
         processes.wait_for_all("never", "reading step 4", limit=1.2)
 except OSError as error:
     print(error)
-try:
-    processes.together("work", [lambda: 1, lambda: int("x")][process])
-except ValueError as error:
-    print(error)
 processes.publish("key", "first")
 processes.publish("key", "second")
 print(processes.published("key"), processes.published("none"))
+try:
+    with processes.failing_together():
+        if process == 1:
+            time.sleep(3.0)
+            int("x")
+        processes.wait_for_all("work")
+except ValueError as error:
+    print(error)
 """
 
 
@@ -237,5 +241,5 @@ def test_processes_exchange_texts_and_say_for_whom_they_wait():
     assert "process 0 waits for process 1 (encoding clips), for 1 s now." in told
     never = "process 0 waits for process 1 (reading step 4): not there after 1 s; see its output."
     wrong = "invalid literal for int() with base 10: 'x'"
-    assert first.splitlines() == [names, never, f"process 1: {wrong}", "first None"]
-    assert second.splitlines() == [names, wrong, "first None"]
+    assert first.splitlines() == [names, never, "first None", f"process 1: {wrong}"]
+    assert second.splitlines() == [names, "first None", wrong]
