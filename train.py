@@ -47,11 +47,13 @@ def train() -> None:
     workdir, config = cli.local_path(WORKDIR.value, "--workdir"), CONFIG.value
     tasks.check(config)
     steps = watch.profile_steps(PROFILE.value, config.optimizer.steps)
-    join_processes()
-    check_joined()
-    with preemption.listening() as notice, failing_together(), locked(workdir):
-        # The loop alone holds the task, so that it can release the host's weights.
-        loop.run(tasks.make_task(config), config, workdir, notice, steps)
+    with preemption.listening() as notice:
+        join_processes()
+        preemption.listen_again()
+        check_joined()
+        with failing_together(), locked(workdir):
+            # The loop alone holds the task, so that it can release the host's weights.
+            loop.run(tasks.make_task(config), config, workdir, notice, steps)
 
 
 def rehearse() -> None:

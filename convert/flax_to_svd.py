@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         if export.has_checkpoints(source):
             atomic.check_folder(options.output)
             beside = options.output.absolute().parent  # has room for a model, as /tmp may not
-            source = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=beside)))
+            source = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=beside)))
             source = source / "model"
             export.export_run(options.source, source, options.weights)
         svd.flax_to_svd(source, options.output, options.format, options.dtype)

@@ -71,8 +71,9 @@ def file(path: Path) -> Iterator[Path]:
         try:
             yield partial
             partial.replace(target)
-        finally:
+        except BaseException:
             partial.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager
@@ -99,11 +100,14 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
             for entry in partial.iterdir():  # of a run that was killed
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             yield partial
-            if replace:
-                shutil.rmtree(target, ignore_errors=True)
+            before = partial.with_name(f"{partial.name}-before")
+            if replace and target.exists():
+                target.replace(before)
             partial.replace(target)
-        finally:
+            shutil.rmtree(before, ignore_errors=True)
+        except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
+            raise
     finally:
         os.close(held)
 

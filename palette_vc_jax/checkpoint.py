@@ -34,6 +34,8 @@ class Checkpoints:
     def __init__(self, folder: str | Path, keep: int = 2, keep_every: int | None = None):
         """Keep the newest `keep`, and for good each whose step is a multiple of `keep_every`."""
         self._folder = Path(folder).absolute()
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ValueError(f"{self._folder}: not a folder; move it, or give another --workdir.")
         self._options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, keep_period=keep_every, create=True, cleanup_tmp_directories=True
         )
@@ -64,7 +66,7 @@ class Checkpoints:
             self._stop()
 
     def close(self) -> None:
-        """Release the folder when the save under way has ended; what has failed is not raised."""
+        """Release the folder when the save under way has ended; errors are not raised."""
         with contextlib.suppress(Exception):
             self._manager.close()
 
@@ -140,7 +142,7 @@ class Checkpoints:
                 return None, ("damaged", _reason(cause))
             line = (
                 f"{folder}: cannot be read ({_reason(cause)}); the checkpoint is left as it is: "
-                "mend the cause and run the same command again."
+                "fix the cause and run the same command again."
             )
             return None, ("failure", line)
 
@@ -181,8 +183,8 @@ class Checkpoints:
 
     def _stop(self) -> None:
         raise OSError(
-            f"{self._failures[-1]}; those before it are whole. Make room and run the same command "
-            "again."
+            f"{self._failures[-1]}; earlier checkpoints are complete. Free disk space "
+            "and run the same command again."
         )
 
 
@@ -193,13 +195,13 @@ class Mismatch(ValueError):
 _KINDS = ("whole", "damaged", "failure", "mistake")  # of outcomes, the gravest last
 
 
-def read_newest(folder: str | Path, part: str) -> tuple[int, Any] | None:
-    """Read `part` of the newest complete state under `folder` as numpy arrays.
+def read_newest(folder: str | Path, part: str) -> tuple[int, Any, dict[str, Any]] | None:
+    """Read `part` of the newest complete state under `folder` as numpy arrays, and its record.
 
     The rest of the state, which may be several times as large, is left on disk. The run may still
     be writing.
 
-    Returns the step and the tree; None if there is no checkpoint.
+    Returns the step, the tree and the record; None if there is no checkpoint.
 
     Raises OSError if none can be read.
     """
@@ -212,7 +214,8 @@ def read_newest(folder: str | Path, part: str) -> tuple[int, Any] | None:
             target = {part: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), known)}
             kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
             args = ocp.args.PyTreeRestore(item=target, restore_args=kinds, partial_restore=True)
-            return step, handler.restore(state, args=args)[part]
+            record = ocp.JsonCheckpointHandler().restore(state.with_name("record"))
+            return step, handler.restore(state, args=args)[part], record
         except Exception as error:  # as `Checkpoints._read`; or the run has deleted it meanwhile
             reasons.append(f"checkpoint {step}: {_reason(_cause(error))}")
     if reasons:

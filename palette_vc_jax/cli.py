@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 INTERVAL = 30.0  # seconds between progress lines where stderr is no terminal
 FAILURE, MISTAKE, PREEMPTED, STOPPED = 1, 2, 75, 130
+KNOWN = (ValueError, OSError, FloatingPointError, MemoryError)  # errors that end in one line
 
 
 def run(main: Callable[[], object]) -> None:
@@ -29,20 +30,20 @@ def run(main: Callable[[], object]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        _end("stopped.", STOPPED)
-    except ValueError as error:
-        _end(f"error: {error}", MISTAKE)
-    except (OSError, FloatingPointError, MemoryError) as error:
-        _end(f"error: {error}", FAILURE)
+        print("stopped.", file=sys.stderr)
+        sys.exit(STOPPED)
+    except KNOWN as error:
+        sys.exit(report(error))
 
 
 def _format_warning(message: Warning | str, *_: Any, **__: Any) -> str:
     return f"warning: {' '.join(str(message).split())}\n"
 
 
-def _end(line: str, code: int) -> None:
-    print(" ".join(line.split()), file=sys.stderr)
-    sys.exit(code)
+def report(error: BaseException) -> int:
+    """Print an error of `KNOWN` in one line, and return the exit code that belongs to it."""
+    print(" ".join(f"error: {error}".split()), file=sys.stderr, flush=True)
+    return MISTAKE if isinstance(error, ValueError) else FAILURE
 
 
 def silence_cleanup() -> None:
@@ -69,7 +70,7 @@ def progress(
 
 
 class _Lines:
-    """A file for tqdm: what it draws over the last line becomes a line of its own."""
+    """A file for tqdm that prints each redrawn line as a new line."""
 
     def write(self, text: str) -> None:
         if line := text.strip("\r\n "):

@@ -1,4 +1,4 @@
-"""A whole clip through the path that `sample.py` takes: encode, embed, denoise, decode."""
+"""A complete clip through the path that `sample.py` takes: encode, embed, denoise, decode."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -95,7 +95,7 @@ STAGES: Mapping[str, Stage] = {
         "arguments, temporaries, and results that take no argument's place.",
     ),
     "clip": Stage(
-        "A whole clip",
+        "A complete clip",
         ("jax", "diffusers"),
         (
             Column("first_s", "first run, s"),

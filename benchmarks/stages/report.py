@@ -62,7 +62,7 @@ def derive(rows: Iterable[Row], machine: Mapping[str, Any]) -> None:
 
 
 def write(results: Mapping[str, Any], folder: Path) -> None:
-    """Write `accelerator.json` and `tables.md`, each whole or not at all."""
+    """Write `accelerator.json` and `tables.md`, each atomically."""
     atomic.write_text(folder / "accelerator.json", json.dumps(results, indent=1) + "\n")
     tables = [table(results, name) for name in results["stages"]]
     atomic.write_text(folder / "tables.md", "\n".join(tables))

@@ -86,7 +86,7 @@ def _make_room(output: Path, beside: Mapping[str, Path]) -> None:
 
 
 def _is_done(output: Path, beside: Mapping[str, Path], plan: dict) -> bool:
-    """Tell whether `output` and the files beside it are complete and were made by `plan`."""
+    """Return whether `output` and the files beside it are complete and were made by `plan`."""
     if not all(path.is_file() for path in (output, *beside.values())):
         return False
     try:

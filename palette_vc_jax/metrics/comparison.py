@@ -183,7 +183,7 @@ def _check(args: argparse.Namespace) -> tuple[list[str], dict[str, Network], dic
 
 
 def _check_json(args: argparse.Namespace, clips: list[Clip]) -> None:
-    """Raise ValueError if the JSON would replace a file that is read, or no evaluation."""
+    """Raise ValueError if the JSON would replace a file that is read, or is not an evaluation."""
     films = [film for clip in clips for film in (clip.truth, *clip.outputs.values())]
     named = [args.palettes, args.checkpoint and args.checkpoint / "mixture.json"]
     read = [*filter(None, named), *options.named_files(args)]
@@ -195,7 +195,7 @@ def _check_json(args: argparse.Namespace, clips: list[Clip]) -> None:
         found = files.read_json(args.json)
         if isinstance(found, dict) and "rows" in found:
             return
-    raise ValueError(f"{args.json}: exists and is no evaluation; give --json another name.")
+    raise ValueError(f"{args.json}: exists and is not an evaluation; give --json another name.")
 
 
 def _check_flow(args: argparse.Namespace, names: list[str], clips: list[Clip]) -> None:

@@ -93,10 +93,10 @@ def in_parts(
 
 
 def _count_parts(x: jax.Array, widest: float, budget: int) -> int:
-    """Give the least divisor of M that cuts the widest value into parts within the budget."""
+    """Return the smallest divisor of M that cuts the widest value into parts within the budget."""
     size = widest * x.size * x.dtype.itemsize / placement.devices()
     length, split = x.shape[1], placement.frames()
-    # Parts that the devices share evenly, as they do the whole (unless they do not).
+    # Prefer parts that divide evenly over the devices, if the full length does.
     whole = [n for n in range(1, length + 1) if length % n == 0]
     whole = [n for n in whole if length // n % split == 0 or length % split]
     return next((n for n in whole if size / n <= budget), whole[-1])

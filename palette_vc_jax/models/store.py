@@ -17,6 +17,7 @@ from palette_vc_jax.models.functional import Params, flatten, nest, shapes
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 
+PROVENANCE = "provenance.json"
 NETWORKS = {"unet": UNet, "vae": VAE, "image_encoder": ImageEncoder}
 
 
@@ -53,9 +54,18 @@ def write_model(
     """
     with atomic.folder(folder, replace=True) as partial:
         save_model(partial, model.config, model.params, dtype)
-        origin = dict(origin_of(model)) | {"dtype": np.dtype(dtype).name}
-        (partial / "provenance.json").write_text(json.dumps(origin, indent=2) + "\n")
+        (partial / PROVENANCE).write_text(_provenance(model, dtype))
         also(partial)
+
+
+def is_written(folder: Path, model: Model, dtype: type) -> bool:
+    """Return whether `write_model` has written this model there, judging by its provenance."""
+    path = folder / PROVENANCE
+    return path.is_file() and path.read_bytes() == _provenance(model, dtype).encode()
+
+
+def _provenance(model: Model, dtype: type) -> str:
+    return json.dumps(dict(origin_of(model)) | {"dtype": np.dtype(dtype).name}, indent=2) + "\n"
 
 
 def origin_of(model: Model) -> Mapping[str, Any]:

@@ -164,7 +164,9 @@ def _check_targets(args: argparse.Namespace) -> None:
     for file in filter(Path.exists, files):
         load_palette(file)
     if picture.exists() and not is_sheet(picture):
-        raise ValueError(f"{picture}: exists and is no palette's; give another --output.")
+        raise ValueError(
+            f"{picture}: exists and is not a palette's picture; give another --output."
+        )
 
 
 def _check(args: argparse.Namespace) -> None:

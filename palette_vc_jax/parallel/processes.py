@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
+from palette_vc_jax import cli
+
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 # Variable -> launcher that sets it to the number of processes it has started.
 LAUNCHED = {
@@ -29,13 +31,16 @@ HOSTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")  # comma-separated, se
 FAILED = "failed"  # key under which the first error of a run is published
 JOIN_LIMIT = 300  # seconds
 LIMIT = 6 * 3600.0  # seconds that processes wait for each other; encoding a cache takes hours
+READ_WITHIN = 2.0  # seconds until the others have read what was published
 EVERY = 60.0  # seconds between messages of a process that waits
 
 _rounds: collections.Counter[str] = collections.Counter()
 
 
 def join_processes(environ: Mapping[str, str] = os.environ) -> None:
-    """Join the processes of a run, once, before anything is computed. A lone process joins nobody.
+    """Join the processes of a run, once, before anything is computed.
+
+    Returns at once in a process that was started alone.
 
     Raises ValueError where several processes were started but cannot find each other, for a
     launch that is described in part, and for several TPU slices; OSError when some of the
@@ -44,12 +49,12 @@ def join_processes(environ: Mapping[str, str] = os.environ) -> None:
     if environ.get("MEGASCALE_NUM_SLICES", "1") != "1":
         slices = environ["MEGASCALE_NUM_SLICES"]
         raise ValueError(f"{slices} TPU slices; a run uses one: start it on one slice.")
-    if _alone(environ):
+    started = _launched(environ)
+    if environ.get("JAX_NUM_PROCESSES") == "1" or (_alone(environ) and not started):
         if int(environ.get("SLURM_NTASKS", "1")) > 1:
             print("slurm has room for more tasks; srun starts all of them.", file=sys.stderr)
         return
     _initialize(_given(environ))
-    started = _launched(environ)
     if started and not jax.distributed.is_initialized():
         raise ValueError(
             f"{started[1]} started {started[0]} processes, but JAX does not find their "
@@ -117,7 +122,8 @@ def gather(name: str, text: str, doing: str = "", limit: float = LIMIT) -> list[
             if failed := failure():
                 raise failed
             if time.monotonic() - began > limit:
-                raise OSError(f"{waits()}: not there after {limit:.0f} s; see its output.")
+                late = f"they did not arrive within {limit:.0f} s; see their output"
+                raise OSError(f"{waits()}: {late}.")
             time.sleep(pause)
             pause = min(2.0 * pause, 0.5)
     return [texts[f"{key}/{process}"] for process in range(count)]
@@ -125,14 +131,19 @@ def gather(name: str, text: str, doing: str = "", limit: float = LIMIT) -> list[
 
 @contextlib.contextmanager
 def failing_together() -> Iterator[None]:
-    """Publish an error that leaves the block, so that no other process waits for this one."""
+    """End all processes with an error that leaves the block in one of them.
+
+    In several processes this exits at once: JAX's own shutdown would wait for the others, which
+    may be in a collective that never ends.
+    """
     try:
         yield
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
-        if jax.distributed.is_initialized():
-            kind = "mistake" if isinstance(error, ValueError) else "failure"
-            publish(FAILED, json.dumps([jax.process_index(), kind, str(error)]))
-        raise
+    except cli.KNOWN as error:
+        if not jax.distributed.is_initialized():
+            raise
+        kind = "mistake" if isinstance(error, ValueError) else "failure"
+        publish(FAILED, json.dumps([jax.process_index(), kind, str(error)]))
+        leave(cli.report(error))
 
 
 def failure() -> ValueError | OSError | None:
@@ -144,8 +155,22 @@ def failure() -> ValueError | OSError | None:
     return (ValueError if kind == "mistake" else OSError)(f"process {process}: {reason}")
 
 
+def leave(code: int) -> None:
+    """Exit without cleaning up, when the other processes have read what was published.
+
+    The first process leaves last: it runs the service, without which the others would abort.
+    """
+    from jax._src import distributed
+
+    if jax.distributed.is_initialized():
+        first = distributed.global_state.service is not None
+        time.sleep(4.0 * READ_WITHIN if first else READ_WITHIN)
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def wait_for_all(name: str, doing: str = "", limit: float = LIMIT) -> None:
-    """Go on when every process has come here; see `gather`."""
+    """Wait until every process has called this; see `gather`."""
     gather(name, "", doing, limit)
 
 
@@ -163,24 +188,17 @@ def published(key: str) -> str | None:
         return None
 
 
-def serves_others() -> bool:
-    """Return whether this process runs the service by which the others talk."""
-    from jax._src import distributed
-
-    return distributed.global_state.service is not None
-
-
 @contextlib.contextmanager
 def announced(what: Callable[[], str], every: float | None = None) -> Iterator[None]:
     """Print `what()` to stderr, and for how long, each `every` seconds within the block."""
     ended, began = threading.Event(), time.monotonic()
 
-    def tell() -> None:
+    def report() -> None:
         while not ended.wait(EVERY if every is None else every):
             seconds = time.monotonic() - began
             print(f"{what()}, for {seconds:.0f} s now.", file=sys.stderr, flush=True)
 
-    thread = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=report, daemon=True)
     thread.start()
     try:
         yield
@@ -206,11 +224,16 @@ def _initialize(arguments: dict[str, str | int]) -> None:
             raise ValueError(f"the processes of the run cannot join: {error}") from None
         except OSError:
             return  # a TPU machine without Google's metadata server; see `check_joined`
-        except RuntimeError as error:
+        except Exception as error:  # JAX, gRPC and the kubernetes package each raise their own
             reason = " ".join(str(error).split())[:200]
+            if "DEADLINE_EXCEEDED" in reason:
+                raise OSError(
+                    f"not all processes of the run joined within {JOIN_LIMIT} s; start the command "
+                    "on every host."
+                ) from None
             raise OSError(
-                f"not all processes of the run joined within {JOIN_LIMIT} s ({reason}); start the "
-                "command on every host."
+                f"the processes of the run cannot join ({reason}); set {', '.join(VARIABLES)} for "
+                "each, or JAX_NUM_PROCESSES=1 for a process of its own."
             ) from None
     if _one_task_a_node(os.environ) and "JAX_LOCAL_DEVICE_IDS" not in os.environ:
         # JAX leaves each task of slurm and MPI one GPU; a task alone on its node uses all.
@@ -238,12 +261,10 @@ def _given(environ: Mapping[str, str]) -> dict[str, str | int]:
 
 
 def _alone(environ: Mapping[str, str]) -> bool:
-    """Tell whether the launcher started this process alone.
+    """Return whether the launcher started only this process.
 
     A shell within an allocation of slurm is a step of one task, whatever was allocated.
     """
-    if environ.get("JAX_NUM_PROCESSES") == "1":
-        return True
     if any(environ.get(name) for name in VARIABLES):
         return False
     return environ.get("SLURM_STEP_NUM_TASKS") == "1" or environ.get("OMPI_COMM_WORLD_SIZE") == "1"

@@ -105,8 +105,8 @@ def run_job(
     """Color the film of `job` into `output`; return the files written beside it, by kind.
 
     `luma` is `source` (the film's own, untouched) or `model` (the decoder's, resized). Nothing
-    is left under `output` unless the film is whole. Then the `side_files` are written, the record
-    first: it says that the others are this run's.
+    is left under `output` unless the film is complete. Then the `side_files` are written, the
+    record first: it says that the others are this run's.
 
     Raises ValueError as `check_output` and `check_side_files`, FloatingPointError when the model
     gives values that are not finite.
@@ -127,8 +127,8 @@ def run_job(
     }
     if palette is not None and not has_palette(model):
         warnings.warn(
-            f"the palette layer of {model.folder or model.config.name} is all zeros: it colors "
-            "alike under every palette; fine-tune it, or give --palette none.",
+            f"the palette layer of {model.folder or model.config.name} is all zeros, so the "
+            "palette has no effect; fine-tune it, or give --palette none.",
             stacklevel=2,
         )
     sheet = SideBySide(job.frames, job.film)

@@ -54,7 +54,7 @@ def check_vae(config: Any, model: ModelConfig) -> None:
 def check_mesh(config: Any, mesh: Mesh) -> None:
     """Check that batches divide over `mesh`; raises ValueError naming the first that does not.
 
-    Where they do not, every device would compute the whole of them.
+    Where they do not, every device would compute all of each batch.
     """
     split = mesh.shape["data"] * mesh.shape["fsdp"]
     way_out = f"give a multiple of {split} (mesh.data x mesh.fsdp), or a mesh with more frames."

@@ -20,13 +20,14 @@ def has_checkpoints(folder: Path) -> bool:
 
 
 def open_run(workdir: Path, weights: str = "ema") -> Model:
-    """Read the newest checkpoint of a run as a whole model, whether the run has ended or not.
+    """Read the newest checkpoint of a run as a complete model, whether the run has ended or not.
 
     Args:
         workdir: of `train.py`.
         weights: `ema`, the moving average over steps, or `raw`, those of the newest step.
 
-    Raises ValueError if the run has no checkpoint yet, or trains another network than the UNet.
+    Raises ValueError if the run has no checkpoint yet, if what it began with has changed or is
+    missing, or if it trains another network than the UNet.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights {weights!r} are not known; use one of {', '.join(WEIGHTS)}.")
@@ -34,7 +35,20 @@ def open_run(workdir: Path, weights: str = "ema") -> Model:
     found = read_newest(workdir / "checkpoints", WEIGHTS[weights])
     if found is None:
         raise ValueError(f"{workdir}: no checkpoint yet; wait for the first one.")
-    step, params = found
+    step, params, record = found
+    for name in ("init_from", "vae"):
+        if config[name] and not Path(config[name]).is_dir():
+            raise ValueError(
+                f"{workdir}: {name}={config[name]} of the run is no folder here; start the command "
+                "where train.py was started, or move the folder back."
+            )
+    origin = unet_task.origin(config)
+    changed = [name for name, value in record["origin"].items() if origin.get(name) != value]
+    if changed:
+        raise ValueError(
+            f"{workdir}: {', '.join(changed)} changed since the run began; restore it to use the "
+            "run."
+        )
     return unet_task.trained_model(config, params, step, weights)
 
 

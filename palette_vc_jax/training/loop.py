@@ -46,7 +46,7 @@ class Task(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run that has begun: its step on the mesh, and where it stands."""
+    """A run that has begun: its step on the mesh, and its progress."""
 
     workdir: Path
     mesh: Mesh
@@ -90,6 +90,7 @@ def run(
             ema = _train(task, config, begun, checkpoints, log, notice, look)
     if jax.process_index() == 0:
         task.export(ema, config.optimizer.steps, workdir / "model")
+    processes.wait_for_all("model", "writing the model")
 
 
 def _train(
@@ -203,6 +204,11 @@ def _begin(task: Task, config: Any, workdir: Path, mesh: Mesh, checkpoints: Chec
     frozen = placement.put(task.frozen, placed.frozen)
     if restored:
         state, record = restored
+        if (step := int(state["step"])) > config.optimizer.steps:
+            raise ValueError(
+                f"optimizer.steps={config.optimizer.steps}, but the run has taken {step} steps; "
+                f"give {step} or more."
+            )
         return Run(workdir, mesh, placed, state, frozen, record["samples"], origin)
     state = placed.begin(placement.put(task.init(), placed.state["params"]))
     return Run(workdir, mesh, placed, state, frozen, 0, origin)

@@ -6,7 +6,6 @@ follow up with SIGKILL, often after 30 seconds.
 """
 
 import contextlib
-import os
 import signal
 import socket
 import sys
@@ -23,8 +22,7 @@ GRACE = 15.0  # seconds that work which cannot be interrupted may take on
 # Keys that processes publish: the step to leave after, and that they leave at once.
 LEAVE_AFTER, LEAVE_NOW = "leave-after", "leave-now"
 POLL = 0.5  # seconds
-MAIN_FIRST = 5.0  # seconds in which the main thread may report another process' error itself
-SEEN_WITHIN = 4 * POLL  # seconds until the others have seen what was published
+MAIN_FIRST = 1.0  # seconds in which the main thread may report another process' error itself
 
 
 class Notice:
@@ -50,8 +48,8 @@ class Notice:
             return self.received.is_set()
         if self.received.is_set():
             processes.publish(LEAVE_AFTER, str(step + 2))
-        if self._agreed is None and (told := processes.published(LEAVE_AFTER)):
-            self._agreed = int(told)
+        if self._agreed is None and (step_after := processes.published(LEAVE_AFTER)):
+            self._agreed = int(step_after)
         return self._agreed is not None and step >= self._agreed
 
     @contextlib.contextmanager
@@ -66,14 +64,11 @@ class Notice:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Notice]:
-    """Listen for SIGTERM within the block.
-
-    In several processes this replaces JAX's own handler.
-    """
+    """Listen for SIGTERM, and for the end of other processes, within the block."""
     notice, ended = Notice(), threading.Event()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    # Python calls handlers between two of its own instructions; the descriptor is written at once.
+    # Python runs handlers between bytecode instructions; the descriptor is written immediately.
     descriptor = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     handler = signal.signal(signal.SIGTERM, lambda number, frame: notice.received.set())
     watcher = threading.Thread(target=_watch, args=(ours, notice, ended), daemon=True)
@@ -89,10 +84,15 @@ def listening() -> Iterator[Notice]:
         theirs.close()
 
 
-def _watch(signals: socket.socket, notice: Notice, ended: threading.Event) -> None:
-    """End the process when its grace after SIGTERM is over, or when another one has failed.
+def listen_again() -> None:
+    """Take SIGTERM back from JAX, which handles it itself from the moment processes join."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
-    The main thread may be within a collective that will never end.
+
+def _watch(signals: socket.socket, notice: Notice, ended: threading.Event) -> None:
+    """End the process when its grace after SIGTERM is over, or when another process has ended.
+
+    The main thread may be in a collective that will never end.
     """
     signals.settimeout(POLL)
     came: float | None = None
@@ -102,13 +102,18 @@ def _watch(signals: socket.socket, notice: Notice, ended: threading.Event) -> No
             notice.received.set()
         several = jax.distributed.is_initialized()
         if several and (failed := processes.failure()) and not ended.wait(MAIN_FIRST):
-            print(f"error: {failed}", file=sys.stderr, flush=True)
-            os._exit(cli.MISTAKE if isinstance(failed, ValueError) else cli.FAILURE)
-        if notice.grace is None:
-            continue
-        over = came is not None and time.monotonic() - came >= notice.grace
+            processes.leave(cli.report(failed))
+        grace = notice.grace
+        over = came is not None and grace is not None and time.monotonic() - came >= grace
+        if over and several:
+            processes.publish(LEAVE_NOW, "1")
         if over or (several and processes.published(LEAVE_NOW)):
-            _leave(tell_others=over and several)
+            print(
+                "terminated before the step under way was done; the same command resumes from the "
+                "last checkpoint.",
+                file=sys.stderr,
+            )
+            processes.leave(cli.PREEMPTED)
 
 
 def _terminated(signals: socket.socket) -> bool:
@@ -117,18 +122,3 @@ def _terminated(signals: socket.socket) -> bool:
         return signals.recv(1) == bytes([signal.SIGTERM])
     except TimeoutError:
         return False
-
-
-def _leave(tell_others: bool) -> None:
-    if tell_others:
-        processes.publish(LEAVE_NOW, "1")
-        time.sleep(SEEN_WITHIN)
-    if processes.serves_others():
-        time.sleep(2 * SEEN_WITHIN)  # without it the others would abort
-    print(
-        "terminated before the step under way was done; the same command resumes from the last "
-        "checkpoint.",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(cli.PREEMPTED)

@@ -27,6 +27,7 @@ from palette_vc_jax.models.store import (
     NETWORKS,
     Model,
     file_hashes,
+    is_written,
     load_config,
     load_model,
     sha256,
@@ -93,7 +94,7 @@ def make_task(config: Any) -> Task:
         export=functools.partial(_export, config),
         previews=_previews(model, held_batch, config) if held_batch else None,
         shapes=start,
-        origin=functools.partial(_origin, config),
+        origin=functools.partial(origin, config),
     )
 
 
@@ -109,7 +110,7 @@ def rehearse(config: Any) -> Rehearsed:
 
 
 def trained_model(config: Any, params: functional.Params, step: int, weights: str) -> Model:
-    """Return what was trained, with the frozen weights it was trained with, as a whole model.
+    """Return what was trained, with the frozen weights it was trained with, as a complete model.
 
     Updates of low rank are added to their kernels; sampling takes the settings of training.
 
@@ -121,7 +122,7 @@ def trained_model(config: Any, params: functional.Params, step: int, weights: st
     """
     start = _starting_point(config)
     text = config.to_json_best_effort(sort_keys=True)
-    origin = _origin(config) | {
+    record = origin(config) | {
         "step": step,
         "weights": weights,
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
@@ -129,12 +130,17 @@ def trained_model(config: Any, params: functional.Params, step: int, weights: st
         "trainer": f"palette_vc_jax {palette_vc_jax.__version__}",
     }
     return Model(
-        start.config, _joined(lora.merge, params, start.params, config), start.folder, origin
+        start.config, _joined(lora.merge, params, start.params, config), start.folder, record
     )
 
 
 def write_trained(folder: Path, model: Model, config: Any, dtype: type) -> None:
-    """Write a trained model as a folder, with the palette mixture of its training clips."""
+    """Write a trained model as a folder, with the palette mixture of its training clips.
+
+    A folder that holds this model already stays as it is, with what was added to it.
+    """
+    if is_written(folder, model, dtype):
+        return
 
     def write_mixture(partial: Path) -> None:
         try:
@@ -146,12 +152,12 @@ def write_trained(folder: Path, model: Model, config: Any, dtype: type) -> None:
     write_model(folder, model, dtype, write_mixture)
 
 
-def _origin(config: Any) -> dict[str, Any]:
+def origin(config: Any) -> dict[str, Any]:
     """Return what a run's weights are updates of: a run that goes on must not change it."""
     if not config.init_from:
         return {"vae": sha256(Path(config.vae) / "vae.safetensors")}
-    origin: dict[str, Any] = {"init_from": file_hashes(Path(config.init_from))}
-    return origin | ({"lora.alpha": config.lora.alpha} if config.lora.rank else {})
+    base: dict[str, Any] = {"init_from": file_hashes(Path(config.init_from))}
+    return base | ({"lora.alpha": config.lora.alpha} if config.lora.rank else {})
 
 
 def as_trained(model: ModelConfig, config: Any) -> ModelConfig:
@@ -320,7 +326,7 @@ def _parts(networks: functional.Params, config: Any) -> tuple[functional.Params,
 
 
 def _networks(params: functional.Params, base: functional.Params, config: Any) -> functional.Params:
-    """Put trained weights in their places among those of `base`, and updates of low rank beside."""
+    """Put trained weights in their places among those of `base`, with low-rank updates beside."""
     return _joined(lora.attach, params, base, config)
 
 
@@ -330,8 +336,8 @@ def _joined(
     base: functional.Params,
     config: Any,
 ) -> functional.Params:
-    whole = {name: tree for name, tree in params.items() if name != lora.NAME}
-    return add(trained.merge(whole, base), params.get(lora.NAME, {}), config.lora.alpha)
+    networks = {name: tree for name, tree in params.items() if name != lora.NAME}
+    return add(trained.merge(networks, base), params.get(lora.NAME, {}), config.lora.alpha)
 
 
 def _start_shapes(chosen: functional.Params, model: ModelConfig, config: Any) -> functional.Params:

@@ -33,7 +33,8 @@ class Log:
         if jax.process_index() != 0:
             return
         path = workdir / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        text = path.read_text(errors="replace") if path.exists() else ""
+        lines = text.splitlines()
         kept = [line for line in lines if _step_of(line) <= start]
         if len(kept) < len(lines):
             atomic.write_text(path, "".join(f"{line}\n" for line in kept))
@@ -78,8 +79,8 @@ class Log:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
         return float("inf")  # cut short when the run was killed
 
 

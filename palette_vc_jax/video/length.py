@@ -56,7 +56,7 @@ def check_length(
     if end < promised - slack:
         raise ValueError(
             f"{film.path}: only {float(end):.1f} of {float(promised):.1f} seconds can be read; the "
-            "film is truncated or damaged. Give a whole copy."
+            "film is truncated or damaged. Use a complete copy."
         )
 
 

@@ -100,7 +100,7 @@ def parse_picture(file: Path | BinaryIO, name: str) -> np.ndarray:
         if isinstance(error, PermissionError):
             raise
         raise ValueError(
-            f"{name}: cannot be read as a picture; give a whole PNG or JPEG."
+            f"{name}: cannot be read as a picture; use an undamaged PNG or JPEG."
         ) from error
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -109,7 +110,7 @@ def test_two_processes_train_what_one_does(given, tmp_path):
             if name == "loss" or name.startswith("validation"):
                 assert abs(ours[name] - theirs[name]) < 1e-5 * ours[name], name
     (_, ours), (_, theirs) = (
-        read_newest(tmp_path / name / "checkpoints", "params") for name in runs
+        read_newest(tmp_path / name / "checkpoints", "params")[:2] for name in runs
     )
     ours, theirs = flatten(ours), flatten(theirs)
     moved = sum(np.square(ours[name] - theirs[name]).sum() for name in ours)
@@ -157,6 +158,30 @@ def test_a_process_that_cannot_go_on_stops_the_others(given, tmp_path):
     assert errors[0].splitlines()[-1].startswith("error: process 1: /nowhere: no clips found")
     assert errors[1].splitlines()[-1].startswith("error: /nowhere: no clips found")
     assert not (tmp_path / "config.json").exists()
+
+
+def test_a_file_that_one_process_cannot_read_stops_the_others(given, tmp_path):
+    """If this fails, a broken disk on one host leaves the others in a collective without end."""
+    (root,) = (flag.partition("=")[2] for flag in given if "data.root" in flag)
+    copy = shutil.copytree(root, tmp_path / "clips")
+    off = [f"--config.{name}=0" for name in ("validate_every", "previews_every")]
+    flags = [[*given, *off], [*given, *off, f"--config.data.root={copy}"]]
+    address = f"127.0.0.1:{_free_port()}"
+    common = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2")
+    processes = [
+        _start(flags[n], tmp_path / "run", 10**6, 2, JAX_PROCESS_ID=str(n), **common)
+        for n in range(2)
+    ]
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert all(process.poll() is None for process in processes), _ended(processes)
+        time.sleep(0.02)
+    for frame in copy.rglob("*.png"):
+        frame.write_bytes(b"not a picture")
+    codes, errors = _ended(processes)
+    assert codes == [2, 2], errors
+    assert errors[0].splitlines()[-1].startswith(f"error: process 1: {copy}"), errors[0]
+    assert errors[1].splitlines()[-1].startswith(f"error: {copy}"), errors[1]
 
 
 def test_sigterm_while_compiling_leaves_at_once(given, tmp_path):

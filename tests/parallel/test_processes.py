@@ -207,14 +207,12 @@ except OSError as error:
 processes.publish("key", "first")
 processes.publish("key", "second")
 print(processes.published("key"), processes.published("none"))
-try:
-    with processes.failing_together():
-        if process == 1:
-            time.sleep(3.0)
-            int("x")
-        processes.wait_for_all("work")
-except ValueError as error:
-    print(error)
+sys.stdout.flush()
+with processes.failing_together():
+    if process == 1:
+        time.sleep(3.0)
+        int("x")
+    processes.wait_for_all("work")
 """
 
 
@@ -235,11 +233,13 @@ def test_processes_exchange_texts_and_say_for_whom_they_wait():
         )
         for number in range(2)
     ]
-    (first, told), (second, _) = (process.communicate(timeout=120) for process in pair)
-    assert [process.returncode for process in pair] == [0, 0], told
+    (first, news), (second, failed) = (process.communicate(timeout=120) for process in pair)
+    assert [process.returncode for process in pair] == [2, 2], news
     names = "['p0', 'p1'] ['q0', 'q1']"
-    assert "process 0 waits for process 1 (encoding clips), for 1 s now." in told
-    never = "process 0 waits for process 1 (reading step 4): not there after 1 s; see its output."
+    never = "process 0 waits for process 1 (reading step 4): they did not arrive within 1 s"
+    assert first.splitlines() == [names, f"{never}; see their output.", "first None"]
+    assert second.splitlines() == [names, "first None"]
+    assert "process 0 waits for process 1 (encoding clips), for 1 s now." in news
     wrong = "invalid literal for int() with base 10: 'x'"
-    assert first.splitlines() == [names, never, "first None", f"process 1: {wrong}"]
-    assert second.splitlines() == [names, "first None", wrong]
+    assert news.splitlines()[-1] == f"error: process 1: {wrong}"
+    assert failed.splitlines()[-1] == f"error: {wrong}"

@@ -12,6 +12,7 @@ import pytest
 import sample
 from palette_vc_jax.checkpoint import read_newest
 from palette_vc_jax.models.store import load_model
+from palette_vc_jax.training import export, unet_task
 from tests import films, tiny
 from tests.commands import command
 from tests.multidevice.test_train import DATA, OVERRIDES
@@ -54,8 +55,8 @@ def test_a_run_is_exported_as_a_model(run, tmp_path):
     command_line = [sys.executable, EXPORT, f"--source={run}", f"--output={exported}", *flags]
     assert subprocess.run(command_line, cwd=tmp_path).returncode == 0
     model = load_model(exported)
-    step, params = read_newest(run / "checkpoints", "params")
-    assert step == 3
+    step, params, record = read_newest(run / "checkpoints", "params")
+    assert step == 3 and record["samples"] == 24
     np.testing.assert_array_equal(
         model.params["unet"]["conv_in"]["kernel"], params["unet"]["conv_in"]["kernel"]
     )
@@ -88,3 +89,31 @@ def test_a_film_is_colored_with_the_newest_checkpoint(run, tmp_path, capsys):
         flags = ["--input", film, "--output", tmp_path / "x.mkv", "--checkpoint"]
         assert command(sample.main, *flags, tmp_path / "empty") == 2
         assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_run_is_not_merged_with_another_base(run, tmp_path):
+    """If this fails, a run's updates are added to weights that it was not trained on."""
+    base = run.parent / "tiny"
+    unet = (base / "unet.safetensors").read_bytes()
+    try:
+        (base / "unet.safetensors").write_bytes((base / "vae.safetensors").read_bytes())
+        with pytest.raises(ValueError, match="init_from changed since the run began"):
+            export.open_run(run)
+        base.rename(run.parent / "moved")
+        with pytest.raises(ValueError, match="init_from=.* is no folder here; start the command"):
+            export.open_run(run)
+    finally:
+        (run.parent / "moved").rename(base)
+        (base / "unet.safetensors").write_bytes(unet)
+    assert export.open_run(run).origin["step"] == 3
+
+
+def test_the_same_model_is_not_written_again(run):
+    """If this fails, repeating a finished command deletes what was put beside the model."""
+    note = run / "model" / "notes.txt"
+    note.write_text("mine")
+    model = export.open_run(run)
+    unet_task.write_trained(run / "model", model, export.read_config(run), np.float32)
+    assert note.read_text() == "mine"
+    unet_task.write_trained(run / "model", model, export.read_config(run), np.float16)
+    assert not note.exists() and load_model(run / "model").config == model.config

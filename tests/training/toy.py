@@ -81,7 +81,7 @@ def task(clips: Path, exported: dict | None = None, delay: float = 0.0) -> Task:
 
 if __name__ == "__main__":
     from palette_vc_jax import cli
-    from palette_vc_jax.parallel.processes import join_processes
+    from palette_vc_jax.parallel.processes import failing_together, join_processes
     from palette_vc_jax.training import loop, preemption
     from palette_vc_jax.training.workdir import locked
 
@@ -89,8 +89,10 @@ if __name__ == "__main__":
     settings = config(int(steps), save_every=1, accumulate=int((accumulate or ["1"])[0]))
 
     def main() -> None:
-        join_processes()
-        with preemption.listening() as notice, locked(Path(workdir)):
-            loop.run(task(Path(folder), delay=0.02), settings, Path(workdir), notice)
+        with preemption.listening() as notice:
+            join_processes()
+            preemption.listen_again()
+            with failing_together(), locked(Path(workdir)):
+                loop.run(task(Path(folder), delay=0.02), settings, Path(workdir), notice)
 
     cli.run(main)
