@@ -144,6 +144,7 @@ def test_both_leave_when_one_is_terminated_and_resume(given, tmp_path):
 
 def test_a_process_that_cannot_go_on_stops_the_others(given, tmp_path):
     """If this fails, the hosts of a run wait for one that has found a mistake."""
+    given = [*given, f"--config.data.cache={tmp_path / 'cache'}"]
     broken = [flag for flag in given if "data.root" not in flag]
     address = f"127.0.0.1:{_free_port()}"
     common = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2")
