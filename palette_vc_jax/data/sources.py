@@ -244,7 +244,7 @@ def list_videos(root: Path) -> tuple[Path, ...]:
     Raises ValueError if there is none.
     """
     found = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEOS)
-    shown = (path for path in found if not _is_hidden(path.relative_to(root)) and path.is_file())
+    shown = (path for path in found if not _is_hidden(path.relative_to(root)) and not path.is_dir())
     if not (files := tuple(shown)):
         raise ValueError(f"{root}: no video files found; give a folder that holds some.")
     return files

@@ -72,7 +72,7 @@ def mixture_for(spec: str, checkpoint: Path, demo: Path) -> Path:
         demo: folder of the bundled model.
     """
     own = checkpoint / "mixture.json"
-    if own.is_file():
+    if own.exists():  # what is no file is refused where it is read
         return own
     if spec.partition(":")[0].strip().lower() == "gmm":
         warnings.warn(

@@ -66,7 +66,7 @@ def read_config(workdir: Path) -> Any:
     path = workdir / "config.json"
     try:
         config = ml_collections.ConfigDict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         raise ValueError(
             f"{workdir}: no config.json that can be read; give the --workdir of a run that has "
             "begun to train."

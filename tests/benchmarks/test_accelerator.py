@@ -19,7 +19,7 @@ from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.sources import open_clips
 from palette_vc_jax.models.store import load_model
-from palette_vc_jax.models.unet import REMAT
+from palette_vc_jax.models.memory import REMAT
 from tests import films, tiny
 
 ROOT = Path(__file__).resolve().parents[2]

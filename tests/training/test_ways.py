@@ -55,6 +55,7 @@ def config(model, clips):
             "optimizer.learning_rate": 1e-2, "data.root": str(clips), "data.size": (16, 24),
             "data.short_sides": (16, 24), "data.frames": 5, "data.window": 3, "data.crops": 1,
             "data.hold_out_every": 4, "validation_clips": 2, "validation_sigmas": (1.0,),
+            "export_dtype": "float16",
         }  # fmt: skip
         made.update_from_flattened_dict(given | changes)
         return made
@@ -107,11 +108,11 @@ def test_lora_trains_its_pairs_and_exports_their_sum(config, tmp_path):
     assert {name.rsplit(".", 1)[1] for name in pairs} == {"a", "b"}
     exported = {}
     loop.run(
-        task._replace(export=lambda params, folder: exported.update(params)), made, tmp_path / "run"
+        task._replace(export=lambda params, *rest: exported.update(params)), made, tmp_path / "run"
     )
     end = functional.flatten(exported)
     assert all(np.any(end[name] != start[name]) for name in start)
-    task.export(exported, tmp_path / "model")
+    task.export(exported, made.optimizer.steps, tmp_path / "model")
     before = functional.flatten(load_model(made.init_from).params)
     whole = load_model(tmp_path / "model").params
     moved = _moved(before, functional.flatten(whole))
@@ -151,7 +152,7 @@ def test_the_ablation_never_reads_the_palette(config, tmp_path):
     assert one == turned
     one, turned = losses(other, other.frozen, other.init())
     assert one != turned
-    task.export(task.init(), tmp_path)
+    task.export(task.init(), 0, tmp_path)
     written = load_model(tmp_path).params["unet"]["palette_embedding"]
     assert not np.any(written["kernel"]) and not np.any(written["bias"])
 
@@ -192,7 +193,7 @@ def test_the_windows_of_training_are_those_of_sampling(config, model, tmp_path):
     """If this fails, a model fine-tuned on 14 frames samples the 25 that it came from."""
     made = config(**{"data.window": 2})
     task = tasks.make_task(made)
-    task.export(task.init(), tmp_path)
+    task.export(task.init(), 0, tmp_path)
     before, after = (load_model(folder).config for folder in (model, tmp_path))
     assert before.sampling.num_frames == 4 and after.sampling.num_frames == 2
     assert after.sampling.overlap == 1 and after.unet == before.unet
@@ -204,7 +205,7 @@ def test_conditions_of_training_are_those_of_sampling(config, tmp_path, monkeypa
     changes = {"fps": 24, "motion_bucket": 30, "noise_augmentation": 0.05}
     made = config(**changes, **rates)
     task = tasks.make_task(made)
-    task.export(task.init(), tmp_path)
+    task.export(task.init(), 0, tmp_path)
     sampling = load_model(tmp_path).config.sampling
     assert (sampling.fps, sampling.motion_bucket) == (24, 30)
     assert (sampling.noise_augmentation, sampling.reference) == (0.05, "color")
@@ -247,7 +248,7 @@ def test_a_run_leaves_the_mixture_of_its_own_clips(config, clips, tmp_path, caps
     """If this fails, a trained model is steered by the colors of the demo's clips."""
     made = config(**{"data.hold_out_every": 4})
     task = tasks.make_task(made)
-    task.export(task.init(), tmp_path / "model")
+    task.export(task.init(), 0, tmp_path / "model")
     expected = mixture.fit(sources.hold_out(sources.open_clips("folders", clips), 4)[0], made.seed)
     written = gmm.load(tmp_path / "model" / "mixture.json")
     assert (
@@ -261,7 +262,7 @@ def test_a_run_leaves_the_mixture_of_its_own_clips(config, clips, tmp_path, caps
         tmp_path / "gray" / "clip", [np.full((24, 36, 3), 90, np.uint8)] * 6
     )
     task = tasks.make_task(config(**{"data.root": str(gray.parent), "data.hold_out_every": 0}))
-    task.export(task.init(), tmp_path / "other")
+    task.export(task.init(), 0, tmp_path / "other")
     load_model(tmp_path / "other")
     assert not (tmp_path / "other" / "mixture.json").exists()
     assert "no mixture for --palette gmm: 0 of" in capsys.readouterr().err
