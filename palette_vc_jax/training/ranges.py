@@ -160,7 +160,9 @@ RULES = {
     "optimizer.kind": choice("adamw", "muon", advice="use 'adamw' or 'muon'"),
     "optimizer.learning_rate": number(0.0, 10.0, above=True),
     "optimizer.muon_learning_rate": number(0.0, 10.0, above=True),
-    "optimizer.palette_learning_rate": number(0.0, 10.0),
+    "optimizer.palette_learning_rate": number(
+        0.0, 10.0, advice="give 0 (the rate of the rest), or a number up to 10"
+    ),
     "optimizer.warmup_steps": whole(0, STEPS),
     "optimizer.steps": whole(1, STEPS),
     "optimizer.decay": choice("cosine", "constant", advice="use 'cosine' or 'constant'"),
