@@ -49,7 +49,7 @@ def train() -> None:
     steps = watch.profile_steps(PROFILE.value, config.optimizer.steps)
     with preemption.listening() as notice:
         join_processes()
-        preemption.listen_again()
+        notice.joined()
         check_joined()
         with failing_together(), locked(workdir):
             # The loop alone holds the task, so that it can release the host's weights.

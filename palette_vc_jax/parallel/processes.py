@@ -142,15 +142,17 @@ def failing_together() -> Iterator[None]:
         if not jax.distributed.is_initialized():
             raise
         kind = "mistake" if isinstance(error, ValueError) else "failure"
-        publish(FAILED, json.dumps([jax.process_index(), kind, str(error)]))
+        publish(FAILED, json.dumps([_own_number(), kind, str(error)]))
         leave(cli.report(error))
 
 
 def failure() -> ValueError | OSError | None:
     """Return the error that another process has published in `failing_together`, if one has."""
     found = published(FAILED) if jax.distributed.is_initialized() else None
-    process, kind, reason = json.loads(found) if found else (jax.process_index(), "", "")
-    if process == jax.process_index():
+    if found is None:
+        return None
+    process, kind, reason = json.loads(found)
+    if process == _own_number():
         return None
     return (ValueError if kind == "mistake" else OSError)(f"process {process}: {reason}")
 
@@ -205,6 +207,13 @@ def announced(what: Callable[[], str], every: float | None = None) -> Iterator[N
     finally:
         ended.set()
         thread.join()
+
+
+def _own_number() -> int:
+    """Return this process' number without starting a backend, as `jax.process_index` would."""
+    from jax._src import distributed
+
+    return distributed.global_state.process_id
 
 
 def _client():

@@ -35,7 +35,13 @@ class Notice:
     def __init__(self) -> None:
         self.received = threading.Event()
         self.grace: float | None = 0.0
+        self.several = False
         self._agreed: int | None = None
+
+    def joined(self) -> None:
+        """Note that the processes have joined, and take SIGTERM back from JAX."""
+        self.several = jax.distributed.is_initialized()
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
     def leaves_after(self, step: int) -> bool:
         """Return whether the run ends after `step`: the same in every process.
@@ -44,7 +50,7 @@ class Notice:
         more than one step ahead of another then, so all of them see what is published for two
         steps later.
         """
-        if jax.process_count() == 1:
+        if not self.several:
             return self.received.is_set()
         if self.received.is_set():
             processes.publish(LEAVE_AFTER, str(step + 2))
@@ -84,11 +90,6 @@ def listening() -> Iterator[Notice]:
         theirs.close()
 
 
-def listen_again() -> None:
-    """Take SIGTERM back from JAX, which handles it itself from the moment processes join."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-
-
 def _watch(signals: socket.socket, notice: Notice, ended: threading.Event) -> None:
     """End the process when its grace after SIGTERM is over, or when another process has ended.
 
@@ -100,7 +101,7 @@ def _watch(signals: socket.socket, notice: Notice, ended: threading.Event) -> No
         if came is None and _terminated(signals):
             came = time.monotonic()
             notice.received.set()
-        several = jax.distributed.is_initialized()
+        several = notice.several
         if several and (failed := processes.failure()) and not ended.wait(MAIN_FIRST):
             processes.leave(cli.report(failed))
         grace = notice.grace

@@ -91,7 +91,7 @@ if __name__ == "__main__":
     def main() -> None:
         with preemption.listening() as notice:
             join_processes()
-            preemption.listen_again()
+            notice.joined()
             with failing_together(), locked(Path(workdir)):
                 loop.run(task(Path(folder), delay=0.02), settings, Path(workdir), notice)
 
