@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
@@ -138,11 +139,14 @@ def failing_together() -> Iterator[None]:
     """
     try:
         yield
-    except cli.KNOWN as error:
+    except Exception as error:
         if not jax.distributed.is_initialized():
             raise
         kind = "mistake" if isinstance(error, ValueError) else "failure"
-        publish(FAILED, json.dumps([_own_number(), kind, str(error)]))
+        publish(FAILED, json.dumps([_own_number(), kind, " ".join(str(error).split())[:400]]))
+        if not isinstance(error, cli.KNOWN):
+            traceback.print_exc()
+            leave(cli.FAILURE)
         leave(cli.report(error))
 
 
