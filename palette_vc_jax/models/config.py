@@ -255,7 +255,7 @@ def _section(cls: type, name: str, values: Any) -> Any:
 def _value(where: str, value: Any, kind: Any) -> Any:
     """Return a JSON value as `kind`, or raise ValueError naming `where` it stands."""
     if typing.get_origin(kind) is tuple:
-        if not isinstance(value, list) or not 1 <= len(value) <= MAX_LEVELS:
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_LEVELS:
             raise ValueError(f"model config: {where} must be a list of 1 to {MAX_LEVELS} values.")
         return tuple(_value(where, item, typing.get_args(kind)[0]) for item in value)
     allowed = (int, float) if kind is float else (kind,)

@@ -105,7 +105,7 @@ RULES = {
     "lora.rank": whole(0, 4096, "give 0 (off) or more, up to 4096"),
     "lora.alpha": number(0.0, 1e6, above=True),
     "seed": whole(0, 2**31 - 2),
-    "batch_size": whole(1, 2**16),
+    "batch_size": whole(1, 2**24),
     "accumulate": whole(1, 2**16),
     **{f"mesh.{axis}": WAYS for axis in AXES},
     "mesh.split_from": whole(1, 2**62),
