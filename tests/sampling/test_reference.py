@@ -155,7 +155,7 @@ def test_older_files_lack_the_reference_and_no_other_key():
         (lambda sampling: sampling.pop("fps"), "unknown or missing ['fps']"),
         (lambda sampling: sampling.update(speed=1), "unknown or missing ['speed']"),
         (lambda sampling: sampling.update(reference="blue"), "reference='blue'; use one of gray"),
-        (lambda sampling: sampling.update(fps=None), "fps=None; give a number"),
+        (lambda sampling: sampling.update(fps=None), "fps = None; a value of type int is needed"),
     ):
         damaged = old | {"sampling": dict(old["sampling"])}
         change(damaged["sampling"])
