@@ -20,9 +20,9 @@ def encode(folder: Path) -> dict[str, np.ndarray]:
     encoder, given = latents.Encoder(load_model(folder), True), []
     compiled = latents._encode
 
-    def noted(params, frame, config):
+    def noted(params, frame, seed, **options):
         given.append(frame.device.id)
-        return compiled(params, frame, config)
+        return compiled(params, frame, seed, **options)
 
     latents._encode = noted
     try:
