@@ -33,16 +33,21 @@ def run(main: Callable[[], object]) -> None:
         print("stopped.", file=sys.stderr)
         sys.exit(STOPPED)
     except KNOWN as error:
-        sys.exit(report(error))
+        print(message(error), file=sys.stderr, flush=True)
+        sys.exit(exit_code(error))
 
 
 def _format_warning(message: Warning | str, *_: Any, **__: Any) -> str:
     return f"warning: {' '.join(str(message).split())}\n"
 
 
-def report(error: BaseException) -> int:
-    """Print an error of `KNOWN` in one line, and return the exit code that belongs to it."""
-    print(" ".join(f"error: {error}".split()), file=sys.stderr, flush=True)
+def message(error: BaseException) -> str:
+    """Return the line that reports an error of `KNOWN`."""
+    return " ".join(f"error: {error}".split())
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code that belongs to an error."""
     return MISTAKE if isinstance(error, ValueError) else FAILURE
 
 

@@ -142,12 +142,12 @@ def failing_together() -> Iterator[None]:
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise
+        if failed := failure():  # a collective that lost its peer says less than the peer did
+            leave(cli.exit_code(failed), cli.message(failed))
         kind = "mistake" if isinstance(error, ValueError) else "failure"
         publish(FAILED, json.dumps([_own_number(), kind, " ".join(str(error).split())[:400]]))
-        if not isinstance(error, cli.KNOWN):
-            traceback.print_exc()
-            leave(cli.FAILURE)
-        leave(cli.report(error))
+        known = isinstance(error, cli.KNOWN)
+        leave(cli.exit_code(error), cli.message(error) if known else traceback.format_exc())
 
 
 def failure() -> ValueError | OSError | None:
@@ -161,17 +161,18 @@ def failure() -> ValueError | OSError | None:
     return (ValueError if kind == "mistake" else OSError)(f"process {process}: {reason}")
 
 
-def leave(code: int) -> None:
+def leave(code: int, message: str) -> None:
     """Exit without cleaning up, when the other processes have read what was published.
 
-    The first process leaves last: it runs the service, without which the others would abort.
+    The message goes to stderr last, after what other threads print. The first process leaves
+    last: it runs the service, without which the others would abort.
     """
     from jax._src import distributed
 
     if jax.distributed.is_initialized():
         first = distributed.global_state.service is not None
         time.sleep(4.0 * READ_WITHIN if first else READ_WITHIN)
-    sys.stderr.flush()
+    print(message, file=sys.stderr, flush=True)
     os._exit(code)
 
 

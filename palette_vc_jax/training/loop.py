@@ -192,7 +192,7 @@ def _begin(task: Task, config: Any, workdir: Path, mesh: Mesh, checkpoints: Chec
     def check(record: dict[str, Any]) -> None:
         if jax.process_index() != 0:
             return
-        stored = record.get("origin", {})
+        stored = record["origin"]
         changed = [name for name in sorted(stored) if origin.get(name) != stored[name]]
         if changed:
             raise Mismatch(

@@ -8,7 +8,6 @@ follow up with SIGKILL, often after 30 seconds.
 import contextlib
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -103,18 +102,17 @@ def _watch(signals: socket.socket, notice: Notice, ended: threading.Event) -> No
             notice.received.set()
         several = notice.several
         if several and (failed := processes.failure()) and not ended.wait(MAIN_FIRST):
-            processes.leave(cli.report(failed))
+            processes.leave(cli.exit_code(failed), cli.message(failed))
         grace = notice.grace
         over = came is not None and grace is not None and time.monotonic() - came >= grace
         if over and several:
             processes.publish(LEAVE_NOW, "1")
         if over or (several and processes.published(LEAVE_NOW)):
-            print(
+            processes.leave(
+                cli.PREEMPTED,
                 "terminated before the step under way was done; the same command resumes from the "
                 "last checkpoint.",
-                file=sys.stderr,
             )
-            processes.leave(cli.PREEMPTED)
 
 
 def _terminated(signals: socket.socket) -> bool:
