@@ -1,23 +1,25 @@
 """evaluate.py on small films: what is compared, what is refused, and what is named as missing."""
 
-import importlib
 import json
 import math
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from commands import command
 from PIL import Image
-from special import special
 
-from palette_vc_jax.metrics import paper
-from palette_vc_jax.metrics.evaluate import Results, interval
+from palette_vc_jax.commands import evaluate
+from palette_vc_jax.evaluation import paper
+from palette_vc_jax.evaluation.films import davis_films
+from palette_vc_jax.evaluation.results import Results, interval
+from palette_vc_jax.metrics.chunk import FeatureNetwork
+from palette_vc_jax.metrics.networks import load
+from tests import films as made
+from tests import tiny
+from tests.commands import command
+from tests.special import special
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-evaluate = importlib.import_module("evaluate")
 FAST = "colorfulness,psnr_rgb,ssim_y,chroma_error,cdc_ab"
 
 
@@ -27,10 +29,10 @@ def frames(count: int, seed: int, height: int = 32, width: int = 40) -> list[np.
     return [np.roll(base, step, axis=1).astype(np.uint8) for step in range(count)]
 
 
-def write(folder: Path, pictures: list[np.ndarray]) -> Path:
+def write(folder: Path, images: list[np.ndarray]) -> Path:
     folder.mkdir(parents=True)
-    for index, picture in enumerate(pictures):
-        Image.fromarray(picture).save(folder / f"{index:03}.png")
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{index:03}.png")
     return folder
 
 
@@ -38,9 +40,9 @@ def write(folder: Path, pictures: list[np.ndarray]) -> Path:
 def films(tmp_path):
     """Write a reference of two clips, and an output whose clips are the reference's mirrored."""
     for seed, name in enumerate(("a", "b")):
-        pictures = frames(6 + seed, seed)
-        write(tmp_path / "truth" / name, pictures)
-        write(tmp_path / "mine" / name, [picture[:, ::-1] for picture in pictures])
+        images = frames(6 + seed, seed)
+        write(tmp_path / "truth" / name, images)
+        write(tmp_path / "mine" / name, [image[:, ::-1] for image in images])
     return tmp_path
 
 
@@ -64,17 +66,17 @@ def test_truth_is_perfect_and_rows_are_named(films, capsys):
     """The truth would not score best, a row or clip would be missing, or the JSON not be one."""
     assert run(films, "--output", f"twin={films / 'truth'}") == 0
     table = capsys.readouterr().out
-    assert all(word in table for word in ("truth", "grey", "mine", "twin", "inf"))
+    assert all(word in table for word in ("truth", "gray", "mine", "twin", "inf"))
     rows = json.loads((films / "out.json").read_text(), parse_constant=pytest.fail)["rows"]
-    assert list(rows) == ["truth", "grey", "mine", "twin"]
+    assert list(rows) == ["truth", "gray", "mine", "twin"]
     for row in ("truth", "twin"):
         for clip in ("a", "b"):
             values = rows[row]["clips"][clip]
             assert values["psnr_rgb"] == "inf"
             assert values["ssim_y"] == 1.0 and values["chroma_error"] == 0.0
             assert values["colorfulness"] == rows["truth"]["clips"][clip]["colorfulness"] > 5.0
-    assert rows["grey"]["clips"]["a"]["ssim_y"] == 1.0
-    assert rows["grey"]["clips"]["a"]["colorfulness"] == 0.0
+    assert rows["gray"]["clips"]["a"]["ssim_y"] == 1.0
+    assert rows["gray"]["clips"]["a"]["colorfulness"] == 0.0
     assert rows["mine"]["clips"]["a"]["psnr_rgb"] < 30.0
     mean = rows["mine"]["mean"]["chroma_error"]
     low, high = mean["interval_95"]
@@ -82,12 +84,10 @@ def test_truth_is_perfect_and_rows_are_named(films, capsys):
 
 
 def test_a_film_equals_its_frames(films, tmp_path):
-    """A film would be compared as other pictures than the folder it was made from."""
-    import films as made
-
-    pictures = frames(6, 0)
+    """A film would be compared as other images than the folder it was made from."""
+    images = frames(6, 0)
     (tmp_path / "v").mkdir()
-    made.write_film(tmp_path / "v" / "a.mkv", pictures, pix_fmt="bgr0", codec="ffv1")
+    made.write_film(tmp_path / "v" / "a.mkv", images, pix_fmt="bgr0", codec="ffv1")
     (tmp_path / "t").mkdir()
     (films / "truth" / "a").rename(tmp_path / "t" / "a")
     code = command(
@@ -168,8 +168,8 @@ def test_palettes_beside_films_are_adhered_to(films):
 def test_other_sizes_are_resized_if_asked(films, capsys):
     """Films of two sizes would be compared without a word, or never."""
     for path in (films / "mine" / "a").iterdir():
-        with Image.open(path) as picture:
-            small = picture.resize((20, 16))
+        with Image.open(path) as image:
+            small = image.resize((20, 16))
         small.save(path)
     refused(films, capsys, "20x16", "40x32", "--resize")
     assert run(films, "--resize") == 0
@@ -188,13 +188,13 @@ def test_what_cannot_be_compared_is_refused_in_one_line(films, capsys):
     last = films / "mine" / "b" / "006.png"
     last.unlink()
     refused(films, capsys, "6 frames", "has 7")
-    last.write_bytes(b"no picture")
+    last.write_bytes(b"no image")
     assert run(films) == 0
     content = json.loads((films / "out.json").read_text())
     assert "006.png" in content["gaps"]["b"] and list(content["rows"]["truth"]["clips"]) == ["a"]
     (films / "out.json").unlink()
     for path in (films / "mine" / "a").iterdir():
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     refused(films, capsys, "cannot be read")
     for path in [*(films / "mine" / "b").iterdir()]:
         path.unlink()
@@ -209,28 +209,26 @@ def test_what_cannot_be_compared_is_refused_in_one_line(films, capsys):
 
 def test_fid_and_fvd_need_two(films, capsys, monkeypatch):
     """A Frechet distance of one video would be printed as if it meant something."""
-    from palette_vc_jax.metrics import networks
-    from palette_vc_jax.metrics.chunk import Network
 
     def color_means(frames):
         return np.asarray(frames).mean(axis=(1, 2))
 
     fake = {
-        "inception_pytorch_fid": Network(color_means),
-        "i3d": Network(color_means, videos=lambda videos: videos.mean(axis=1)),
+        "inception_pytorch_fid": FeatureNetwork(color_means),
+        "i3d": FeatureNetwork(color_means, videos=lambda videos: videos.mean(axis=1)),
     }
-    monkeypatch.setattr(networks, "NETWORKS", {k: lambda _, v=v: v for k, v in fake.items()})
-    monkeypatch.setattr(networks.weights, "missing", lambda *_: None)
-    monkeypatch.setattr(networks.weights, "load", lambda *_: None)
-    monkeypatch.setattr(networks.weights, "sha256", lambda *_: "0")
+    monkeypatch.setattr(load, "BUILDERS", {k: lambda _, v=v: v for k, v in fake.items()})
+    monkeypatch.setattr(load.weights, "missing", lambda *_: None)
+    monkeypatch.setattr(load.weights, "load", lambda *_: None)
+    monkeypatch.setattr(load.weights, "sha256", lambda *_: "0")
     assert run(films, metrics="fid,fvd") == 0
     content = json.loads((films / "out.json").read_text())
     assert content["rows"]["truth"]["pooled"]["fid"] == pytest.approx(0.0, abs=1e-6)
-    assert content["rows"]["grey"]["pooled"]["fid"] > 1e-4
+    assert content["rows"]["gray"]["pooled"]["fid"] > 1e-4
     assert "fewer than 2 videos of 16 frames" in content["gaps"]["fvd"]
     assert content["gaps"]["a, fvd"] == "fewer than 16 frames"
     last = films / "mine" / "b" / "006.png"
-    last.write_bytes(b"no picture")  # b is left out of all rows
+    last.write_bytes(b"no image")  # b is left out of all rows
     assert run(films, metrics="fid") == 0
     content = json.loads((films / "out.json").read_text())
     assert content["pooled_items"]["fid"] == 6 and "006.png" in content["gaps"]["b"]
@@ -254,8 +252,6 @@ def test_given_flow_is_followed(films, tmp_path):
 
 def test_davis_lists_choose_clips(films, capsys):
     """The clips of training would be measured with those of the test, or a size be mixed in."""
-    from palette_vc_jax.metrics.films import davis_films
-
     root = films / "DAVIS"
     (root / "JPEGImages").mkdir(parents=True)
     (films / "truth").rename(root / "JPEGImages" / "480p")
@@ -300,8 +296,6 @@ def test_the_papers_tables_have_its_rows_and_numbers():
 
 def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
     """A clip would be colored again after a stop, or an old one be taken for a new seed's."""
-    import tiny
-
     model = tiny.write_model(tmp_path / "model")
     palettes = tmp_path / "palettes.json"
     palettes.write_text(json.dumps({"a": ["#ff0000"], "b": ["teal", "khaki"]}))
@@ -417,8 +411,6 @@ def test_the_report_replaces_no_input_and_no_other_file(films, capsys):
 
 def test_a_film_of_another_origin_is_no_ablation(films, tmp_path, capsys):
     """A film of the user's would be colored over, since a folder has an ablation's name."""
-    import tiny
-
     model = tiny.write_model(tmp_path / "model")
     (tmp_path / "work" / "A").mkdir(parents=True)
     (tmp_path / "work" / "A" / "a.mkv").write_text("mine")
@@ -431,8 +423,6 @@ def test_a_film_of_another_origin_is_no_ablation(films, tmp_path, capsys):
 
 def test_a_model_without_a_mixture_is_told_the_command(films, tmp_path, capsys):
     """A converted model could not be tabulated, and nobody would know how to go on."""
-    import tiny
-
     model = tiny.write_model(tmp_path / "model")
     (model / "mixture.json").unlink()
     arguments = ["--checkpoint", model, "--data", films / "truth", "--tables"]

@@ -3,7 +3,7 @@
 import films
 import numpy as np
 
-from palette_vc_jax.metrics import quality
+from palette_vc_jax.evaluation import quality
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.video.film import open_film
 
