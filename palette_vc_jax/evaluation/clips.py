@@ -111,7 +111,7 @@ def requested_palette(film: Path) -> Palette:
     stem = film if film.is_dir() else film.with_suffix("")
     path = Path(f"{stem}.palette.json")
     if not path.exists():
-        raise ValueError("no palette file beside the film")
+        raise ValueError("no palette file next to the film")
     return load_palette(path)
 
 
@@ -138,7 +138,7 @@ def _take(
         path = clip.outputs.get(row, clip.truth).path
         raise ValueError(
             f"{path}: only some of its {clip.frames} frames can be decoded; it ends early or is "
-            "damaged: give a whole film."
+            "damaged: give a complete film."
         )
     if frames[0].shape[:2] != size:
         frames = [np.rint(resize(frame, *size)).astype(np.uint8) for frame in frames]

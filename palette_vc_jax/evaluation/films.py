@@ -55,21 +55,21 @@ def davis_films(root: Path, split: str) -> dict[str, Path]:
     Raises:
         ValueError: if the split or clips are missing.
     """
-    pictures = root / "JPEGImages"
-    if not pictures.is_dir():
+    images = root / "JPEGImages"
+    if not images.is_dir():
         return find_films(root)
     names = root / "ImageSets" / "2017" / f"{split}.txt"
     if not names.is_file():
-        raise ValueError(f"{names}: not found; give --split as one of the lists beside it.")
-    sizes = [pictures / size for size in DAVIS_SIZES if (pictures / size).is_dir()]
+        raise ValueError(f"{names}: not found; give --split one of the lists in that folder.")
+    sizes = [images / size for size in DAVIS_SIZES if (images / size).is_dir()]
     if not sizes:
-        raise ValueError(f"{pictures}: none of {', '.join(DAVIS_SIZES)} is there; unpack one.")
+        raise ValueError(f"{images}: has none of {', '.join(DAVIS_SIZES)}; unpack one.")
     folders = {name: sizes[0] / name for name in names.read_text().split()}
     if not folders:
-        raise ValueError(f"{names}: names no clip; give --split as another list.")
+        raise ValueError(f"{names}: names no clip; give --split another list.")
     lost = [str(folder) for folder in folders.values() if not folder.is_dir()]
     if lost:
-        raise ValueError(f"{lost[0]}: not found, though {names} names it; unpack DAVIS whole.")
+        raise ValueError(f"{lost[0]}: not found, though {names} names it; unpack all of DAVIS.")
     return folders
 
 

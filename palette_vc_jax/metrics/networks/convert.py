@@ -127,7 +127,7 @@ def _recognize(tensors: Mapping[str, Any], name: str) -> tuple[str, dict[str, np
     if np.shape(tensors.get("fc.weight", 0)) == FID_HEAD:
         return "inception_pytorch_fid", _from_torch(tensors)
     raise ValueError(
-        f"{name}: none of the networks that metrics need, which are {', '.join(weights.SOURCES)}."
+        f"{name}: none of the networks of metrics, which are {', '.join(weights.SOURCES)}."
     )
 
 
