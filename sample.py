@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     run_job(job, model, palette, output, args.seed, args.luma)
     if args.report:
-        from palette_vc_jax.metrics.quality import write_report
+        from palette_vc_jax.evaluation.quality import write_report
 
         write_report(beside["report"], film, output, job.shots, palette)
     for kind, path in {"film": output, **beside}.items():

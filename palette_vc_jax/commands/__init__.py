@@ -1,0 +1,1 @@
+"""Command line: flags only; each module has `main(argv)`."""
