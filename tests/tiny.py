@@ -49,9 +49,20 @@ MICRO = dataclasses.replace(
 
 
 def write_model(folder: Path, config: model_config.ModelConfig = CONFIG) -> Path:
-    """Write the model and a mixture; every parameter is random, so that nothing is zero."""
+    """Write the model and a mixture."""
+    save_model(folder, config, random_params(config))
+    mixture = gmm.Mixture(np.ones(1), np.full((1, 3), 0.5), 0.05 * np.eye(3)[None])
+    gmm.save(mixture, folder / "mixture.json")
+    return folder
+
+
+def random_params(config: model_config.ModelConfig = CONFIG) -> dict[str, functional.Params]:
+    """Return parameters of each network; all are random, so that nothing is zero.
+
+    numpy draws them: to compile the models' own initialization takes seconds.
+    """
     rng = np.random.default_rng(0)
-    params = {
+    return {
         name: functional.nest(
             {
                 path: _random(path, leaf.shape, rng)
@@ -60,10 +71,6 @@ def write_model(folder: Path, config: model_config.ModelConfig = CONFIG) -> Path
         )
         for name, module in NETWORKS.items()
     }
-    save_model(folder, config, params)
-    mixture = gmm.Mixture(np.ones(1), np.full((1, 3), 0.5), 0.05 * np.eye(3)[None])
-    gmm.save(mixture, folder / "mixture.json")
-    return folder
 
 
 def _random(path: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The training step, the loop's resume, and the losses, at a size that compiles in seconds."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -7,8 +9,6 @@ import numpy as np
 import pytest
 
 from palette_vc_jax.models import functional
-from palette_vc_jax.models.clip import ImageEncoder
-from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.training import losses, optimizer, tasks, unet_task, vae_task
 from tests import tiny
@@ -35,27 +35,22 @@ def _batch(seed: int, size: int = 2) -> dict[str, np.ndarray]:
     }
 
 
-def _params() -> dict:
-    return {
-        "unet": functional.init(UNet, TINY.unet, 0),
-        "image_encoder": functional.init(ImageEncoder, TINY.image_encoder, 1),
-    }
+@functools.partial(jax.jit, static_argnames="zero_output")
+def _loss(batch, sigma, rates, zero_output=False):
+    params = tiny.random_params(TINY)
+    if "context_grey" in batch:  # embeddings of a frozen image tower
+        del params["image_encoder"]
+    if zero_output:  # as a new network begins
+        params["unet"]["conv_out"] = jax.tree.map(jnp.zeros_like, params["unet"]["conv_out"])
+    return losses.edm_loss(params, batch, sigma, jax.random.key(0), TINY, rates)[0]
 
 
 def test_palette_dropout_is_the_null_palette():
     """If this fails, dropping a palette in training is not what sampling without one computes."""
-    params = _params()
-    palette = params["unet"]["palette_embedding"]
-    palette["kernel"] = jax.random.normal(jax.random.key(3), palette["kernel"].shape)
-    palette["bias"] = palette["bias"] + 1.0
-    # conv_out starts at zero, which would hide every difference.
-    out = params["unet"]["conv_out"]
-    out["kernel"] = jax.random.normal(jax.random.key(4), out["kernel"].shape)
     sigma = jnp.array([0.5, 20.0])
 
     def loss(batch, dropout):
-        rates = RATES | {"palette_dropout": dropout}
-        return float(losses.edm_loss(params, batch, sigma, jax.random.key(0), TINY, rates)[0])
+        return float(_loss(batch, sigma, RATES | {"palette_dropout": dropout}))
 
     batch = _batch(0)
     other = batch | {"palette": -batch["palette"]}
@@ -68,16 +63,10 @@ def test_palette_dropout_is_the_null_palette():
 
 def test_joint_dropout_leaves_nothing_to_go_by():
     """If this fails, SVD's unconditional branch is trained on what it is to be without."""
-    rng = np.random.default_rng(5)  # zeros, as in a new network, would hide what goes in
-    flat = functional.shapes(UNet, TINY.unet)
-    flat = {name: rng.normal(0.0, 0.2, x.shape).astype(np.float32) for name, x in flat.items()}
-    params = {"unet": functional.nest(flat)}
     sigma = jnp.array([0.5, 20.0])
 
-    @jax.jit
     def loss(batch, dropout):
-        rates = RATES | {"joint_dropout": dropout}
-        return losses.edm_loss(params, batch, sigma, jax.random.key(0), TINY, rates)[0]
+        return float(_loss(batch, sigma, RATES | {"joint_dropout": dropout}))
 
     batch = _batch(0)
     batch["context_color"] = batch["context_grey"] = np.ones((2, 1, 8), np.float32)
@@ -141,7 +130,7 @@ def test_the_palette_layer_starts_by_seeing_all_directions_alike():
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(15, 15)) * np.geomspace(1.0, 0.1, 15)[:, None]
     palettes = 0.2 + rng.normal(size=(500, 2, 15)) @ spread
-    layer = unet_task._new_unet(TINY.unet, 0, palettes)["palette_embedding"]
+    layer = unet_task._new_unet(tiny.MICRO.unet, 0, palettes)["palette_embedding"]
     seen = palettes.reshape(-1, 15) @ layer["kernel"] + layer["bias"]
     np.testing.assert_allclose(seen.mean(0), 0.0, atol=1e-4)
     values, axes = np.linalg.eigh(np.cov(palettes.reshape(-1, 15).T))
@@ -169,12 +158,10 @@ def test_the_perfect_network_has_no_loss():
     """
     batch = _batch(0)
     zero = batch | {"color": np.zeros_like(batch["color"])}
-    params = _params()  # conv_out is zero: the network returns exactly zero
-    sigma = jnp.full((2,), 1e-4)
-    value, _ = losses.edm_loss(params, zero, sigma, jax.random.key(0), TINY, RATES)
+    value = _loss(zero, jnp.full((2,), 1e-4), RATES, zero_output=True)
     # v = (noise * c_in-like weights); at clean 0 it is noise / sqrt(1 + sigma^2): mean square 1.
     assert abs(float(value) - 1.0) < 0.3
-    value, _ = losses.edm_loss(params, zero, jnp.full((2,), 1e4), jax.random.key(0), TINY, RATES)
+    value = _loss(zero, jnp.full((2,), 1e4), RATES, zero_output=True)
     assert float(value) < 1e-6
 
 
@@ -195,9 +182,11 @@ def test_whitened_latents_have_unit_covariance_and_the_same_pictures():
     clips = rng.uniform(-1, 1, (3, 2, 32, 32, 3)).astype(np.float32)
     white = vae_task.whiten(params, TINY.vae, clips)
 
+    @jax.jit
     def encode(p):
         return functional.apply(VAE, TINY.vae, p, clips, method="encode")[0]
 
+    @jax.jit
     def decode(p):
         return functional.apply(VAE, TINY.vae, p, encode(p), method="decode")
 
