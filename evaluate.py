@@ -5,10 +5,11 @@ paper's ablations, and prints its tables I and II.
 """
 
 import argparse
+import functools
 from pathlib import Path
 
 from palette_vc_jax import cli
-from palette_vc_jax.palette import options
+from palette_vc_jax.commands import flags
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -19,7 +20,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--reference",
-        type=cli.path,
+        type=flags.path,
         help="the truth: a folder of films or of frame folders; one film",
     )
     add(
@@ -32,15 +33,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--metrics", help="names, commas between; all that there are, if not given")
     add(
         "--weights",
-        type=cli.path,
+        type=flags.path,
         help="folder of the networks' weights (convert/metric_weights.py)",
     )
     add(
-        "--json", type=cli.path, default=Path("evaluation.json"), help="file to write (%(default)s)"
+        "--json",
+        type=flags.path,
+        default=Path("evaluation.json"),
+        help="file to write (%(default)s)",
     )
     add(
         "--flow",
-        type=cli.path,
+        type=flags.path,
         help="folder of CLIP/forward/*.flo and CLIP/backward/*.flo between the truth's frames, for "
         "the warp error; computed if not given",
     )
@@ -48,14 +52,31 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("the paper's tables")
     add = group.add_argument
     add("--tables", action="store_true", help="print tables I and II, as --checkpoint does")
-    add("--checkpoint", type=cli.path, help="model folder to color with")
-    add("--data", type=cli.path, help="DAVIS 2017, or a folder of films; in place of --reference")
+    add("--checkpoint", type=flags.path, help="model folder to color with")
+    add(
+        "--data",
+        type=flags.path,
+        help="DAVIS 2017, or a folder of films; in place of --reference",
+    )
     add("--split", default="val", help="list of DAVIS' clips (%(default)s)")
-    add("--checkpoint_a", type=cli.path, help="model retrained without the palette, for row A")
-    add("--palettes", type=cli.path, help="JSON from clips to colors, for row C in place of words")
-    add("--workdir", type=cli.path, default=Path("runs/evaluation"), help="for films (%(default)s)")
+    add(
+        "--checkpoint_a",
+        type=flags.path,
+        help="model retrained without the palette, for row A",
+    )
+    add(
+        "--palettes",
+        type=flags.path,
+        help="JSON from clips to colors, for row C in place of words",
+    )
+    add(
+        "--workdir",
+        type=flags.path,
+        default=Path("runs/evaluation"),
+        help="for films (%(default)s)",
+    )
     add("--seed", type=int, default=0, help="of noise and mixture; the n-th clip's is seed + n")
-    options.add_options(parser)
+    flags.add_words_flags(parser)
     return parser.parse_args(argv)
 
 
@@ -65,6 +86,8 @@ def main(argv: list[str] | None = None) -> None:
     # Imported here so that --help and a mistyped flag answer at once.
     from palette_vc_jax.metrics import comparison
 
+    args.words_files = flags.named_files(args)
+    args.proposer = functools.partial(flags.proposer_of, args)
     outputs = dict(_named(text) for text in args.output)
     if len(outputs) < len(args.output):
         raise ValueError("two outputs of one name; write --output NAME=DIR with names that differ.")

@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from palette_vc_jax import cli
+from palette_vc_jax.commands import flags
 
 
 def load_torch(data: bytes, name: str) -> dict:
@@ -41,11 +42,11 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "files", nargs="+", type=cli.path, metavar="FILE", help="downloaded weights"
+        "files", nargs="+", type=flags.path, metavar="FILE", help="downloaded weights"
     )
     parser.add_argument(
         "--output",
-        type=cli.path,
+        type=flags.path,
         default=weights.FOLDER,
         help="folder to write; evaluate.py looks in %(default)s",
     )

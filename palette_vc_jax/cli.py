@@ -4,7 +4,6 @@
 everything saved: the same command goes on; 130 stopped with Ctrl-C.
 """
 
-import argparse
 import re
 import sys
 import threading
@@ -97,11 +96,3 @@ def local_path(text: str, flag: str) -> Path:
             "for instance) or a file share on every host, and give its path."
         )
     return Path(text)
-
-
-def path(text: str) -> Path:
-    """Read an argument as `local_path` does, for argparse: `type=cli.path`."""
-    try:
-        return local_path(text, "path")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

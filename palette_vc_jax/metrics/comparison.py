@@ -22,7 +22,7 @@ from palette_vc_jax.metrics.networks import load_networks
 from palette_vc_jax.metrics.pooled import POOLED
 from palette_vc_jax.metrics.warp import check_flow
 from palette_vc_jax.models.store import file_hashes, load_model
-from palette_vc_jax.palette import gmm, options
+from palette_vc_jax.palette import gmm
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.words import from_words
 from palette_vc_jax.sampling.colorize import default_settings
@@ -117,7 +117,7 @@ def _words(args: argparse.Namespace, clips: list[str]) -> ablations.PaletteOf:
         palettes = paper.load_palettes(args.palettes, clips)
         return lambda name, film, seed: palettes[name]
     tagger, tagger_name = load_tagger(args.tagger, args.checkpoint)
-    propose = options.proposer_of(args)
+    propose = args.proposer()
 
     def palette_of(name: str, path: Path, seed: int) -> Palette:
         film = open_film(path)
@@ -186,7 +186,7 @@ def _check_json(args: argparse.Namespace, clips: list[Clip]) -> None:
     """Raise ValueError if the JSON would replace a file that is read, or is not an evaluation."""
     films = [film for clip in clips for film in (clip.truth, *clip.outputs.values())]
     named = [args.palettes, args.checkpoint and args.checkpoint / "mixture.json"]
-    read = [*filter(None, named), *options.named_files(args)]
+    read = [*filter(None, named), *args.words_files]
     read += [path for film in films for path in (film.path, *film.files)]
     atomic.check_targets([args.json], read)
     if not args.json.exists():

@@ -1,0 +1,149 @@
+"""Color a film: `python sample.py --input FILM --output OUT`."""
+
+import argparse
+import functools
+import json
+import sys
+
+from palette_vc_jax import DEMO, cli
+from palette_vc_jax.commands import flags
+
+# Flags that replace a setting of the model's own: (type, what it means).
+SETTINGS = {
+    "short_side": (int, "pixels of the short side of the pictures that the model sees"),
+    "steps": (int, "denoising steps"),
+    "sigma_min": (float, "noise level of the last step"),
+    "sigma_max": (float, "noise level of the first step"),
+    "solver": (str, "euler or dpmpp_2m"),
+    "noise_share": (float, "share of the noise that all frames have in common, 0 to 1"),
+    "guidance_scale": (float, "strength of the palette; 1 is off and costs half"),
+    "window": (int, "frames denoised together"),
+    "overlap": (int, "frames shared by neighboring windows"),
+    "window_mode": (str, "sliding or anchored"),
+    "window_weights": (str, "triangular or uniform"),
+    "blending": (str, "step: windows are averaged at each step; final: once"),
+    "windows_per_batch": (int, "windows evaluated together"),
+    "fps": (int, "micro-conditioning: frames per second - 1"),
+    "motion_bucket": (int, "micro-conditioning: amount of motion, 0 to 255"),
+    "noise_augmentation": (float, "deviation of noise added to the gray frames, 0 to 1"),
+}
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--input", required=True, help="film, folder of frames, or picture")
+    add(
+        "--output",
+        required=True,
+        help=".mp4 (H.264), .mkv (FFV1, keeps every bit of luma), .mov (ProRes), a picture's name "
+        "for a picture, or a folder for PNG frames",
+    )
+    add(
+        "--checkpoint",
+        default=str(DEMO),
+        help="folder of a converted or trained model, or the --workdir of a run",
+    )
+    add(
+        "--weights",
+        choices=("ema", "raw"),
+        default="ema",
+        help="of a run's newest checkpoint: the moving average over steps, or the last step's",
+    )
+    add(
+        "--palette",
+        default="gmm",
+        help='image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json, '
+        'words:"autumn, a red tram, ..." (things and the colors they have), words (what the film '
+        "shows) or none",
+    )
+    add("--seed", type=int, default=0, help="of the noise, and of gmm where it names none")
+    add("--luma", choices=("source", "model"), default="source", help="whose luma is written")
+    add("--report", action="store_true", help="judge the film, in OUTPUT's .report.html")
+    add("--dry_run", action="store_true", help="print what would be done, as JSON, and stop")
+    flags.add_words_flags(parser)
+    group = parser.add_argument_group("settings, in place of the model's own")
+    for name, (kind, meaning) in SETTINGS.items():
+        group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=meaning)
+    group.add_argument(
+        "--reference",
+        default=argparse.SUPPRESS,
+        help="what the image tower sees: gray (each shot's middle frame), image:PATH (a picture in "
+        "color, the paper's condition) or none",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Color the film that the command line names."""
+    args = parse(argv)
+    # Imported here so that --help and a mistyped flag answer at once.
+    from palette_vc_jax.models.store import load_config, load_model
+    from palette_vc_jax.palette.spec import mixture_for, named_file, parse_spec
+    from palette_vc_jax.palette.words import from_words, remarks
+    from palette_vc_jax.parallel.processes import check_one_host
+    from palette_vc_jax.sampling.colorize import default_settings
+    from palette_vc_jax.sampling.job import (
+        check_side_files,
+        describe,
+        plan_job,
+        run_job,
+        side_files,
+    )
+    from palette_vc_jax.sampling.reference import default_reference, parse_reference
+    from palette_vc_jax.sampling.tags import load_tagger, tag_film
+    from palette_vc_jax.training.export import has_checkpoints, open_run
+    from palette_vc_jax.video.film import open_film
+    from palette_vc_jax.video.read import read_picture
+    from palette_vc_jax.video.write import check_output
+
+    if not 0 <= args.seed < 2**32:
+        raise ValueError(f"seed {args.seed}; a whole number from 0 to 2^32 - 1 is needed.")
+    check_one_host()
+    output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
+    film = open_film(cli.local_path(args.input, "--input"))
+    check_output(output, film)
+    run = open_run(folder, args.weights) if has_checkpoints(folder) else None
+    folder = run.folder if run else folder
+    mixture = mixture_for(args.palette, folder, DEMO)
+    beside = side_files(output, args.palette.strip().lower() != "none", args.report)
+    read = [film.path, *film.files, named_file(args.palette), mixture, *flags.named_files(args)]
+    check_side_files(output, beside.values(), [path for path in read if path])
+    config = run.config if run else load_config(folder)
+    given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
+    settings = default_settings(config, **given)
+    if hasattr(args, "reference"):
+        reference = parse_reference(args.reference)
+    else:
+        reference = default_reference(config.sampling)
+    plan = functools.cache(functools.partial(plan_job, film, config, settings, reference))
+
+    def name_tags():
+        tagger, name = load_tagger(args.tagger, folder)
+        return tag_film(film, plan().shots, tagger), name
+
+    palette = parse_spec(
+        args.palette,
+        mixture,
+        read_picture,
+        args.seed,
+        lambda text: from_words(text, flags.proposer_of(args), name_tags),
+    )
+    for line in remarks(palette):
+        print(line, file=sys.stderr)
+    model = None if args.dry_run else run or load_model(folder)
+
+    job = plan()
+    if model is None:
+        print(json.dumps(describe(job, config, palette, args.seed), indent=2))
+        return
+    run_job(job, model, palette, output, args.seed, args.luma)
+    if args.report:
+        from palette_vc_jax.metrics.quality import write_report
+
+        write_report(beside["report"], film, output, job.shots, palette)
+    for kind, path in {"film": output, **beside}.items():
+        print(f"{kind}: {path}")
