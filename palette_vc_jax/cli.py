@@ -4,11 +4,12 @@
 everything saved: the same command goes on; 130 stopped with Ctrl-C.
 """
 
+import contextlib
 import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def progress(
         return tqdm(items, **given)
     lines = dict(file=_Lines(), mininterval=INTERVAL, delay=INTERVAL, ncols=0)
     return tqdm(items, **given, **lines)
+
+
+@contextlib.contextmanager
+def reporting(
+    title: str, unit: str, total: int | None = None
+) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a progress bar; yields a function that takes (done, total)."""
+    with progress(None, title, unit, total) as bar:
+        yield lambda done, total: bar.update(done - bar.n)
 
 
 class _Lines:

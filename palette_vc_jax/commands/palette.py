@@ -85,12 +85,11 @@ def make_palettes(args: argparse.Namespace) -> list:
     """Make as many palettes as are asked for, each with a seed of its own."""
     from palette_vc_jax.palette.spec import mixture_for, parse_spec
     from palette_vc_jax.palette.words import from_words
-    from palette_vc_jax.video.read import read_picture
 
     temperature = args.temperature
     if temperature is None:
         temperature = 0.0 if args.proposals == 1 else 0.7
-    mixture = mixture_for(args.spec, args.checkpoint, DEMO)
+    mixture = mixture_for(args.spec, args.checkpoint)
     name_tags = functools.cache(lambda: _name_tags(args)) if args.frame else None
     palettes = []
     for seed in range(args.seed, args.seed + args.proposals):
@@ -98,7 +97,6 @@ def make_palettes(args: argparse.Namespace) -> list:
         palette = parse_spec(
             args.spec,
             mixture,
-            read_picture,
             seed,
             lambda text, seed=seed, given=given: from_words(
                 text, flags.proposer_of(args, *given), name_tags, seed, temperature

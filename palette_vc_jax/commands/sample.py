@@ -1,12 +1,22 @@
 """Color a film: `python sample.py --input FILM --output OUT`."""
 
+from __future__ import annotations
+
 import argparse
 import functools
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from palette_vc_jax import DEMO, cli
 from palette_vc_jax.commands import flags
+
+if TYPE_CHECKING:  # imported by the functions that need them, so that --help answers at once
+    from palette_vc_jax import Film, Model, Palette, Plan
+    from palette_vc_jax.palette.proposals import Tag
+    from palette_vc_jax.sampling.reference import Reference
 
 # Flags that replace a setting of the model's own: (type, what it means).
 SETTINGS = {
@@ -80,24 +90,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Color the film that the command line names."""
     args = parse(argv)
-    # Imported here so that --help and a mistyped flag answer at once.
-    from palette_vc_jax.models.store import load_config, load_model
-    from palette_vc_jax.palette.spec import mixture_for, named_file, parse_spec
-    from palette_vc_jax.palette.words import from_words, remarks
+    from palette_vc_jax import color_film, default_settings, load_model, open_film, plan_film
+    from palette_vc_jax.palette.spec import mixture_for
     from palette_vc_jax.parallel.processes import check_one_host
-    from palette_vc_jax.sampling.colorize import default_settings
-    from palette_vc_jax.sampling.job import (
-        check_side_files,
-        describe,
-        plan_job,
-        run_job,
-        side_files,
-    )
-    from palette_vc_jax.sampling.reference import default_reference, parse_reference
-    from palette_vc_jax.sampling.tags import load_tagger, tag_film
-    from palette_vc_jax.training.export import has_checkpoints, open_run
-    from palette_vc_jax.video.film import open_film
-    from palette_vc_jax.video.read import read_picture
+    from palette_vc_jax.sampling.job import describe
     from palette_vc_jax.video.write import check_output
 
     if not 0 <= args.seed < 2**32:
@@ -106,44 +102,79 @@ def main(argv: list[str]) -> None:
     output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
     film = open_film(cli.local_path(args.input, "--input"))
     check_output(output, film)
-    run = open_run(folder, args.weights) if has_checkpoints(folder) else None
-    folder = run.folder if run else folder
-    mixture = mixture_for(args.palette, folder, DEMO)
-    beside = side_files(output, args.palette.strip().lower() != "none", args.report)
-    read = [film.path, *film.files, named_file(args.palette), mixture, *flags.named_files(args)]
-    check_side_files(output, beside.values(), [path for path in read if path])
-    config = run.config if run else load_config(folder)
+    run = _open_run(folder, args.weights)
+    model = run or load_model(folder, ())  # the weights are read last, when all else is right
+    mixture = mixture_for(args.palette, model.folder)
+    side_files = _check_side_files(args, film, output, mixture)
     given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
-    settings = default_settings(config, **given)
-    if hasattr(args, "reference"):
-        reference = parse_reference(args.reference)
-    else:
-        reference = default_reference(config.sampling)
-    plan = functools.cache(functools.partial(plan_job, film, config, settings, reference))
+    settings = default_settings(model.config, **given)
+    reference = _reference(args, model)
 
-    def name_tags():
-        tagger, name = load_tagger(args.tagger, folder)
-        return tag_film(film, plan().shots, tagger), name
+    @functools.cache
+    def plan() -> Plan:
+        with cli.reporting("shots", "frame", film.frames) as report:
+            return plan_film(film, model, settings, reference, report)
 
-    palette = parse_spec(
-        args.palette,
-        mixture,
-        read_picture,
-        args.seed,
-        lambda text: from_words(text, flags.proposer_of(args), name_tags),
-    )
-    for line in remarks(palette):
-        print(line, file=sys.stderr)
-    model = None if args.dry_run else run or load_model(folder)
-
-    job = plan()
-    if model is None:
-        print(json.dumps(describe(job, config, palette, args.seed), indent=2))
+    palette = _palette(args, model, mixture, plan)
+    if args.dry_run:
+        print(json.dumps(describe(plan(), palette, args.seed), indent=2))
         return
-    run_job(job, model, palette, output, args.seed, args.luma)
+    model = run or load_model(folder)
+    with cli.reporting("coloring", "frame", plan().frames) as report:
+        color_film(plan(), output, model, palette, None, report, seed=args.seed, luma=args.luma)
     if args.report:
         from palette_vc_jax.metrics.quality import write_report
 
-        write_report(beside["report"], film, output, job.shots, palette)
-    for kind, path in {"film": output, **beside}.items():
+        write_report(side_files["report"], film, output, plan().shots, palette)
+    for kind, path in {"film": output, **side_files}.items():
         print(f"{kind}: {path}")
+
+
+def _open_run(folder: Path, weights: str) -> Model | None:
+    """Return the model of a run's newest checkpoint, or None if `folder` is no run."""
+    from palette_vc_jax.training.export import has_checkpoints, open_run
+
+    return open_run(folder, weights) if has_checkpoints(folder) else None
+
+
+def _check_side_files(
+    args: argparse.Namespace, film: Film, output: Path, mixture: Path
+) -> dict[str, Path]:
+    """Check that the run replaces nothing of the user's; return its side files, by kind."""
+    from palette_vc_jax.palette.spec import named_file
+    from palette_vc_jax.sampling.job import check_side_files, side_files
+
+    beside = side_files(output, args.palette.strip().lower() != "none", args.report)
+    read = [film.path, *film.files, named_file(args.palette), mixture, *flags.named_files(args)]
+    check_side_files(output, beside.values(), [path for path in read if path])
+    return beside
+
+
+def _reference(args: argparse.Namespace, model: Model) -> Reference:
+    """Return what the image tower sees."""
+    from palette_vc_jax.sampling.reference import default_reference, parse_reference
+
+    if hasattr(args, "reference"):
+        return parse_reference(args.reference)
+    return default_reference(model.config.sampling)
+
+
+def _palette(
+    args: argparse.Namespace, model: Model, mixture: Path, plan: Callable[[], Plan]
+) -> Palette | None:
+    """Read `--palette`; what words find in the film needs its plan."""
+    from palette_vc_jax.palette.spec import parse_spec
+    from palette_vc_jax.palette.words import from_words, remarks
+    from palette_vc_jax.sampling.tags import load_tagger, tag_film
+
+    def name_tags() -> tuple[list[Tag], str]:
+        tagger, name = load_tagger(args.tagger, model.folder)
+        return tag_film(plan().film, plan().shots, tagger), name
+
+    def read_words(text: str) -> Palette:
+        return from_words(text, flags.proposer_of(args), name_tags)
+
+    palette = parse_spec(args.palette, mixture, args.seed, read_words)
+    for line in remarks(palette):
+        print(line, file=sys.stderr)
+    return palette
