@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -56,6 +57,20 @@ def test_changelog_and_citation_name_the_version():
     version = palette_vc_jax.__version__
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_make_names_what_debian_lacks(tmp_path):
+    """If this fails, `make demo` without python3-venv ends in ten lines, or half an environment."""
+    (tmp_path / "requirements.txt").touch()
+    done = subprocess.run(
+        ["make", "-f", ROOT / "Makefile", "demo", "PYTHON=false"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode and "apt install python3-venv" in line
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_configs_are_found_by_name(tmp_path, monkeypatch):
