@@ -38,7 +38,6 @@ from palette_vc_jax import (
     default_settings,
     load_model,
 )
-from palette_vc_jax.data.crops import grey_of
 from palette_vc_jax.data.sources import list_clips
 from palette_vc_jax.images import read_image
 from palette_vc_jax.metrics.adherence import frame_palette
@@ -47,6 +46,7 @@ from palette_vc_jax.metrics.meters import measure as measures
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import file_hashes
 from palette_vc_jax.palette import gmm
+from palette_vc_jax.pixels import luma, to_gray3
 from palette_vc_jax.sampling.colorize import Networks, load_networks
 from palette_vc_jax.video.color import limit_gamut, rgb_to_chroma, ycc_to_rgb
 from palette_vc_jax.video.film import find_pictures
@@ -96,7 +96,7 @@ def load_clip(folder: Path, frames: int, short_side: int, multiple: int) -> Clip
     if len(pictures) < 5:
         raise ValueError(f"{folder}: {len(pictures)} frames to measure; give at least 5.")
     truth = np.stack(pictures).astype(np.float32)
-    return Clip(folder.name, truth, grey_of(truth)[..., 0])
+    return Clip(folder.name, truth, to_gray3(truth)[..., 0])
 
 
 def middle_palette(film: np.ndarray, source: str) -> Palette:
@@ -125,7 +125,7 @@ def baseline(kind: str, clip: Clip, palette: Palette) -> np.ndarray:
 
 def nearest_chroma(grey: np.ndarray, palette: Palette) -> np.ndarray:
     """Give `[..., 2]` the chroma of the palette color that is nearest in luma to each pixel."""
-    lumas = grey_of(palette.colors)[:, 0]
+    lumas = luma(palette.colors)
     nearest = np.abs(grey[..., None] - lumas).argmin(axis=-1)
     return rgb_to_chroma(palette.colors, MATRIX)[nearest]
 

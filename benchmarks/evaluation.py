@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from demo_quality import nearest_chroma, with_chroma
 
-import evaluate
 import palette_vc_jax
 from palette_vc_jax import cli
-from palette_vc_jax.metrics.ablations import first_frame
+from palette_vc_jax.commands import evaluate
+from palette_vc_jax.evaluation.ablations import first_frame
+from palette_vc_jax.evaluation.films import find_films
 from palette_vc_jax.metrics.chunk import Chunk
-from palette_vc_jax.metrics.films import find_films
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.rgb import read_rgb
 

@@ -19,7 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from palette_vc_jax import cli
-from palette_vc_jax.metrics import frechet, i3d, weights
+from palette_vc_jax.metrics import frechet
+from palette_vc_jax.metrics.networks import i3d, weights
 
 VIDEOS, EXPECTED = 128, 10.138079
 SETS = {"a": 1, "b": 2}  # name in the file of known features -> seed

@@ -30,8 +30,8 @@ import torch_networks
 from safetensors.numpy import load_file
 
 from palette_vc_jax import cli
-from palette_vc_jax.metrics import i3d, inception, lpips, weights
-from palette_vc_jax.metrics.layers import fold
+from palette_vc_jax.metrics.networks import i3d, inception, lpips, weights
+from palette_vc_jax.metrics.networks.layers import fold
 
 LIMIT = 1.3  # JAX over PyTorch, at most
 
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 def tensors(network: str, folder: Path) -> tuple[dict[str, np.ndarray], str]:
     """Read a network's weights, or make random ones of their shapes; says which."""
     if weights.missing(network, folder) is None:
-        return load_file(weights.place(network, folder)), "published"
+        return load_file(weights.file_of(network, folder)), "published"
     rng = np.random.default_rng(0)
     result = {}
     for name, shape in weights.SOURCES[network].shapes().items():
@@ -99,7 +99,7 @@ def inception_row(size: tuple[int, int, int], folder: Path) -> Row:
     frames = np.random.default_rng(1).random((*size, 3), np.float32)
     return Row(
         f"Inception (pytorch-fid), {size[0]} frames of {size[1]}x{size[2]}, {kind} weights",
-        lambda: inception.features(ours, frames, "pytorch-fid"),
+        lambda: inception.features(ours, frames),
         lambda: theirs(torch_pictures(frames))[0][:, :, 0, 0],
     )
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from palette_vc_jax.conversion.metric_weights import LEAVES
+from palette_vc_jax.metrics.networks.convert import LEAVES
 
 FOLDER = Path(__file__).resolve().parents[1] / ".venv" / "torchvision"
 OPERATORS = [

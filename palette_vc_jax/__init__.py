@@ -31,6 +31,8 @@ _PUBLIC = {
     "ColorizeSettings": "sampling.colorize",
     "default_settings": "sampling.colorize",
     "convert_svd": "conversion.svd",
+    "EvaluationOptions": "evaluation",
+    "evaluate": "evaluation",
 }
 __all__ = ["DEMO", *_PUBLIC]
 

@@ -1,8 +1,26 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share, and how tests compile."""
 
+import os
 from pathlib import Path
 
-import pytest
+# Most tests compile more than they compute. Set before JAX is imported; processes inherit it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _compilation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """Optimize the programs of tests that are marked `optimized`: those that compute for long."""
+    if request.node.get_closest_marker("optimized") is None:
+        yield
+        return
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

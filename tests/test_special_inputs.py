@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import evaluate
-from palette_vc_jax.commands import palette, sample
+from palette_vc_jax.commands import evaluate, palette, sample
 from palette_vc_jax.data.sources import open_clips
 from tests import films, tiny
 from tests.commands import command

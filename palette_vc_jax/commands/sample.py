@@ -123,7 +123,7 @@ def main(argv: list[str]) -> None:
     with cli.reporting("coloring", "frame", plan().frames) as report:
         color_film(plan(), output, model, palette, None, report, seed=args.seed, luma=args.luma)
     if args.report:
-        from palette_vc_jax.metrics.quality import write_report
+        from palette_vc_jax.evaluation.quality import write_report
 
         write_report(side_files["report"], film, output, plan().shots, palette)
     for kind, path in {"film": output, **side_files}.items():

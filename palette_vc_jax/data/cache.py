@@ -181,12 +181,6 @@ class CacheReader:
             result["context_color"], result["context_grey"] = contexts[0], contexts[1]
         return result
 
-    def palettes(self) -> np.ndarray:
-        """Return the palettes of all crops, `[N, 15]` in [-1, 1]."""
-        return np.concatenate(
-            [np.asarray(shard["palette"]).reshape(-1, 15) for shard in self._arrays]
-        )
-
     @cached_property
     def _arrays(self) -> list[dict[str, np.ndarray]]:
         return [_open_shard(folder, len(crops)) for folder, crops in self.shards]

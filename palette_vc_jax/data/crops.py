@@ -104,12 +104,6 @@ def _box(
     return left, top, min(left + box_width, width), min(top + box_height, height)
 
 
-def grey_of(rgb: np.ndarray) -> np.ndarray:
-    """Turn RGB into Y' of BT.601, replicated to three channels, in the input's scale."""
-    luma = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
-    return np.repeat(luma[..., None], 3, axis=-1).astype(np.float32)
-
-
 def load_crops(source: ClipSource, config: CropConfig) -> tuple[np.ndarray, np.ndarray]:
     """Read all crops of all clips into memory.
 

@@ -17,8 +17,7 @@ from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ImageEncoderConfig, VAEConfig
 from palette_vc_jax.models.store import Model, sha256
 from palette_vc_jax.models.vae import VAE
-
-LUMA = (0.299, 0.587, 0.114)  # BT.601
+from palette_vc_jax.pixels import to_gray3, to_signed
 
 
 class Encoder:
@@ -88,7 +87,7 @@ class Encoder:
         for key in ("color", "grey"):
             batch[key] = batch[key].astype(np.float32)
         if "reference" in batch:
-            batch["reference"] = batch["reference"].astype(np.float32) / 127.5 - 1.0
+            batch["reference"] = to_signed(batch["reference"])
         return batch
 
     def release(self) -> None:
@@ -143,6 +142,5 @@ def _embed(params: functional.Params, picture: jax.Array, config: ImageEncoderCo
 
 def _color_and_grey(frame: jax.Array) -> jax.Array:
     """Return a uint8 frame and its Y' in [-1, 1], `[2, H, W, 3]`."""
-    rgb = frame.astype(jnp.float32) / 127.5 - 1.0
-    grey = jnp.broadcast_to((rgb @ jnp.array(LUMA))[..., None], rgb.shape)
-    return jnp.stack([rgb, grey])
+    rgb = to_signed(frame)
+    return jnp.stack([rgb, to_gray3(rgb)])

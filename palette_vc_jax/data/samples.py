@@ -4,9 +4,8 @@ Which ones is a pure function of the seed and of the sample's number, counted ov
 and over all processes: nothing else has to be saved to go on where a run stopped.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -126,8 +125,3 @@ def read_sample(reader: Reader, crop: int, number: int, config: SampleConfig, ev
     if config.noisy:
         sample["noise_seed"] = rng.integers(2**32, size=(config.window, 2), dtype=np.uint32)
     return sample
-
-
-def stack(samples: list[Mapping[str, Any]]) -> Batch:
-    """Put samples into a batch."""
-    return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}

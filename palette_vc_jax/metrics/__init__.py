@@ -1,1 +1,1 @@
-"""What a colored film is measured by."""
+"""Metrics of colored films: pure measures, and the networks that some of them need."""

@@ -1,7 +1,7 @@
-"""Some frames of a film, and what metrics look at in them, each made once.
+"""A chunk of a film's frames, and the views of it that metrics use, each computed once.
 
-Metrics see a film as a stream of chunks, so that memory does not grow with it. A row of the table
-and the truth are two streams; what is made of the truth's chunk serves all rows.
+Metrics read a film as a stream of chunks, so that memory does not grow with its length. A row of
+the table and the truth are two streams; all rows share the views of the truth's chunk.
 """
 
 import functools
@@ -15,12 +15,12 @@ from palette_vc_jax.metrics.warp import Flow, dis_flow
 from palette_vc_jax.video.color import rgb_to_luma
 
 
-class Network(NamedTuple):
-    """A network as functions that are jitted by the maker.
+class FeatureNetwork(NamedTuple):
+    """A network that metrics compare films by, as jitted functions.
 
-    features: `[n, H, W, 3]` float32 sRGB in [0, 1] -> anything whose leaves begin with n.
-    distance: two such -> `[n]`; for networks that compare.
-    videos: `[1, T, ...]`, features of frames -> `[1, C]`; for networks that see frames together.
+    features: `[n, H, W, 3]` float32 sRGB in [0, 1] -> a tree of arrays `[n, ...]`.
+    distance: two such trees -> `[n]`; for networks that compare frames.
+    videos: features of frames `[1, T, ...]` -> `[1, C]`; for networks that read videos.
     """
 
     features: Callable
@@ -29,15 +29,16 @@ class Network(NamedTuple):
 
 
 class Chunk:
-    """Frames in order, and the last frame before them.
+    """Consecutive frames, and the frame before them.
 
     Args:
         frames: `[n, H, W, 3]` sRGB, uint8 or float in [0, 1].
-        before: the last frame of the chunk before, or None at the film's start.
-        matrix: whose luma is taken, such as `bt709`; the truth's.
-        flow: gives the flow from the n-th frame of `followed` to the next; DIS' if None.
+        before: the last frame of the previous chunk; None at the film's start.
+        matrix: color matrix of the luma, such as `bt709`; that of the truth.
+        flow: returns the flow from the n-th frame of `with_before` to the next; None computes DIS
+            flow.
         networks: by name, for the views that need them.
-        room: frames that networks are given; fewer are padded, so that one shape is compiled.
+        room: frames in one call of a network; fewer are padded, so that one shape is compiled.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Chunk:
         before: np.ndarray | None = None,
         matrix: str = "bt601",
         flow: Callable[[int], Flow] | None = None,
-        networks: Mapping[str, Network] | None = None,
+        networks: Mapping[str, FeatureNetwork] | None = None,
         room: int = 0,
     ):
         self.frames = frames
@@ -61,47 +62,47 @@ class Chunk:
 
     @functools.cached_property
     def rgb(self) -> np.ndarray:
-        """Give `[n, H, W, 3]` float32 in [0, 1]."""
+        """The frames as `[n, H, W, 3]` float32 in [0, 1]."""
         return _rgb(self.frames)
 
     @functools.cached_property
     def codes(self) -> np.ndarray:
-        """Give `[n, H, W, 3]` uint8."""
+        """The frames as `[n, H, W, 3]` uint8."""
         return _codes(self.frames)
 
     @functools.cached_property
     def luma(self) -> np.ndarray:
-        """Give Y', `[n, H, W]` float32, 0 to 255, unrounded."""
+        """Y' `[n, H, W]`, float32, 0 to 255, not rounded."""
         return 255.0 * rgb_to_luma(self.rgb, self.matrix)
 
     @functools.cached_property
     def luma_codes(self) -> np.ndarray:
-        """Give Y' of the codes, rounded, `[n, H, W]` uint8: that of a grey copy is the same."""
+        """Y' of the codes, rounded, `[n, H, W]` uint8; a gray copy has the same."""
         return _luma_codes(self.frames, self.matrix)
 
     @functools.cached_property
     def chroma(self) -> np.ndarray:
-        """Give a*b*, `[n, H, W, 2]`."""
+        """a*b* `[n, H, W, 2]`."""
         return color.chroma(self.rgb)
 
     @functools.cached_property
     def flows(self) -> list[Flow]:
-        """Give the flow from each frame to the next; the first is from the frame before, if any."""
+        """The flow from each frame to the next, beginning with `before` if there is one."""
         if self.flow is not None:
             pairs = len(self) - (self.before is None)
             return [_fitting(self.flow(index), self.frames) for index in range(pairs)]
-        lumas = self.followed(lambda chunk: chunk.luma_codes)
+        lumas = self.with_before(lambda chunk: chunk.luma_codes)
         return [dis_flow(a, b) for a, b in zip(lumas[:-1], lumas[1:], strict=True)]
 
-    def followed(self, view: Callable[["Chunk"], np.ndarray]) -> np.ndarray:
-        """Give a view of the frames, with that of the frame before, if any, at the front."""
+    def with_before(self, view: Callable[["Chunk"], np.ndarray]) -> np.ndarray:
+        """Return a view of the frames, preceded by that of the frame before, if there is one."""
         if self.before is None:
             return view(self)
         before = Chunk(self.before[None], matrix=self.matrix)
         return np.concatenate([view(before), view(self)])
 
     def features(self, network: str) -> Any:
-        """Give a network's features of the frames, padded to `room`."""
+        """Return a network's features of the frames, padded to `room`."""
         if network not in self._features:
             border = [(0, self.room - len(self))] + [(0, 0)] * 3
             self._features[network] = self.networks[network].features(np.pad(self.rgb, border))
@@ -112,8 +113,8 @@ class Chunk:
         return {}
 
 
-def grey(chunk: Chunk) -> Chunk:
-    """Copy a chunk without its colors."""
+def gray_copy(chunk: Chunk) -> Chunk:
+    """Return a copy of a chunk without its colors."""
     frames, before = (
         None if part is None else np.repeat(_luma_codes(part, chunk.matrix)[..., None], 3, axis=-1)
         for part in (chunk.frames, chunk.before)

@@ -1,7 +1,7 @@
-"""What is computed from single frames' colors: pure functions of numpy arrays.
+"""Measures of the colors of single frames: pure functions of numpy arrays.
 
-a*b* is CIE Lab's under D65, as scikit-image computes it; its unit is about a just noticeable
-difference. How a film is measured by these is in `meters.py`.
+a*b* is that of CIE Lab under D65, as scikit-image computes it; one unit is about a just noticeable
+difference. `meters.py` measures films with these functions.
 """
 
 import numpy as np
@@ -14,12 +14,12 @@ HISTOGRAM_STEP = 4.0  # a*b* units a bin
 
 
 def chroma(frames: np.ndarray) -> np.ndarray:
-    """Give a*b* `[..., 2]` of sRGB `[..., 3]` in [0, 1]."""
+    """Return a*b* `[..., 2]` of sRGB `[..., 3]` in [0, 1]."""
     return rgb2lab(frames)[..., 1:]
 
 
 def colorfulness(frames: np.ndarray, signed: bool = True) -> np.ndarray:
-    """Measure how colorful frames are: 0 not, 33 moderately, 59 quite, 109 extremely.
+    """Measure how colorful frames are: 0 not at all, 33 moderately, 59 quite, 109 extremely.
 
     With rg = R - G and yb = (R + G) / 2 - B on a scale of 0 to 255, a frame has
     M = hypot(std rg, std yb) + 0.3 hypot(mean rg, mean yb). Hasler and Suesstrunk 2003,
@@ -42,10 +42,10 @@ def colorfulness(frames: np.ndarray, signed: bool = True) -> np.ndarray:
 
 
 def beyond_luma(ab: np.ndarray, luma: np.ndarray) -> np.ndarray:
-    """Remove from one frame's a*b* `[H, W, 2]` what its luma `[H, W]` tells.
+    """Remove from one frame's a*b* `[H, W, 2]` what follows from its luma `[H, W]`.
 
     Pixels are sorted by luma into 16 bins of equal counts (equal lumas share a bin), and each
-    bin's mean a* and b* are taken away. Returns `[H * W, 2]` float64.
+    bin's mean a* and b* are subtracted. Returns `[H * W, 2]` float64.
     """
     edges = np.quantile(luma, np.arange(1, LUMA_BINS) / LUMA_BINS)
     bins = np.searchsorted(edges, luma.ravel(), side="right")
@@ -58,7 +58,7 @@ def beyond_luma(ab: np.ndarray, luma: np.ndarray) -> np.ndarray:
 def histogram(ab: np.ndarray) -> np.ndarray:
     """Count pixels of a*b* `[..., 2]` in 32 x 32 bins of 4 units, `[1024]`.
 
-    One bin is centered on neutral, so that grey does not fall on an edge; colors beyond
+    One bin is centered on neutral, so that gray does not fall on an edge; colors beyond
     [-66, 62] count in the outer bins.
     """
     codes = np.rint(ab / HISTOGRAM_STEP).astype(int) + HISTOGRAM_BINS // 2
@@ -67,9 +67,9 @@ def histogram(ab: np.ndarray) -> np.ndarray:
 
 
 def channel_histograms(codes: np.ndarray) -> np.ndarray:
-    """Give the shares of the codes 0 .. 255 in each frame and channel of `[T, H, W, C]`.
+    """Return the histograms of codes 0 to 255 in each frame and channel of `[T, H, W, C]`.
 
-    Returns `[T, C, 256]`, each histogram of sum 1.
+    `[T, C, 256]`; each histogram sums to 1.
     """
     channels = np.moveaxis(codes, -1, 1).reshape(len(codes), codes.shape[-1], -1)  # [T, C, H*W]
     counts = [[np.bincount(c, minlength=256) for c in frame] for frame in channels]
@@ -77,7 +77,7 @@ def channel_histograms(codes: np.ndarray) -> np.ndarray:
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Give the Jensen-Shannon divergence of distributions along the last axis, 0 to ln 2.
+    """Return the Jensen-Shannon divergence of distributions along the last axis, 0 to ln 2.
 
     JS(p, q) = (KL(p, m) + KL(q, m)) / 2 with m = (p + q) / 2, natural logarithm.
     """
@@ -89,11 +89,11 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.maximum(0.5 * (terms[0] + terms[1]).sum(axis=-1), 0.0)
 
 
-def palette_distance(asked: np.ndarray, found: np.ndarray) -> float:
-    """Give the distance of two sets of sRGB colors `[n, 3]` in [0, 1], in units of a*b*.
+def palette_distance(requested: np.ndarray, found: np.ndarray) -> float:
+    """Return the distance of two sets of sRGB colors `[n, 3]` in [0, 1], in units of a*b*.
 
-    Colors are paired one to one so that the mean distance over pairs is least; that mean is the
-    value. Lightness is left out: a film's luma is its source's, whatever palette was asked for.
+    Colors are paired one to one so that the mean distance over pairs is smallest; that mean is the
+    value. Lightness is ignored: a film's luma is its source's, whatever the requested palette.
     """
-    costs = np.linalg.norm(chroma(asked)[:, None] - chroma(found)[None], axis=-1)
+    costs = np.linalg.norm(chroma(requested)[:, None] - chroma(found)[None], axis=-1)
     return float(costs[linear_sum_assignment(costs)].mean())

@@ -1,4 +1,4 @@
-"""The Frechet distance of two sets of features, each seen once and kept as its moments."""
+"""The Frechet distance of two sets of features, each read once and kept as its moments."""
 
 from typing import NamedTuple
 
@@ -6,27 +6,31 @@ import numpy as np
 
 
 class Moments(NamedTuple):
-    """What is kept of features `[N, D]`, in float64."""
+    """Moments of features `[N, D]`, in float64."""
 
     count: int
     mean: np.ndarray  # [D]
-    scatter: np.ndarray  # [D, D], sum of outer products of what is off the mean
+    scatter: np.ndarray  # [D, D], sum of outer products of deviations from the mean
 
     @property
     def covariance(self) -> np.ndarray:
-        """Give the covariance, over `count - 1`."""
+        """The covariance, with divisor `count - 1`."""
         return self.scatter / (self.count - 1)
 
 
 class Normal(NamedTuple):
-    """A normal distribution; its covariance is `factor` times its transpose."""
+    """A normal distribution; `factor` times its transpose is the covariance."""
 
     mean: np.ndarray  # [D]
     factor: np.ndarray  # [D, rank]
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Measure features `[N, D]`. Raises ValueError for values that are not finite."""
+    """Compute the moments of features `[N, D]`.
+
+    Raises:
+        ValueError: if features are not finite.
+    """
     features = np.asarray(features, np.float64)
     if not np.isfinite(features).all():
         raise ValueError(
@@ -39,9 +43,9 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def merge(a: Moments | None, b: Moments) -> Moments:
-    """Give the moments of both sets together; None is the empty set.
+    """Return the moments of the union of two sets; None is the empty set.
 
-    Chan et al. 1979: the scatter grows by that of the two means; nothing large cancels.
+    Chan et al. 1979: the scatter grows by that of the two means; no large terms cancel.
     """
     if a is None:
         return b
@@ -52,15 +56,16 @@ def merge(a: Moments | None, b: Moments) -> Moments:
 
 
 def add(known: Moments | None, features: np.ndarray) -> Moments:
-    """Give the moments of what is known and of features `[N, D]` besides."""
+    """Return the moments of a set after features `[N, D]` are added."""
     return merge(known, moments(features))
 
 
 def frechet(a: Moments, b: Moments) -> float:
-    """Give the Frechet distance of two sets of features.
+    """Return the Frechet distance of two sets of features.
 
-    Raises ValueError for fewer than 2 items on a side, which have no covariance, and for features
-    of different networks.
+    Raises:
+        ValueError: if a set has fewer than 2 items, and so no covariance, or if the features are
+            of different networks.
     """
     if min(a.count, b.count) < 2:
         raise ValueError(
@@ -75,16 +80,16 @@ def frechet(a: Moments, b: Moments) -> float:
 
 
 def normal(mean: np.ndarray, covariance: np.ndarray) -> Normal:
-    """Factor a covariance, which takes longer than a distance."""
+    """Return a normal distribution, with its covariance factored: that takes most of the time."""
     return Normal(mean, _factor(covariance))
 
 
 def distance(a: Normal, b: Normal) -> float:
-    """Give |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) of two normal distributions.
+    """Return |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) of two normal distributions.
 
     With A = F F' and B = G G', the eigenvalues of A B are the squared singular values of F' G: the
-    trace of the root is the sum of those values. That needs no root of a matrix that has none, nor
-    of rounding errors: a set's distance to itself is 0 even where it has few items. Dowson and
+    trace of the root is the sum of those values. No root of a singular matrix or of rounding errors
+    is taken, and the distance of a set to itself is 0 even if it has few items. Dowson and
     Landau 1982, "The Frechet distance between multivariate normal distributions".
     """
     shared = np.linalg.svd(a.factor.T @ b.factor, compute_uv=False).sum()
@@ -93,10 +98,10 @@ def distance(a: Normal, b: Normal) -> float:
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """Give an F `[D, rank]` with F F' = `covariance`."""
+    """Return F `[D, rank]` with F F' = `covariance`."""
     try:
-        return np.linalg.cholesky(covariance)  # a tenth of the time of what follows
-    except np.linalg.LinAlgError:  # of lower rank: fewer items than features
+        return np.linalg.cholesky(covariance)  # takes a tenth of the time of the eigenvectors
+    except np.linalg.LinAlgError:  # lower rank: fewer items than features
         values, vectors = np.linalg.eigh(covariance)
         kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
         return vectors[:, kept] * np.sqrt(values[kept])

@@ -1,7 +1,7 @@
-"""What a film's value is under each metric: a table of meters, each fed with chunks in order.
+"""The metrics of single films: a table of meters, each updated with chunks in order.
 
-A meter holds sums, not frames. `value` raises ValueError where a film has no value; the message
-says why, and becomes a named gap of the table.
+A meter holds sums, not frames. To add a metric, write a measure of frames in `color.py` or
+`structure.py`, or a meter here, and add a row to `METRICS`; tables and the command follow.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,61 +12,65 @@ import numpy as np
 from palette_vc_jax.metrics import color, structure, warp
 from palette_vc_jax.metrics.chunk import Chunk
 
-COLORLESS = 0.1  # a*b* units; Lab of an exact grey strays from 0 by less than 0.01
-STRIDES = (1, 2, 4)  # frames between those that the CDC compares
+COLORLESS = 0.1  # a*b* units; a*b* of an exact gray is off 0 by less than 0.01
+STRIDES = (1, 2, 4)  # distances of the frames that the CDC compares
 
 
 class Meter(Protocol):
-    """Measures one film beside the truth."""
+    """Measures one film against the truth."""
 
-    def add(self, film: Chunk, truth: Chunk) -> None:
-        """Take the next frames of both."""
+    def update(self, film: Chunk, truth: Chunk) -> None:
+        """Add the next frames of both."""
 
-    def value(self) -> float:
-        """Give the film's value."""
+    def compute(self) -> float:
+        """Return the film's value.
+
+        Raises:
+            ValueError: if the film has none; the message says why, and is listed with the table.
+        """
 
 
 class Mean:
     """The mean over frames of `measure(film, truth) -> [n]`.
 
-    Infinite values, which PSNR has where a frame equals the truth's (a black one, say), are left
-    out unless there are no others.
+    Infinite values are left out unless there are no others: PSNR is infinite where a frame, a
+    black one for instance, equals the truth's.
     """
 
     def __init__(self, measure: Callable[[Chunk, Chunk], np.ndarray]):
         self.measure, self.sum, self.count, self.infinite = measure, 0.0, 0, 0
 
-    def add(self, film: Chunk, truth: Chunk) -> None:
+    def update(self, film: Chunk, truth: Chunk) -> None:
         values = np.asarray(self.measure(film, truth), np.float64)
         kept = values[~np.isinf(values)]
         self.sum, self.count = self.sum + kept.sum(), self.count + len(kept)
         self.infinite += len(values) - len(kept)
 
-    def value(self) -> float:
+    def compute(self) -> float:
         if not self.count:
             return float("inf") if self.infinite else float("nan")
         return float(self.sum / self.count)
 
 
 class ChromaCorrelation:
-    """Pearson's correlation of a*b* with the truth's, beyond what luma tells.
+    """Pearson's correlation of a*b* with the truth's, beyond what follows from luma.
 
-    In each frame the means of 16 bins of the truth's luma are removed from both
-    (`color.beyond_luma`); the value is over all frames and both channels: 1 for the truth, about 0
-    for any color that is a function of luma. 0 where either film is left with less than 0.1 units,
-    as a grey copy is.
+    In each frame the means over 16 bins of the truth's luma are subtracted from both
+    (`color.beyond_luma`). The value is over all frames and both channels: 1 for the truth, about 0
+    for any color that is a function of luma, and 0 if the rest of either film is below 0.1 units,
+    as that of a gray copy is.
     """
 
     def __init__(self):
         self.products, self.count = np.zeros(3), 0
 
-    def add(self, film: Chunk, truth: Chunk) -> None:
+    def update(self, film: Chunk, truth: Chunk) -> None:
         for mine, true, luma in zip(film.chroma, truth.chroma, truth.luma, strict=True):
             left, right = color.beyond_luma(mine, luma), color.beyond_luma(true, luma)
             self.products += [np.sum(left * right), np.sum(left**2), np.sum(right**2)]
             self.count += left.size
 
-    def value(self) -> float:
+    def compute(self) -> float:
         both, left, right = self.products / max(self.count, 1)
         if min(left, right) < COLORLESS**2:
             return 0.0
@@ -74,7 +78,7 @@ class ChromaCorrelation:
 
 
 class HistogramDistance:
-    """The Jensen-Shannon distance of two films' a*b* histograms, 0 to 1.
+    """The Jensen-Shannon distance between the a*b* histograms of two films, 0 to 1.
 
     A film has one histogram (`color.histogram`); the distance is the square root of the divergence
     in bits.
@@ -83,71 +87,82 @@ class HistogramDistance:
     def __init__(self):
         self.counts = np.zeros((2, color.HISTOGRAM_BINS**2))
 
-    def add(self, film: Chunk, truth: Chunk) -> None:
+    def update(self, film: Chunk, truth: Chunk) -> None:
         self.counts += [color.histogram(film.chroma), color.histogram(truth.chroma)]
 
-    def value(self) -> float:
+    def compute(self) -> float:
         divergence = color.jensen_shannon(*(self.counts / self.counts.sum(axis=1, keepdims=True)))
         return float(np.sqrt(divergence / np.log(2.0)))
 
 
 class ColorConsistency:
-    """Color distribution consistency (CDC) of codes 0 .. 255: how the histograms wander.
+    """Color distribution consistency (CDC) of codes 0 to 255: how much histograms change.
 
-    The Jensen-Shannon divergence (natural logarithm) of the histograms of frames t and t + d, in
-    the mean over t, over channels and over d = 1, 2, 4. Lower is steadier, not better: read it
-    beside the truth's. Liu et al. 2021, "Temporally Consistent Video Colorization" (TCVC), as its
-    code computes it.
+    The mean over t, channels and d = 1, 2, 4 of the Jensen-Shannon divergence (natural logarithm)
+    between the histograms of frames t and t + d. Lower is steadier, not better: compare it with
+    the truth's. Liu et al. 2021, "Temporally Consistent Video Colorization" (TCVC), as its code
+    computes it.
     """
 
     def __init__(self, codes: Callable[[Chunk], np.ndarray]):
         self.codes = codes
-        self.last: list[np.ndarray] = []  # histograms of the frames before
+        self.last: list[np.ndarray] = []  # histograms of the previous frames
         self.sums, self.counts = np.zeros(len(STRIDES)), np.zeros(len(STRIDES))
 
-    def add(self, film: Chunk, truth: Chunk) -> None:
-        for histograms in color.channel_histograms(self.codes(film)):
+    def update(self, film: Chunk, truth: Chunk) -> None:
+        for change in self.changes(film):
+            known = ~np.isnan(change)
+            self.sums[known] += change[known]
+            self.counts += known
+
+    def changes(self, film: Chunk) -> np.ndarray:
+        """Return the divergence of the next frames from those before, `[n, len(STRIDES)]`.
+
+        nan where the film has no frame before at that distance.
+        """
+        changes = np.full((len(film), len(STRIDES)), np.nan)
+        frames = color.channel_histograms(self.codes(film))
+        for row, histograms in zip(changes, frames, strict=True):
             for index, stride in enumerate(STRIDES):
                 if len(self.last) >= stride:
-                    before = self.last[-stride]
-                    self.sums[index] += color.jensen_shannon(before, histograms).mean()
-                    self.counts[index] += 1
+                    row[index] = color.jensen_shannon(self.last[-stride], histograms).mean()
             self.last = [*self.last, histograms][-STRIDES[-1] :]
+        return changes
 
-    def value(self) -> float:
+    def compute(self) -> float:
         if not self.counts.all():
             least = STRIDES[-1] + 1
-            raise ValueError(f"fewer than {least} frames, of which the CDC compares some")
+            raise ValueError(f"fewer than {least} frames, which the CDC needs")
         return float((self.sums / self.counts).mean())
 
 
 class WarpError:
-    """The mean over pairs of frames of `warp.warp_error`, along the truth's flow."""
+    """The mean over pairs of consecutive frames of `warp.warp_error`, along the truth's flow."""
 
     def __init__(self, view: Callable[[Chunk], np.ndarray]):
-        """`view` gives what is compared of frames, `[n, H, W, C]`."""
+        """Compare `view(chunk)`, `[n, H, W, C]`."""
         self.view, self.sum, self.count = view, 0.0, 0
 
-    def add(self, film: Chunk, truth: Chunk) -> None:
-        frames = film.followed(self.view)
+    def update(self, film: Chunk, truth: Chunk) -> None:
+        frames = film.with_before(self.view)
         for first, second, flow in zip(frames[:-1], frames[1:], truth.flows, strict=True):
             error = warp.warp_error(first, second, flow)
             if not np.isnan(error):
                 self.sum, self.count = self.sum + error, self.count + 1
 
-    def value(self) -> float:
+    def compute(self) -> float:
         if not self.count:
             raise ValueError("no pair of frames in which motion could be followed")
         return self.sum / self.count
 
 
 class Metric(NamedTuple):
-    """A metric of single films: its name in the field, which way is better, and its meter."""
+    """A metric of single films: its name in the field, what is better, and its meter."""
 
     title: str
-    better: str  # 'high', 'low', or 'truth' where nearer the truth's value is better
+    better: str  # 'high', 'low', or 'truth': nearer to the truth's value
     meter: Callable[[], Meter]
-    network: str | None = None  # whose features it needs
+    network: str | None = None  # name of the network that it needs
 
 
 def _chroma_codes(chunk: Chunk) -> np.ndarray:
@@ -218,15 +233,21 @@ METRICS = {
 def measure(
     names: Iterable[str], film: np.ndarray, truth: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Measure a film `[T, H, W, 3]` that fits memory, uint8 or float in [0, 1].
+    """Measure a film that fits in memory.
 
-    Raises ValueError for a film that has no value under one of the metrics.
+    Args:
+        names: keys of `METRICS` that need no network.
+        film: `[T, H, W, 3]`, uint8 or float in [0, 1].
+        truth: of the same shape; None for the film itself.
+
+    Raises:
+        ValueError: if the film has no value under one of the metrics.
     """
     chunk = Chunk(film)
-    beside = chunk if truth is None else Chunk(truth)
+    reference = chunk if truth is None else Chunk(truth)
     values = {}
     for name in names:
         meter = METRICS[name].meter()
-        meter.add(chunk, beside)
-        values[name] = meter.value()
+        meter.update(chunk, reference)
+        values[name] = meter.compute()
     return values

@@ -1,6 +1,6 @@
-"""Metrics of whole sets of films: Frechet distances of network features, pooled over all clips.
+"""Metrics of sets of films: Frechet distances of network features, pooled over all clips.
 
-A set's features are kept as moments, so that memory does not grow with it.
+A set's features are kept as moments, so that memory does not grow with the set.
 """
 
 import functools
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from palette_vc_jax.metrics.chunk import Chunk, Network
+from palette_vc_jax.metrics.chunk import Chunk, FeatureNetwork
 from palette_vc_jax.metrics.frechet import Moments, Normal, add, distance, normal
 
 
@@ -18,32 +18,31 @@ class Pooled(NamedTuple):
 
     title: str
     network: str
-    frames: int  # that the network sees together, one after the other, none twice
+    frames: int  # consecutive frames of one feature; features share no frame
 
 
 POOLED = {
     "fid": Pooled("FID (pytorch-fid)", "inception_pytorch_fid", 1),
-    "fid_torchvision": Pooled("FID (torchvision's Inception)", "inception_torchvision", 1),
     "fvd": Pooled("FVD (I3D, 16 frames)", "i3d", 16),
 }
 
 
-class Pool:
-    """Collects the features of one row of the table."""
+class FeatureStats:
+    """Statistics of the features of one row of the table."""
 
-    def __init__(self, metric: Pooled, networks: Mapping[str, Network]):
+    def __init__(self, metric: Pooled, networks: Mapping[str, FeatureNetwork]):
         self.metric, self.network = metric, networks[metric.network]
         self.moments: Moments | None = None
-        self.before: Moments | None = None  # the clip
-        self.waiting: list[np.ndarray] = []  # frames of a video that is not whole yet
+        self.before: Moments | None = None  # moments when the current clip began
+        self.waiting: list[np.ndarray] = []  # frames of a video that is not complete yet
 
     @property
     def count(self) -> int:
-        """Count the frames or videos whose features were taken."""
+        """The number of frames or videos whose features were added."""
         return self.moments.count if self.moments else 0
 
-    def add(self, chunk: Chunk) -> None:
-        """Take the next frames of a clip."""
+    def update(self, chunk: Chunk) -> None:
+        """Add the next frames of a clip."""
         features = np.asarray(chunk.features(self.metric.network))[: len(chunk)]
         if self.metric.frames == 1:
             self.moments = add(self.moments, features)
@@ -55,25 +54,27 @@ class Pool:
             self.moments = add(self.moments, np.asarray(self.network.videos(video[None])))
 
     def begin_clip(self) -> None:
-        """Begin with the next clip."""
+        """Begin the next clip."""
         self.waiting, self.before = [], self.moments
 
     def end_clip(self) -> None:
-        """Leave out the frames at a clip's end that make no whole video.
+        """End a clip; frames at its end that do not fill a video are left out.
 
-        Raises ValueError if the clip is too short for one.
+        Raises:
+            ValueError: if the clip is too short for one video.
         """
         if self.moments is self.before:
             raise ValueError(f"fewer than {self.metric.frames} frames")
 
-    def forget_clip(self) -> None:
-        """Take back what this clip has added."""
+    def drop_clip(self) -> None:
+        """Remove what the current clip has added."""
         self.moments = self.before
 
-    def distance(self, truth: "Pool") -> float:
-        """Give the Frechet distance to the truth's features.
+    def compute(self, truth: "FeatureStats") -> float:
+        """Return the Frechet distance to the truth's features.
 
-        Raises ValueError for fewer than two features.
+        Raises:
+            ValueError: if there are fewer than two features.
         """
         if self.count < 2:
             what = "frames" if self.metric.frames == 1 else f"videos of {self.metric.frames} frames"
@@ -82,5 +83,5 @@ class Pool:
 
     @functools.cached_property
     def normal(self) -> Normal:
-        """Give the features' distribution, once all are there."""
+        """The normal distribution of the features; read it after the last update."""
         return normal(self.moments.mean, self.moments.covariance)

@@ -1,6 +1,6 @@
-"""PSNR and SSIM of single frames, each under the name of its variant.
+"""PSNR and SSIM of single frames, as scikit-image computes them.
 
-Both are scikit-image's; its SSIM has a uniform window of 7 x 7 and no Gaussian weights.
+Its SSIM has a uniform window of 7 x 7, without Gaussian weights.
 """
 
 import numpy as np
@@ -10,12 +10,12 @@ SSIM_WINDOW = 7  # pixels a side
 
 
 def psnr(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Give the peak signal-to-noise ratio of frames `[T, ...]` on a scale of 0 to 255, in dB.
+    """Return the peak signal-to-noise ratio `[T]` of frames `[T, ...]` from 0 to 255, in dB.
 
     10 log10(255^2 / mean squared error) of each frame, over all its pixels and channels; infinite
-    where both are equal. Returns `[T]`.
+    for equal frames.
     """
-    # uint8 would wrap around in the difference: a grey copy then gains 7 dB.
+    # The difference of uint8 would wrap around: a gray copy then gains 7 dB.
     difference = left.astype(np.float64) - right.astype(np.float64)
     error = np.mean(difference**2, axis=tuple(range(1, left.ndim)))
     with np.errstate(divide="ignore"):
@@ -23,9 +23,12 @@ def psnr(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def ssim(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Give the structural similarity of frames `[T, H, W]` or `[T, H, W, 3]`, 0 to 255.
+    """Return the structural similarity `[T]` of frames `[T, H, W]` or `[T, H, W, 3]`, 0 to 255.
 
-    Channels are averaged. Returns `[T]`. Raises ValueError for frames smaller than the window.
+    Channels are averaged.
+
+    Raises:
+        ValueError: if the frames are smaller than the window.
     """
     if min(left.shape[1:3]) < SSIM_WINDOW:
         raise ValueError(f"frames of less than {SSIM_WINDOW} pixels a side have no SSIM")

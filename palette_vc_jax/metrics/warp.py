@@ -1,8 +1,9 @@
 """How much a film changes along its motion: the warp error of Lai et al. 2018.
 
-"Learning Blind Video Temporal Consistency"; facts of the mask from its `evaluate_WarpError.py`.
-The flow is that of the truth, so that every method is measured along the same motion: given in
-files, or OpenCV's DIS (Kroeger et al. 2016, preset medium) between its lumas.
+"Learning Blind Video Temporal Consistency"; the rules of the mask are from its
+`evaluate_WarpError.py`. The flow is that of the truth, so that every method is measured along the
+same motion. It is read from files, or computed between lumas by OpenCV's DIS (Kroeger et al. 2016,
+preset medium).
 """
 
 import functools
@@ -20,16 +21,19 @@ FLO_MAGIC, FLO_HEADER = b"PIEH", 12  # bytes: the float 202021.25, width and hei
 
 
 class Flow(NamedTuple):
-    """Where the pixels of one frame lie in the next."""
+    """The positions of one frame's pixels in the next frame."""
 
     offsets: np.ndarray  # [H, W, 2] float32, columns and rows
-    seen: np.ndarray  # [H, W] float32: 1 where the pixel is seen in both and the motion smooth
+    seen: (
+        np.ndarray
+    )  # [H, W] float32: 1 where the pixel is visible in both and the motion is smooth
 
 
 def dis_flow(first: np.ndarray, second: np.ndarray) -> Flow:
-    """Find the flow from luma `first` to `second`, `[H, W]` uint8, and where it can be trusted.
+    """Compute the flow from luma `first` to `second`, `[H, W]` uint8, and where it is reliable.
 
-    Raises ValueError for pictures too small for the method.
+    Raises:
+        ValueError: if the frames are too small for the method.
     """
     if min(first.shape) < 16:
         raise ValueError("frames of less than 16 pixels a side have no DIS flow")
@@ -40,10 +44,13 @@ def dis_flow(first: np.ndarray, second: np.ndarray) -> Flow:
 
 
 def check_flow(folder: Path, frames: int) -> None:
-    """Raise ValueError unless a clip's folder has a flow for each pair of its frames.
+    """Check that a clip's folder has a flow for each pair of its frames.
 
-    `folder`/forward and `folder`/backward hold Middlebury .flo files in the order of their numbers;
-    a backward one goes from the second frame of a pair to the first. Their headers are checked.
+    `folder`/forward and `folder`/backward hold Middlebury .flo files, sorted by the numbers in
+    their names; a backward flow goes from the second frame of a pair to the first.
+
+    Raises:
+        ValueError: if there are more or fewer files, or a header is not valid.
     """
     for way in WAYS:
         paths = _flow_files(folder / way)
@@ -57,13 +64,12 @@ def check_flow(folder: Path, frames: int) -> None:
 
 
 def read_flow(folder: Path, index: int) -> Flow:
-    """Read the flow from frame `index` to the next, and back, of a folder that was checked.
+    """Read the flow from frame `index` to the next, and back, from a checked folder.
 
-    Raises ValueError for files that are damaged or of two sizes.
+    Raises:
+        ValueError: if files are damaged or differ in size.
     """
-    both = []
-    for way in WAYS:
-        both.append(_read_flo(_flow_files(folder / way)[index]))
+    both = [_read_flo(_flow_files(folder / way)[index]) for way in WAYS]
     if both[0].shape != both[1].shape:
         raise ValueError(f"{folder}: forward and backward flow differ in size; give one size.")
     return Flow(both[0], seen(*both))
@@ -79,7 +85,7 @@ def _read_flo(path: Path) -> np.ndarray:
 
 
 def _flow_size(path: Path) -> tuple[int, int]:
-    """Read the height and width of a Middlebury file; its length has to agree with them."""
+    """Read the height and width of a Middlebury file, and check its length against them."""
     check_regular(path)
     with path.open("rb") as file:
         header = file.read(FLO_HEADER)
@@ -101,10 +107,10 @@ def _flow_files(folder: Path) -> list[Path]:
 
 
 def seen(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-    """Give 1 where there and back again agree and no motion boundary lies, `[H, W]` float32.
+    """Return 1 where forward and backward flow agree and are smooth, else 0, `[H, W]` float32.
 
-    Hidden: |f + b|^2 > 0.01 (|f|^2 + |b|^2) + 0.5 with b taken at f's end, or
-    |grad f|^2 > 0.01 |f|^2 + 0.002.
+    0 where |f + b|^2 > 0.01 (|f|^2 + |b|^2) + 0.5, with b at the end of f (occlusion), where
+    |grad f|^2 > 0.01 |f|^2 + 0.002 (motion boundary), and where f leaves the frame.
     """
     back = warped(backward, forward)
     mismatch = _square(forward + back) > 0.01 * (_square(forward) + _square(back)) + 0.5
@@ -118,16 +124,16 @@ def seen(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
 
 
 def warped(frame: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Bring a frame `[H, W, ...]` back along a flow: at each pixel, the frame at its flow's end."""
+    """Warp a frame `[H, W, ...]` back along a flow: at each pixel, the frame at the flow's end."""
     x, y = _ends(offsets)
     return cv2.remap(np.asarray(frame, np.float32), x, y, cv2.INTER_LINEAR)
 
 
 def warp_error(first: np.ndarray, second: np.ndarray, flow: Flow) -> float:
-    """Give the mean squared change of `[H, W, C]` along the flow, where it is seen.
+    """Return the mean squared change of `[H, W, C]` along the flow, over visible pixels.
 
-    sum((second warped - first)^2 seen) / sum(seen) over pixels and channels; nan if nothing is
-    seen in both.
+    sum((second warped - first)^2 seen) / sum(seen) over pixels and channels; nan if no pixel is
+    visible in both frames.
     """
     change = (warped(second, flow.offsets) - first) ** 2
     weight = flow.seen.sum() * first.shape[-1]

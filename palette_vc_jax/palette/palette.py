@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from palette_vc_jax import DEMO
+from palette_vc_jax.pixels import luma
 
 COLORS = 5
-LUMA = np.array([0.299, 0.587, 0.114])  # BT.601
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,4 +147,5 @@ def to_hex(colors: np.ndarray) -> list[str]:
 
 def _sorted(colors: np.ndarray) -> np.ndarray:
     # lexsort's last key counts first.
-    return colors[np.lexsort((colors[:, 2], colors[:, 1], colors[:, 0], colors @ LUMA))]
+    lumas = luma(colors, np.float64)
+    return colors[np.lexsort((colors[:, 2], colors[:, 1], colors[:, 0], lumas))]

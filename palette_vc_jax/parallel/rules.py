@@ -31,12 +31,3 @@ def state_shardings(tree: Any, mesh: Mesh, split_from: int = SPLIT_FROM) -> Any:
         return NamedSharding(mesh, PartitionSpec(*spec))
 
     return jax.tree.map(sharding, tree)
-
-
-def bytes_per_device(tree: Any, shardings: Any) -> int:
-    """Add up what one device holds of a tree of arrays or shapes."""
-    leaves, places = jax.tree.leaves(tree), jax.tree.leaves(shardings)
-    return sum(
-        int(np.prod(place.shard_shape(leaf.shape), dtype=np.int64)) * leaf.dtype.itemsize
-        for leaf, place in zip(leaves, places, strict=True)
-    )

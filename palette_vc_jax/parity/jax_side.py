@@ -22,6 +22,7 @@ from palette_vc_jax.models.unet import Level, UNet
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.parity.case import GUIDANCES, SMALL, Case
 from palette_vc_jax.parity.report import BLOCK, PIPELINE, WHOLE, Row, compare, compare_values
+from palette_vc_jax.pixels import to_signed
 from palette_vc_jax.sampling.sampler import sample_scan
 from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
 
@@ -45,7 +46,7 @@ def compare_all(
     yield compare("sigmas", sigmas, recorded["sigmas"], 1e-6)
     yield compare("one Euler step", _middle_step(inputs, sigmas), recorded["step"], BLOCK)
 
-    pixels = inputs["picture"].astype(np.float32)[None] / 127.5 - 1.0
+    pixels = to_signed(inputs["picture"])[None]
     params = _load(folder, "vae")
     encode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="encode"))
     decode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="decode"))

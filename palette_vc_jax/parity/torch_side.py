@@ -14,6 +14,7 @@ from PIL import Image
 
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.parity.case import GUIDANCES, SMALL, Case
+from palette_vc_jax.pixels import to_signed
 
 NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 
@@ -66,7 +67,7 @@ def run(folder: Path, inputs: dict, config: ModelConfig, case: Case, dtype: str)
 @torch.no_grad()
 def record_vae(vae: Any, inputs: dict, frames: int) -> dict[str, np.ndarray]:
     """Encode the picture to the mode of its latents, and decode the latents."""
-    pixels = torch.from_numpy(inputs["picture"] / np.float32(127.5) - np.float32(1.0))
+    pixels = torch.from_numpy(to_signed(inputs["picture"]))
     latents = torch.from_numpy(inputs["latents"])[0].permute(0, 3, 1, 2)
     mode = vae.encode(pixels.permute(2, 0, 1)[None]).latent_dist.mode()
     decoded = vae.decode(latents, num_frames=frames).sample

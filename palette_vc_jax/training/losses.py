@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from palette_vc_jax.diffusion import edm
 from palette_vc_jax.models import clip, functional
@@ -15,8 +14,7 @@ from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ModelConfig, VAEConfig
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+from palette_vc_jax.pixels import to_gray3
 
 
 def vae_loss(
@@ -137,8 +135,7 @@ def _reference_context(params, batch, key, config: ModelConfig, rates) -> jax.Ar
     nothing = draw >= 1.0 - rates["reference_none"]
     if "image_encoder" in params:
         color = batch["reference"]
-        grey = jnp.broadcast_to((color @ LUMA)[..., None], color.shape)
-        pictures = jnp.where(in_color[:, None, None, None], color, grey)
+        pictures = jnp.where(in_color[:, None, None, None], color, to_gray3(color))
         context = embed(params["image_encoder"], pictures, config)
     else:
         context = jnp.where(in_color[:, None, None], batch["context_color"], batch["context_grey"])

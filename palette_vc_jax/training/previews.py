@@ -18,11 +18,11 @@ from jax.experimental import multihost_utils
 from PIL import Image, ImageDraw
 
 from palette_vc_jax import atomic
-from palette_vc_jax.data.crops import grey_of
 from palette_vc_jax.data.samples import Batch
 from palette_vc_jax.diffusion import schedule
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import Model
+from palette_vc_jax.pixels import to_gray3
 from palette_vc_jax.sampling.colorize import (
     ColorizeSettings,
     decode_film,
@@ -62,7 +62,7 @@ def make_previews(
     def fixed() -> list[np.ndarray]:
         scale = model.config.vae.scaling_factor  # gray latents come without
         gray, truth = (_decode(model, x) for x in (scale * batch["grey"], batch["color"]))
-        return [255.0 * grey_of(gray / 255.0), truth]
+        return [255.0 * to_gray3(gray / 255.0), truth]
 
     def sample(params: Mapping[str, Any]) -> np.ndarray:
         return _color(model.config, params, batch, dtype)
@@ -97,7 +97,7 @@ def _color(
     grey = batch["grey"].reshape(-1, *batch["grey"].shape[2:])
     in_color = own.reference == "color"
     if "image_encoder" in params:
-        pictures = batch["reference"] if in_color else grey_of(batch["reference"])
+        pictures = batch["reference"] if in_color else to_gray3(batch["reference"])
         context = _on_host(networks.embed(params, pictures))
     else:
         context = batch["context_color" if in_color else "context_grey"]

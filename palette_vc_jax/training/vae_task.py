@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from palette_vc_jax.data.crops import CropConfig, grey_of, load_crops
+from palette_vc_jax.data.crops import CropConfig, load_crops
 from palette_vc_jax.data.sources import hold_out, open_clips
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.config import PRESETS, VAEConfig
 from palette_vc_jax.models.store import Model, write_model
 from palette_vc_jax.models.vae import VAE
+from palette_vc_jax.pixels import to_gray3, to_signed
 from palette_vc_jax.training.checks import check_vae
 from palette_vc_jax.training.loop import Task
 from palette_vc_jax.training.losses import vae_loss
@@ -46,7 +47,7 @@ def make_task(config: Any) -> Task:
         load_crops(clips, config_of_crops) for clips in (train, held_out)
     )
     axes = color_axes(crops, config.color_floor)
-    validation = _to_float(held[:: data.crops, : data.window])
+    validation = to_signed(held[:: data.crops, : data.window])
 
     def loss(params, frozen, frames, key):
         del frozen  # nothing is
@@ -58,7 +59,7 @@ def make_task(config: Any) -> Task:
         return {f"validation_{name}": float(value) for name, value in evaluate(params).items()}
 
     def export(params, step: int, folder: Path) -> None:
-        whitened = whiten(params, model.vae, _to_float(crops[:: data.crops, ::4]))
+        whitened = whiten(params, model.vae, to_signed(crops[:: data.crops, ::4]))
         write_model(folder, Model(model, {"vae": whitened}, origin={"step": step}))
 
     return Task(
@@ -83,7 +84,7 @@ def color_axes(pixels: np.ndarray, floor: float) -> np.ndarray:
         pixels: uint8 sRGB of any shape `[..., 3]`.
         floor: added to the variances, so that the weakest axis is not all noise.
     """
-    sample = _to_float(pixels.reshape(-1, 3)[::101])
+    sample = to_signed(pixels.reshape(-1, 3)[::101])
     values, axes = np.linalg.eigh(np.cov(sample.T))
     return (axes / np.sqrt(values + floor)).astype(np.float32)
 
@@ -120,8 +121,8 @@ def _batch(crops: np.ndarray, lengths: np.ndarray, config: Any, step: int) -> np
         top = rng.integers(crops.shape[2] - height + 1)
         left = rng.integers(crops.shape[3] - width + 1)
         frames = crops[clip, start : start + data.window, top : top + height, left : left + width]
-        frames = _to_float(frames)
-        clips.append(grey_of(frames) if rng.random() < data.grey_rate else frames)
+        frames = to_signed(frames)
+        clips.append(to_gray3(frames) if rng.random() < data.grey_rate else frames)
     return np.stack(clips)
 
 
@@ -154,7 +155,3 @@ def whiten(params: functional.Params, config: VAEConfig, frames: np.ndarray) -> 
     conv_in["bias"] = conv_in["bias"] + np.einsum("i,hwio->o", mean, conv_in["kernel"])
     conv_in["kernel"] = np.einsum("ji,hwio->hwjo", backward, conv_in["kernel"])
     return jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
-
-
-def _to_float(pixels: np.ndarray) -> jnp.ndarray:
-    return pixels.astype(np.float32) / 127.5 - 1.0

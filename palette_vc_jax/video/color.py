@@ -10,10 +10,11 @@ from functools import cache
 import cv2
 import numpy as np
 
+from palette_vc_jax.pixels import BT601
 from palette_vc_jax.video.film import Film, Frame
 
 # Kr and Kb of ITU-R BT.601-7, BT.709-6 and BT.2020-2 (non-constant luminance).
-WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+WEIGHTS = {"bt601": (BT601[0], BT601[2]), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 
 
 @cache

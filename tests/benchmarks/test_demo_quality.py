@@ -80,7 +80,7 @@ def test_baselines_know_nothing_beyond_luma(quality, clips):
     palette = quality.middle_palette(clip.truth, "a")
     for kind in ("grey", "tint", "lookup"):
         film = quality.baseline(kind, clip, palette)
-        assert np.abs(quality.grey_of(film)[..., 0] - clip.grey).max() < 2e-3
+        assert np.abs(quality.to_gray3(film)[..., 0] - clip.grey).max() < 2e-3
         scores = quality.score(film, clip, palette, [palette])
         assert abs(scores["correlation"]) < 0.15
         assert (scores["colorfulness"] < 1e-3) == (kind == "grey")

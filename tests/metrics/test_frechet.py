@@ -19,13 +19,13 @@ def sets() -> list[np.ndarray]:
 
 
 def test_unit_shift_of_unit_normals():
-    """Wrong if means are not squared and summed, or covariances do not cancel: pytorch-fid's."""
+    """If this fails, means are not squared and summed, or covariances do not cancel."""
     zero, one = (frechet.normal(np.full(2048, shift), np.eye(2048)) for shift in (0.0, 1.0))
     assert frechet.distance(zero, one) == pytest.approx(2048.0, abs=1e-6)
 
 
 def test_equals_the_root_of_a_product(sets):
-    """Wrong if the eigenvalue form is not the definition, or covariances are not over n - 1."""
+    """If this fails, the eigenvalue form is not the definition, or the divisor is not n - 1."""
     cov = [np.cov(s.astype(np.float64), rowvar=False) for s in sets]
     shift = np.subtract(*(s.astype(np.float64).mean(axis=0) for s in sets))
     expected = shift @ shift + np.trace(cov[0] + cov[1] - 2.0 * sqrtm(cov[0] @ cov[1]).real)
@@ -34,7 +34,7 @@ def test_equals_the_root_of_a_product(sets):
 
 
 def test_fewer_items_than_features(sets):
-    """Wrong if a covariance without full rank, as of few clips, breaks the root."""
+    """If this fails, a covariance without full rank, as of few clips, breaks the root."""
     few = [s[:10] for s in sets]
     found = frechet.frechet(*map(frechet.moments, few))
     assert np.isfinite(found) and found > 0.0
@@ -42,7 +42,7 @@ def test_fewer_items_than_features(sets):
 
 
 def test_published_features_of_random_videos(shared):
-    """Wrong if FVD's published vector, 10.138, does not come from these logits in batches."""
+    """If this fails, FVD's published vector, 10.138, does not come from these logits in batches."""
     known = np.load(shared / "weights" / "testvectors" / "i3d_fvd_random_feats.npz")
     sides = {}
     for name in ("a", "b"):
@@ -53,7 +53,7 @@ def test_published_features_of_random_videos(shared):
 
 
 def test_streamed_moments_do_not_cancel(sets):
-    """Wrong if batches give other moments than the whole, above all far from zero."""
+    """If this fails, batches give other moments than the whole, above all far from zero."""
     far = sets[0].astype(np.float64) + 1e6
     found = frechet.merge(None, frechet.moments(far[:1]))
     for batch in np.array_split(far[1:120], 5):
@@ -66,19 +66,19 @@ def test_streamed_moments_do_not_cancel(sets):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_items_are_refused(sets, count):
-    """Wrong if a set without a covariance gets a number."""
+    """If this fails, a set without a covariance gets a number."""
     with pytest.raises(ValueError, match=f"{count} and 300 items.*at least 2"):
         frechet.frechet(frechet.moments(sets[0][:count]), frechet.moments(sets[1]))
 
 
 def test_features_that_are_not_finite_are_refused(sets):
-    """Wrong if a NaN becomes a distance."""
+    """If this fails, a NaN becomes a distance."""
     sets[0][3, 5] = np.nan
     with pytest.raises(ValueError, match="not all finite"):
         frechet.moments(sets[0])
 
 
 def test_features_of_two_networks_are_refused(sets):
-    """Wrong if features of different length are compared."""
+    """If this fails, features of different length are compared."""
     with pytest.raises(ValueError, match="64 and 32"):
         frechet.frechet(frechet.moments(sets[0]), frechet.moments(sets[1][:, :32]))

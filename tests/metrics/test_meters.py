@@ -5,7 +5,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from palette_vc_jax.metrics import color
-from palette_vc_jax.metrics.chunk import Chunk, grey
+from palette_vc_jax.metrics.chunk import Chunk, gray_copy
 from palette_vc_jax.metrics.meters import METRICS, measure
 
 FREE = [name for name, metric in METRICS.items() if metric.network is None]
@@ -23,7 +23,7 @@ def truth() -> np.ndarray:
     return np.moveaxis(film, 2, 0).clip(0, 1).astype(np.float32)
 
 
-def grey_of(film: np.ndarray) -> np.ndarray:
+def gray_of(film: np.ndarray) -> np.ndarray:
     return np.repeat((film @ np.float32([0.299, 0.587, 0.114]))[..., None], 3, axis=-1)
 
 
@@ -32,7 +32,7 @@ def one(name: str, film: np.ndarray, truth: np.ndarray | None = None) -> float:
 
 
 def test_colorfulness_matches_published_vectors():
-    """Signed and absolute opponents would be mixed up, which many scripts do."""
+    """If this fails, signed and absolute opponents are mixed up, as in many scripts."""
     primaries = np.eye(3, dtype=np.float32)[None, None]
     assert one("colorfulness", primaries) == pytest.approx(275.4315, abs=1e-3)
     assert one("colorfulness_abs", primaries) == pytest.approx(206.5217, abs=1e-3)
@@ -43,14 +43,14 @@ def test_colorfulness_matches_published_vectors():
 
 
 def test_colorfulness_is_per_frame(truth):
-    """A film's value would otherwise rise with change over time."""
+    """If this fails, a film's value rises with change over time."""
     frames = [one("colorfulness", frame[None]) for frame in truth]
     assert one("colorfulness", truth) == pytest.approx(np.mean(frames))
-    assert one("colorfulness", grey_of(truth)) == pytest.approx(0.0, abs=1e-4)
+    assert one("colorfulness", gray_of(truth)) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_psnr_and_ssim_are_scikit_images(truth):
-    """Another window, range or a wrapped difference of bytes would stand under their names."""
+    """If this fails, window or range is another, or differences of bytes wrap around."""
     rng = np.random.default_rng(0)
     film = (truth + rng.normal(0, 0.05, truth.shape)).clip(0, 1).astype(np.float32)
     a, b = Chunk(film), Chunk(truth)
@@ -69,40 +69,40 @@ def test_psnr_and_ssim_are_scikit_images(truth):
     assert measure(expected, film, truth) == pytest.approx(expected)
 
 
-def test_a_grey_copy_keeps_luma_and_little_else(truth):
-    """Its luma would be rounded twice, and luma measures would not be perfect."""
-    copy = grey(Chunk(truth)).frames
+def test_a_gray_copy_keeps_luma_and_little_else(truth):
+    """If this fails, luma is rounded twice, and measures of luma are not perfect."""
+    copy = gray_copy(Chunk(truth)).frames
     values = measure(["psnr_y", "ssim_y", "psnr_rgb"], copy, truth)
     assert values["psnr_y"] == np.inf and values["ssim_y"] == 1.0
     assert values["psnr_rgb"] < 30.0
 
 
 def test_correlation_knows_truth_and_its_inverse(truth):
-    """Sign and scale would be wrong."""
+    """If this fails, the correlation has a wrong sign or scale."""
     assert one("chroma_correlation", truth, truth) == pytest.approx(1.0)
-    swapped = grey_of(truth) + (grey_of(truth) - truth)
+    swapped = gray_of(truth) + (gray_of(truth) - truth)
     assert one("chroma_correlation", swapped, truth) < -0.8
 
 
 def test_correlation_ignores_what_luma_tells(truth):
-    """A color that is a function of luma would be taken for knowledge of the scene."""
-    luma = grey_of(truth)[..., 0]
+    """If this fails, a color that is a function of luma counts as knowledge of the scene."""
+    luma = gray_of(truth)[..., 0]
     by_luma = np.stack([luma, luma**1.5, 1.0 - luma], axis=-1)
     assert abs(one("chroma_correlation", by_luma, truth)) < 0.1
-    tint = (grey_of(truth) + np.float32([0.1, 0.0, -0.1])).clip(0, 1)
+    tint = (gray_of(truth) + np.float32([0.1, 0.0, -0.1])).clip(0, 1)
     assert abs(one("chroma_correlation", tint, truth)) < 0.1
 
 
 def test_correlation_of_colorless_films_is_zero(truth):
-    """Rounding in the Lab of an exact grey would be correlated with the truth."""
-    assert one("chroma_correlation", grey_of(truth), truth) == 0.0
-    assert one("chroma_correlation", truth, grey_of(truth)) == 0.0
+    """If this fails, rounding in the Lab of an exact gray is correlated with the truth."""
+    assert one("chroma_correlation", gray_of(truth), truth) == 0.0
+    assert one("chroma_correlation", truth, gray_of(truth)) == 0.0
     flat = np.full_like(truth, 0.5)
     assert one("chroma_correlation", flat, flat) == 0.0
 
 
 def test_histogram_distance_spans_zero_to_one(truth):
-    """The distance would have another base or lack its square root."""
+    """If this fails, the logarithm has another base, or the square root is missing."""
     assert one("histogram_distance", truth, truth) == pytest.approx(0.0, abs=1e-6)
     red, blue = (np.broadcast_to(np.float32(c), (1, 4, 4, 3)) for c in ([1, 0, 0], [0, 0, 1]))
     assert one("histogram_distance", red, blue) == pytest.approx(1.0)
@@ -111,14 +111,14 @@ def test_histogram_distance_spans_zero_to_one(truth):
     assert one("histogram_distance", half, reds) == pytest.approx(expected)
 
 
-def test_histogram_keeps_greys_in_one_bin():
-    """Greys would scatter over the bins around neutral by their rounding."""
+def test_histogram_keeps_grays_in_one_bin():
+    """If this fails, rounding scatters grays over the bins around neutral."""
     ramp = np.repeat(np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8, 1), 3, axis=-1)
     assert np.count_nonzero(color.histogram(color.chroma(ramp))) == 1
 
 
 def test_cdc_matches_published_vectors():
-    """Strides, logarithm or weights would differ from TCVC's code."""
+    """If this fails, strides, logarithm or weights differ from TCVC's code."""
     still = np.full((8, 4, 4, 3), 7, np.uint8)
     assert one("cdc", still) == 0.0
     flicker = np.zeros((8, 4, 4, 3), np.uint8)
@@ -129,33 +129,33 @@ def test_cdc_matches_published_vectors():
 
 
 def test_chroma_cdc_sees_color_flicker_alone(truth):
-    """Moving luma would count as flicker, or flicker of color would not."""
-    assert one("cdc_ab", grey_of(truth)) == pytest.approx(0.0, abs=1e-9)
+    """If this fails, moving luma counts as flicker, or flicker of color does not."""
+    assert one("cdc_ab", gray_of(truth)) == pytest.approx(0.0, abs=1e-9)
     flicker = truth.copy()
     flicker[1::2] = flicker[1::2, ..., ::-1]
     assert one("cdc_ab", flicker) > 2.0 * one("cdc_ab", truth)
 
 
 def test_chroma_error_is_a_distance(truth):
-    """The error of a grey copy is the truth's mean chroma."""
+    """If this fails, the error of a gray copy is not the truth's mean chroma."""
     assert one("chroma_error", truth, truth) == 0.0
     mean = np.linalg.norm(color.chroma(truth), axis=-1).mean()
-    assert one("chroma_error", grey_of(truth), truth) == pytest.approx(mean, abs=0.02)
+    assert one("chroma_error", gray_of(truth), truth) == pytest.approx(mean, abs=0.02)
 
 
 def test_palette_distance_pairs_colors_one_to_one():
-    """Order would count, lightness would count, or one found color could answer for all."""
+    """If this fails, order or lightness counts, or one color is paired with several."""
     rng = np.random.default_rng(0)
     colors = rng.uniform(0.2, 0.8, (5, 3)).astype(np.float32)
     assert color.palette_distance(colors, colors[::-1]) == pytest.approx(0.0, abs=1e-5)
-    greys = np.repeat(np.linspace(0, 1, 5)[:, None], 3, axis=1)
-    assert color.palette_distance(greys, greys[:1].repeat(5, axis=0)) < 0.05
+    grays = np.repeat(np.linspace(0, 1, 5)[:, None], 3, axis=1)
+    assert color.palette_distance(grays, grays[:1].repeat(5, axis=0)) < 0.05
     assert color.palette_distance(colors, colors[:1].repeat(5, axis=0)) > 5.0
 
 
 @pytest.mark.parametrize("name", FREE)
 def test_chunks_do_not_matter(name):
-    """A film's value would depend on how many frames fit memory at once."""
+    """If this fails, a film's value depends on how many frames fit in memory at once."""
     rng = np.random.default_rng(1)
     pictures = rng.uniform(0, 255, (2, 11, 24, 32, 3))
     # Blurred noise that moves: something that flow can follow.
@@ -167,5 +167,5 @@ def test_chunks_do_not_matter(name):
     for start, stop in [(0, 1), (1, 4), (4, 6), (6, 11)]:
         before = (None, None) if not start else (film[start - 1], truth[start - 1])
         parts = [Chunk(f[start:stop], b) for f, b in zip((film, truth), before, strict=True)]
-        meter.add(*parts)
-    assert meter.value() == pytest.approx(whole, rel=1e-6)
+        meter.update(*parts)
+    assert meter.compute() == pytest.approx(whole, rel=1e-6)

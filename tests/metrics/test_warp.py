@@ -24,7 +24,7 @@ def constant(x: float) -> np.ndarray:
 
 
 def test_motion_that_is_followed_is_no_error():
-    """Wrong if the flow is followed the other way, or rows and columns are mixed up."""
+    """If this fails, the flow is followed the other way, or rows and columns are mixed up."""
     flow = warp.Flow(constant(STEP), warp.seen(constant(STEP), constant(-STEP)))
     assert warp.warp_error(moved(0), moved(STEP), flow) < 1e-6
     assert warp.warp_error(moved(STEP), moved(0), flow) > 1e-2
@@ -33,7 +33,7 @@ def test_motion_that_is_followed_is_no_error():
 
 
 def test_what_leaves_the_picture_is_not_seen():
-    """Wrong if pixels without a counterpart count as change."""
+    """If this fails, pixels without a counterpart count as change."""
     seen = warp.seen(constant(STEP), constant(-STEP))
     assert (seen[:, : WIDTH - STEP] == 1.0).all() and (seen[:, WIDTH - STEP :] == 0.0).all()
     disagreeing = warp.seen(constant(STEP), constant(STEP))
@@ -41,7 +41,7 @@ def test_what_leaves_the_picture_is_not_seen():
 
 
 def test_the_error_is_a_mean_over_what_is_seen():
-    """Wrong if hidden pixels dilute the error, or channels are summed."""
+    """If this fails, hidden pixels dilute the error, or channels are summed."""
     first = np.zeros((HEIGHT, WIDTH, 3), np.float32)
     second = np.full_like(first, 0.5)
     seen = np.zeros((HEIGHT, WIDTH), np.float32)
@@ -51,7 +51,7 @@ def test_the_error_is_a_mean_over_what_is_seen():
 
 
 def test_dis_finds_the_motion():
-    """Wrong if the computed flow has another direction or unit than a given one."""
+    """If this fails, the computed flow has another direction or unit than a given one."""
     first, second = (np.rint(255.0 * moved(s)[..., 0]).astype(np.uint8) for s in (0, STEP))
     flow = warp.dis_flow(first, second)
     inside = flow.offsets[12:-12, 12:-16]
@@ -60,7 +60,7 @@ def test_dis_finds_the_motion():
 
 
 def test_given_flow_is_read_in_the_order_of_its_numbers(tmp_path):
-    """Wrong if the tenth file is taken for the second, or a missing or surplus one is accepted."""
+    """If this fails, the tenth file is taken for the second, or a missing one is accepted."""
     for way, sign in (("forward", 1), ("backward", -1)):
         (tmp_path / way).mkdir()
         for index in range(12):

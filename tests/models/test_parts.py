@@ -40,7 +40,8 @@ def test_parts_change_neither_values_nor_gradients(kind):
             weights = jax.random.normal(keys[2], out.shape)
             return jnp.sum(weights * out), out
 
-        return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(state, x, condition)
+        step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+        return step(state, x, condition)
 
     (_, whole), expected = value(None)
     (_, found), gradients = value(1)  # a byte: as many parts as there are frames or places

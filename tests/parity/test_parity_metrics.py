@@ -13,19 +13,17 @@ import jax
 import numpy as np
 import pytest
 
-from convert.metric_weights import load_torch
-from palette_vc_jax.conversion.metric_weights import convert
-from palette_vc_jax.metrics import inception, lpips, weights
-from palette_vc_jax.metrics.layers import run
+from palette_vc_jax.metrics.networks import inception, lpips, weights
+from palette_vc_jax.metrics.networks.convert import convert
+from palette_vc_jax.metrics.networks.layers import run
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 1e-5  # of the greatest output of a layer
-VARIANTS = {"inception_pytorch_fid": "pytorch-fid", "inception_torchvision": "torchvision"}
 
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory) -> Path:
-    """Run PyTorch's side and convert its weights; gives the folder of both."""
+    """Run PyTorch's side and convert its weights; return the folder of both."""
     pytest.importorskip("torch", reason="parity needs torch")
     if not (ROOT / ".venv" / "torchvision").is_dir():
         pytest.skip("needs torchvision, lpips and pytorch-fid in .venv/torchvision: make test")
@@ -34,7 +32,7 @@ def theirs(tmp_path_factory) -> Path:
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
     subprocess.run(command, check=True, cwd=ROOT, env=environment)
     for file in (*folder.glob("*.ckpt"), *folder.glob("*.pth")):
-        convert(file, folder, load_torch)
+        convert(file, folder)
     return folder
 
 
@@ -46,7 +44,7 @@ def compare(ours, known, names, check):
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_lpips(net, theirs, check):
-    """Wrong if a layer, a pool at an odd size, the norm of features or a head differs."""
+    """If this fails, a layer, a pool at an odd size, the norm of features or a head differs."""
     known = np.load(theirs / f"lpips_{net}.npz")
     params = weights.load(f"lpips_{net}", theirs)
     layers, compared = lpips.NETS[net]
@@ -59,26 +57,16 @@ def test_lpips(net, theirs, check):
     check(np.asarray(lpips.distance(params, *sides)), known["result"], LIMIT)
 
 
-@pytest.mark.parametrize("network", VARIANTS)
-def test_inception(network, theirs, check):
-    """Wrong if a resize, a range, a layer or one of the variant's pools differs."""
-    known = np.load(theirs / f"{network}.npz")
-    params, variant = weights.load(network, theirs), VARIANTS[network]
-    layers = inception.layers(variant)
+def test_inception(theirs, check):
+    """If this fails, a resize, the range, a layer or a pool differs."""
+    known = np.load(theirs / "inception_pytorch_fid.npz")
+    params = weights.load("inception_pytorch_fid", theirs)
 
     @jax.jit
-    def every(params, frames):
-        return run(layers, params, inception.prepare(frames, variant))
+    def run_all(params, frames):
+        return run(inception.LAYERS, params, inception.prepare(frames))
 
-    names = [layer.name for layer in layers]
-    compare(every(params, known["frames"]), known, names, check)
-    features = inception.features(params, known["frames"], variant)
+    names = [layer.name for layer in inception.LAYERS]
+    compare(run_all(params, known["frames"]), known, names, check)
+    features = inception.features(params, known["frames"])
     check(np.asarray(features), known["result"], LIMIT)
-
-
-def test_variants_of_inception_differ(theirs, check):
-    """Wrong if the two names gave one network: distances by them cannot be compared."""
-    frames = np.load(theirs / "inception_torchvision.npz")["frames"]
-    params = weights.load("inception_torchvision", theirs)
-    one, other = (np.asarray(inception.features(params, frames, v)) for v in VARIANTS.values())
-    assert np.abs(one - other).max() > 0.01 * np.abs(one).max()

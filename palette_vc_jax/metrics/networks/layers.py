@@ -1,7 +1,7 @@
-"""Networks for pictures and clips as tables of layers, and the one function that runs them.
+"""Networks for images and clips as tables of layers, and the function that runs them.
 
-Arrays are channels last: pictures `[B, H, W, C]`, clips `[B, T, H, W, C]`. Windows and strides
-name the axes between B and C, in order. All is float32, also where a device would round products.
+Arrays are channels last: images `[B, H, W, C]`, clips `[B, T, H, W, C]`. Windows and strides list
+the axes between B and C, in order. Everything is float32, on devices that round products too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,33 +16,30 @@ NORM_EPS = 1e-3  # of every batch norm here
 
 
 class Conv(NamedTuple):
-    """A convolution, its batch norm, ReLU."""
+    """A convolution, followed by its batch norm and ReLU."""
 
     name: str
     features: int
     kernel: tuple[int, ...]
     stride: int = 1
-    padding: str | int = "SAME"  # as TensorFlow has it, 'VALID', or pixels on every side
-    norm: bool = True  # else a bias
+    padding: str | int = "SAME"  # as in TensorFlow; 'VALID'; or pixels on every side
+    norm: bool = True  # False: a bias instead
 
 
 class Pool(NamedTuple):
-    """The greatest (`max`) or the mean of each window.
-
-    In a mean, padding counts as zeros (`mean`) or not at all (`mean_inside`).
-    """
+    """The maximum or the mean of each window; padding does not count."""
 
     name: str
-    kind: str
+    kind: str  # 'max' or 'mean'
     window: tuple[int, ...]
     stride: int | tuple[int, ...] = 1
     padding: str | int = "SAME"
 
 
 class Mixed(NamedTuple):
-    """Branches that read the same input; their outputs are joined along the channels.
+    """Branches that read the same input; their outputs are concatenated along the channels.
 
-    Branches may begin with the same layers, by name: the compiler computes these once.
+    Branches may begin with the same layers, by name; the compiler computes these once.
     """
 
     name: str
@@ -53,7 +50,7 @@ Layer = Conv | Pool | Mixed
 
 
 def run(layers: Sequence[Layer], params: Params, x: jax.Array) -> dict[str, jax.Array]:
-    """Run layers one after another; gives each one's output by name, in order."""
+    """Run layers one after another; return the output of each by name, in order."""
     outputs = {}
     for layer in layers:
         x = outputs[layer.name] = _apply(layer, params, x)
@@ -65,10 +62,11 @@ def shapes(
     channels: int = 3,
     norm: Sequence[str] = ("scale", "bias", "mean", "var"),
 ) -> dict[str, tuple[int, ...]]:
-    """Give the names and shapes of the tensors that `layers` have on file.
+    """Return the names and shapes of the tensors that `layers` have on file.
 
     Args:
-        channels: of the input.
+        layers: of one network.
+        channels: of the network's input.
         norm: tensors of each batch norm.
     """
     result, _ = _shapes(layers, channels, norm)
@@ -76,10 +74,10 @@ def shapes(
 
 
 def fold(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Turn the tensors of a file, `layer.kernel`, `layer.bn.mean`, ..., into `Params`.
+    """Convert the tensors of a file, `layer.kernel`, `layer.bn.mean`, ..., to `Params`.
 
-    A convolution k and its norm are one convolution: with s = scale / sqrt(var + eps), its kernel
-    is k s and its bias is bias - mean s. Computed in float64.
+    A convolution k and its norm become one convolution: with s = scale / sqrt(var + eps), its
+    kernel is k s and its bias is bias - mean s. Computed in float64.
     """
     result = {}
     for name, kernel in tensors.items():
@@ -105,18 +103,18 @@ def convolve(
 ) -> jax.Array:
     """Convolve with a layer's kernel and add its bias.
 
-    The taps of a clip's kernel in time become channels of a convolution of pictures: XLA's own
-    3-D convolution takes up to six times as long on a CPU.
+    For clips, the taps of the kernel in time become channels of a convolution of images: XLA's
+    own 3-D convolution takes up to six times as long on a CPU.
     """
     kernel = layer["kernel"]
     if kernel.ndim == 5:
         taps, height, width, _, features = kernel.shape
         x = jnp.concatenate(list(_shifted(x, 1, taps, stride, padding, 0.0)), axis=-1)
         kernel = jnp.moveaxis(kernel, 0, 2).reshape(height, width, -1, features)
-    pictures = x.reshape(-1, *x.shape[-3:])  # [B*T, H, W, taps*C]
-    sides = zip(pictures.shape[1:3], kernel.shape[:2], strict=True)
+    images = x.reshape(-1, *x.shape[-3:])  # [B*T, H, W, taps*C]
+    sides = zip(images.shape[1:3], kernel.shape[:2], strict=True)
     y = jax.lax.conv_general_dilated(
-        pictures,
+        images,
         kernel,
         (stride, stride),
         [_pads(side, window, stride, padding) for side, window in sides],
@@ -129,31 +127,29 @@ def convolve(
 def pool(x: jax.Array, layer: Pool) -> jax.Array:
     """Pool axis by axis, as maxima or sums of shifted slices.
 
-    Where windows overlap most, on a CPU, this takes a seventh of the time of XLA's own pools.
+    For strongly overlapping windows on a CPU, this takes a seventh of the time of XLA's pools.
     """
     if layer.kind == "max":
         return _slide(x, layer, -jnp.inf, jnp.maximum)
     sums = _slide(x, layer, 0.0, jnp.add)
-    if layer.kind == "mean":
-        return sums / np.prod(layer.window)
     return sums / _slide(jnp.ones((1, *x.shape[1:-1], 1), x.dtype), layer, 0.0, jnp.add)
 
 
 def resize(frames: jax.Array, height: int, width: int) -> jax.Array:
     """Resize `[..., H, W, C]` bilinearly: pixel centers at halves, no antialiasing.
 
-    As `torch.nn.functional.interpolate(mode='bilinear', align_corners=False)`, which knows its
-    places in float32 only; so do we.
+    The same as `torch.nn.functional.interpolate(mode='bilinear', align_corners=False)`, which
+    computes its sampling positions in float32; so does this.
     """
     for axis, size in ((-3, height), (-2, width)):
         given = frames.shape[axis]
         if given == size:
             continue
         step = np.float64(np.float32(given / size))
-        places = (step * (np.arange(size) + 0.5) - 0.5).clip(0.0).astype(np.float32)
-        below = np.minimum(places.astype(np.int32), given - 1)
+        positions = (step * (np.arange(size) + 0.5) - 0.5).clip(0.0).astype(np.float32)
+        below = np.minimum(positions.astype(np.int32), given - 1)
         above = np.minimum(below + 1, given - 1)
-        share = (places - below).reshape(-1, *(1,) * (-1 - axis))
+        share = (positions - below).reshape(-1, *(1,) * (-1 - axis))
         low, high = (jnp.take(frames, index, axis=axis) for index in (below, above))
         frames = low * (1 - share) + high * share
     return frames
@@ -209,16 +205,16 @@ def _slide(x: jax.Array, layer: Pool, fill: float, join: Any) -> jax.Array:
 def _shifted(
     x: jax.Array, axis: int, window: int, stride: int, padding: str | int, fill: float
 ) -> Iterator[jax.Array]:
-    """Give, for each place in the window, what lies there in all windows along `axis`."""
+    """Yield, for each position in the window, the values at it in all windows along `axis`."""
     pads = _pads(x.shape[axis], window, stride, padding)
     x = jnp.pad(x, [pads if i == axis else (0, 0) for i in range(x.ndim)], constant_values=fill)
     last = x.shape[axis] - window
-    for place in range(window):
-        yield jax.lax.slice_in_dim(x, place, last + place + 1, stride, axis)
+    for position in range(window):
+        yield jax.lax.slice_in_dim(x, position, last + position + 1, stride, axis)
 
 
 def _pads(size: int, window: int, stride: int, padding: str | int) -> tuple[int, int]:
-    """Give the padding before and after an axis; TensorFlow's 'SAME' puts the odd one after."""
+    """Return the padding before and after an axis; TensorFlow's 'SAME' puts the odd one after."""
     if padding == "VALID":
         return 0, 0
     if padding == "SAME":

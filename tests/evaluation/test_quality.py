@@ -3,7 +3,7 @@
 import films
 import numpy as np
 
-from palette_vc_jax.metrics import quality
+from palette_vc_jax.evaluation import quality
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.video.film import open_film
 
@@ -15,7 +15,7 @@ def write(path, pictures, chroma="colored"):
 
 
 def test_luma_color_and_shots_are_measured(tmp_path):
-    """A cut would count as a change of color, or equal luma not be found equal."""
+    """If this fails, a cut counts as a change of color, or equal luma is not found equal."""
     pictures = films.lumas(12)
     source = open_film(write(tmp_path / "grey.mkv", pictures, 128))
     colored = open_film(write(tmp_path / "colored.mkv", pictures))
@@ -32,7 +32,7 @@ def test_luma_color_and_shots_are_measured(tmp_path):
 
 
 def test_the_worst_frames_are_named(tmp_path):
-    """The frames shown would not be those with the fault."""
+    """If this fails, the frames shown are not those with the fault."""
     count = 12
     found = quality.Quality(
         np.linspace(30.0, 40.0, count),
@@ -47,7 +47,7 @@ def test_the_worst_frames_are_named(tmp_path):
 
 
 def test_the_page_is_one_file(tmp_path):
-    """Pictures would lie elsewhere, a name would be taken for HTML, or a film of one frame fail."""
+    """If this fails, images lie in other files, a name is read as HTML, or one frame fails."""
     pictures = films.lumas(1)
     source = open_film(write(tmp_path / "grey.mkv", pictures, 128))
     output = write(tmp_path / "<b>.mkv", pictures)

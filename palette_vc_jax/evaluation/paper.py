@@ -1,16 +1,16 @@
-"""The paper's two tables: its ablations sampled by a model, in its layout, beside its numbers.
+"""The paper's two tables, with measured and published values.
 
-'Consistent Video Colorization via Palette Guidance', tables I and II, on DAVIS 2017. The paper
-names no variant of FID, FVD and SSIM, nor how many frames a video of FVD has, so its numbers are
-quoted, not compared with; its SSIM can only be that of luma.
+'Consistent Video Colorization via Palette Guidance', tables I and II, on DAVIS 2017. The paper does
+not name its variants of FID, FVD and SSIM, or the number of frames in a video of FVD, so its values
+are quoted without comparison. Its SSIM can only be that of luma.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from palette_vc_jax.evaluation.results import Results
+from palette_vc_jax.evaluation.tables import aligned, number
 from palette_vc_jax.files import check_regular, read_json
-from palette_vc_jax.metrics.evaluate import Results
-from palette_vc_jax.metrics.tables import aligned, mean, number
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.text import parse_colors
 
@@ -46,7 +46,8 @@ NULL = "null palette, not retrained"
 def load_palettes(path: Path, clips: list[str]) -> dict[str, Palette]:
     """Read a palette for each clip from JSON: `{"clip": ["#rrggbb", ...], ...}`.
 
-    Raises ValueError for what is no such file, or lacks a clip.
+    Raises:
+        ValueError: if the file has another form, or no colors for a clip.
     """
     check_regular(path)
     try:
@@ -64,11 +65,11 @@ def load_palettes(path: Path, clips: list[str]) -> dict[str, Palette]:
 
 
 def tables(results: Results, titles: Mapping[str, str]) -> str:
-    """Lay out tables I and II; rows without a quoted value have dashes there.
+    """Return tables I and II; a dash stands for a value that the paper does not have.
 
     Args:
-        results: with rows that `titles` names, of ablations, and of other methods.
-        titles: row of `results` -> what it is called.
+        results: rows of ablations, which `titles` names, and of other methods.
+        titles: row of an ablation -> its title.
     """
     others = [row for row in results.clips if row not in titles]
     first = [(row, row, TABLE_1.get(row, ())) for row in others]
@@ -79,7 +80,7 @@ def tables(results: Results, titles: Mapping[str, str]) -> str:
         [
             _table("Table I", list(COLUMNS), first, results),
             _table("Table II", list(COLUMNS)[:3], second, results),
-            "measured / as the paper quotes it. SSIM is of luma, LPIPS alex, FID pytorch-fid's, "
+            "measured / published in the paper. SSIM is of luma, LPIPS alex, FID pytorch-fid's, "
             "FVD of videos of 16 frames.",
         ]
     )
@@ -90,7 +91,7 @@ def _table(
 ) -> str:
     lines = [[title, *columns]]
     for name, row, quoted in rows:
-        cells = [number(mean(results, row, COLUMNS[column])) for column in columns]
-        beside = [f"{value:g}" for value in quoted] or ["-"] * len(columns)
-        lines.append([name, *(f"{a} / {b}" for a, b in zip(cells, beside, strict=True))])
+        cells = [number(results.mean(row, COLUMNS[column])) for column in columns]
+        published = [f"{value:g}" for value in quoted] or ["-"] * len(columns)
+        lines.append([name, *(f"{a} / {b}" for a, b in zip(cells, published, strict=True))])
     return "\n".join(aligned(lines, left=1))

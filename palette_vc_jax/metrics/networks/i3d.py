@@ -1,22 +1,31 @@
 """The network of the Frechet video distance: I3D on RGB, trained on Kinetics-400.
 
 Carreira and Zisserman 2017, "Quo Vadis, Action Recognition?", with the weights of TensorFlow Hub's
-deepmind/i3d-kinetics-400/1; FVD takes its 400 logits before the softmax. Other weights published
-under the name I3D are of other trainings and give other distances.
+deepmind/i3d-kinetics-400/1; FVD compares its 400 logits before the softmax. Other published weights
+called I3D come from other trainings and give other distances.
 """
 
 import jax
 
-from palette_vc_jax.metrics.layers import Conv, Mixed, Params, Pool, convolve, resize, run, shapes
+from palette_vc_jax.metrics.networks.layers import (
+    Conv,
+    Mixed,
+    Params,
+    Pool,
+    convolve,
+    resize,
+    run,
+    shapes,
+)
 
 SIDE = 224  # pixels of the frames that the network reads
-SHORTEST = 9  # frames; fewer leave less than the two that the last pool joins
+SHORTEST = 9  # frames; the last pool averages pairs, and fewer frames leave no pair
 POINT, CUBE = (1, 1, 1), (3, 3, 3)
 HEAD = "Logits.Conv3d_0c_1x1"
 
 
 def _mixed(name: str, a: int, b: int, c: int, d: int, e: int, f: int) -> Mixed:
-    """Make a block of widths a | b, c | d, e | f."""
+    """Return a block of widths a | b, c | d, e | f."""
     return Mixed(
         name,
         (
@@ -49,7 +58,7 @@ LAYERS = (
 
 
 def tensor_shapes() -> dict[str, tuple[int, ...]]:
-    """Give the names and shapes of the tensors on file; these norms have no scale."""
+    """Return the names and shapes of the tensors on file; the norms have no scale."""
     head = Conv(HEAD, 400, POINT, norm=False)
     return shapes((*LAYERS, head), norm=("bias", "mean", "var"))
 
@@ -58,16 +67,17 @@ def tensor_shapes() -> dict[str, tuple[int, ...]]:
 def prepare(frames: jax.Array) -> jax.Array:
     """Bring frames `[T, H, W, 3]`, sRGB in [0, 1], to `[T, 224, 224, 3]` in [-1, 1].
 
-    Bilinear without antialiasing and without regard to the aspect ratio, as FVD is computed.
+    Bilinear, without antialiasing; the aspect ratio is not kept. This is how FVD is computed.
     """
     return 2.0 * resize(frames, SIDE, SIDE) - 1.0
 
 
 @jax.jit
 def logits(params: Params, clips: jax.Array) -> jax.Array:
-    """Give the logits `[B, 400]` of clips `[B, T, 224, 224, 3]` from `prepare`.
+    """Compute the logits `[B, 400]` of clips `[B, T, 224, 224, 3]` from `prepare`.
 
-    Raises ValueError for clips of less than 9 frames or of another size.
+    Raises:
+        ValueError: if clips have fewer than 9 frames or another size.
     """
     if clips.shape[1] < SHORTEST or clips.shape[2:] != (SIDE, SIDE, 3):
         raise ValueError(
@@ -76,6 +86,6 @@ def logits(params: Params, clips: jax.Array) -> jax.Array:
         )
     *_, x = run(LAYERS, params, clips).values()  # [B, ceil(T / 8), 7, 7, 1024]
     pairs = 0.5 * (x[:, :-1] + x[:, 1:])
-    # The head is linear, so the mean over places and time may come before it.
+    # The head is linear, so the mean over positions and time may come before it.
     mean = pairs.mean(axis=(1, 2, 3), keepdims=True)
     return convolve(mean, params[HEAD])[:, 0, 0, 0]

@@ -1,4 +1,4 @@
-"""The films that are compared: found in two folders by name."""
+"""The films that are compared: found in folders by name."""
 
 from pathlib import Path
 
@@ -6,18 +6,18 @@ from palette_vc_jax.files import check_regular
 from palette_vc_jax.video.film import PICTURES
 from palette_vc_jax.video.rgb import VIDEOS
 
-ONE = "film"  # name of a film that is given alone
+ONE = "film"  # name of a single film
 DAVIS_SIZES = ("Full-Resolution", "1080p", "480p")
 
 
 def find_films(path: Path) -> dict[str, Path]:
-    """List films by name: video files without their ending, and folders of frames.
+    """List films by name: video files, without their extension, and folders of frames.
 
-    `path` may also be one film, or one folder of frames, which is named `ONE` so that it matches
-    another whatever both are called. Other files beside films, such as the
-    pictures that sampling writes, are left alone.
+    `path` may also be one film or one folder of frames. Its name is then `ONE`, so that two single
+    films match, whatever their files are called. Other files in the folder are ignored.
 
-    Raises ValueError if there is no film, or two of one name.
+    Raises:
+        ValueError: if there is no film, or two of one name.
     """
     if path.suffix.lower() in VIDEOS and path.exists() and not path.is_dir():
         check_regular(path)
@@ -28,7 +28,7 @@ def find_films(path: Path) -> dict[str, Path]:
     for entry in sorted(path.iterdir()):
         if entry.name.startswith("."):
             continue
-        if entry.is_dir() and _has_pictures(entry):
+        if entry.is_dir() and _has_frames(entry):
             name = entry.name
         elif entry.suffix.lower() in VIDEOS and not entry.is_dir():
             check_regular(entry)
@@ -40,7 +40,7 @@ def find_films(path: Path) -> dict[str, Path]:
                 f"{path}: {found[name].name} and {entry.name} have one name; take one out."
             )
         found[name] = entry
-    if not found and _has_pictures(path):
+    if not found and _has_frames(path):
         return {ONE: path}
     if not found:
         raise ValueError(f"{path}: no films; give a folder of films or of frame folders.")
@@ -48,34 +48,36 @@ def find_films(path: Path) -> dict[str, Path]:
 
 
 def davis_films(root: Path, split: str) -> dict[str, Path]:
-    """List the clips of a DAVIS 2017 folder's `split`, at the largest size that is there.
+    """List the clips of a DAVIS 2017 folder's `split`, at the largest size in it.
 
-    A folder that is not in DAVIS' layout is taken as a folder of films, all of them.
+    If the folder does not have DAVIS' layout, all its films are listed.
 
-    Raises ValueError for a split or clips that are missing.
+    Raises:
+        ValueError: if the split or clips are missing.
     """
-    pictures = root / "JPEGImages"
-    if not pictures.is_dir():
+    images = root / "JPEGImages"
+    if not images.is_dir():
         return find_films(root)
     names = root / "ImageSets" / "2017" / f"{split}.txt"
     if not names.is_file():
-        raise ValueError(f"{names}: not found; give --split as one of the lists beside it.")
-    sizes = [pictures / size for size in DAVIS_SIZES if (pictures / size).is_dir()]
+        raise ValueError(f"{names}: not found; give --split one of the lists in that folder.")
+    sizes = [images / size for size in DAVIS_SIZES if (images / size).is_dir()]
     if not sizes:
-        raise ValueError(f"{pictures}: none of {', '.join(DAVIS_SIZES)} is there; unpack one.")
+        raise ValueError(f"{images}: has none of {', '.join(DAVIS_SIZES)}; unpack one.")
     folders = {name: sizes[0] / name for name in names.read_text().split()}
     if not folders:
-        raise ValueError(f"{names}: names no clip; give --split as another list.")
+        raise ValueError(f"{names}: names no clip; give --split another list.")
     lost = [str(folder) for folder in folders.values() if not folder.is_dir()]
     if lost:
-        raise ValueError(f"{lost[0]}: not found, though {names} names it; unpack DAVIS whole.")
+        raise ValueError(f"{lost[0]}: not found, though {names} names it; unpack all of DAVIS.")
     return folders
 
 
 def pair(wanted: dict[str, Path], given: dict[str, Path], row: str) -> dict[str, Path]:
-    """Give the output of each film wanted, by name.
+    """Return the output of each wanted film, by name.
 
-    Raises ValueError naming films that have no output in `row`.
+    Raises:
+        ValueError: if films have no output in `row`; the message names some of them.
     """
     lost = [name for name in wanted if name not in given]
     if lost:
@@ -87,7 +89,7 @@ def pair(wanted: dict[str, Path], given: dict[str, Path], row: str) -> dict[str,
     return {name: given[name] for name in wanted}
 
 
-def _has_pictures(folder: Path) -> bool:
+def _has_frames(folder: Path) -> bool:
     return any(
         path.suffix.lower() in PICTURES and not path.name.startswith(".")
         for path in folder.iterdir()

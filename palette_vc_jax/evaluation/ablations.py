@@ -1,9 +1,9 @@
-"""Sample the paper's ablations: every clip under each source of palettes, resumable by clip."""
+"""Sample the paper's ablations: every clip with each kind of palette; resumes at the next clip."""
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from palette_vc_jax import cli, files
 from palette_vc_jax.metrics.adherence import frame_palette
@@ -20,15 +20,15 @@ ReferenceOf = Callable[[str, Path], Reference]  # of a clip's name and film
 
 
 class Row(NamedTuple):
-    """What an ablation colors with."""
+    """Model, palettes and references of an ablation."""
 
     checkpoint: Path  # model folder
     palette_of: PaletteOf
-    reference_of: ReferenceOf | None = None  # None: the one that the model was trained with
+    reference_of: ReferenceOf | None = None  # None: the reference that the model was trained with
 
 
 def first_frame(name: str, film: Path, seed: int) -> Palette:
-    """Take ablation D's palette: K-means of the first true frame."""
+    """Return ablation D's palette: K-means of the first true frame."""
     return frame_palette(next(read_rgb(open_film(film))), f"image:first frame of {name}")
 
 
@@ -45,11 +45,24 @@ def sample_row(
     folder: Path,
     seed: int,
 ) -> dict[str, Path]:
-    """Color films into `folder`/NAME.mkv (FFV1); the true ones are read for their luma alone.
+    """Color films to `folder`/NAME.mkv (FFV1).
 
-    Films that were colored by the same weights, settings, palette, reference and seed are left as
-    they are.
+    Films that were colored with the same weights, settings, palette, reference and seed are kept.
     The noise and random palettes of the n-th film have the seed `seed` + n.
+
+    Args:
+        films: by name; only their luma is read.
+        model: of the row.
+        settings: of the sampler.
+        row: palettes and references.
+        folder: created if it does not exist.
+        seed: of the first film.
+
+    Returns:
+        The colored films by name.
+
+    Raises:
+        ValueError: if a film in `folder` was not made by such a run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     outputs = {}
@@ -62,19 +75,19 @@ def sample_row(
         output = folder / f"{name}.mkv"
         wanted = describe(plan, palette, own)
         wanted["weights_sha256"] = file_hashes(model.folder)
-        wanted.pop("palette_details", None)  # they hold the day
-        beside = side_files(output, with_palette=palette is not None)
-        if not _is_done(output, beside, wanted):
-            _make_room(output, beside)
+        wanted.pop("palette_details", None)  # they include the date
+        records = side_files(output, with_palette=palette is not None)
+        if not _is_done(output, records, wanted):
+            _make_room(output, records)
             with cli.reporting(f"coloring {name}", "frame", plan.frames) as report:
                 color_film(plan, output, model, palette, None, report, seed=own)
         outputs[name] = output
     return outputs
 
 
-def _make_room(output: Path, beside: Mapping[str, Path]) -> None:
-    """Remove what goes with a record that was cut short; refuse a film that no run made."""
-    record = beside["settings"]
+def _make_room(output: Path, records: Mapping[str, Path]) -> None:
+    """Remove files of an incomplete record; refuse to replace a film that no run made."""
+    record = records["settings"]
     if output.exists() and not record.exists():
         raise ValueError(f"{output}: exists, and no run made it; give another --workdir.")
     try:
@@ -82,16 +95,16 @@ def _make_room(output: Path, beside: Mapping[str, Path]) -> None:
     except FileNotFoundError:
         pass
     except ValueError:
-        for path in beside.values():
+        for path in records.values():
             path.unlink(missing_ok=True)
 
 
-def _is_done(output: Path, beside: Mapping[str, Path], plan: dict) -> bool:
-    """Return whether `output` and the files beside it are complete and were made by `plan`."""
-    if not all(path.is_file() for path in (output, *beside.values())):
+def _is_done(output: Path, records: Mapping[str, Path], plan: dict[str, Any]) -> bool:
+    """Return whether `output` and its records are complete and were made by `plan`."""
+    if not all(path.is_file() for path in (output, *records.values())):
         return False
     try:
-        found = files.read_json(beside["settings"])
+        found = files.read_json(records["settings"])
     except ValueError:
         return False
     wanted = json.loads(json.dumps(plan))

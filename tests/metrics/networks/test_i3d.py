@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from palette_vc_jax.metrics import i3d, weights
+from palette_vc_jax.metrics.networks import i3d, weights
 
 
 def test_published_logits_of_a_random_video(shared, metric_weights):
-    """Wrong if padding, pooling, a norm or the head differs from the published network."""
+    """If this fails, padding, pooling, a norm or the head differs from the published network."""
     known = np.load(shared / "weights" / "testvectors" / "i3d_fvd_random_feats.npz")["a"][:1]
     video = np.random.RandomState(1).rand(1, 16, 224, 224, 3).astype(np.float32)
     found = i3d.logits(weights.load("i3d", metric_weights), video)
@@ -16,7 +16,7 @@ def test_published_logits_of_a_random_video(shared, metric_weights):
 
 @pytest.mark.parametrize("height, width", [(480, 854), (64, 96), (224, 224), (1, 301)])
 def test_frames_are_prepared_as_torch_does(height, width):
-    """Wrong if frames are resized by another rule than the field's scripts use."""
+    """If this fails, frames are resized by another rule than the field's scripts use."""
     torch = pytest.importorskip("torch", reason="parity needs torch")
     frames = np.random.default_rng(0).random((2, height, width, 3), np.float32)
     theirs = torch.nn.functional.interpolate(
@@ -29,6 +29,6 @@ def test_frames_are_prepared_as_torch_does(height, width):
 
 @pytest.mark.parametrize("shape", [(1, 8, 224, 224, 3), (1, 16, 112, 112, 3)])
 def test_clips_that_the_network_cannot_read(shape):
-    """Wrong if a short clip gets the mean of nothing, or small frames another network's logits."""
+    """If this fails, a short clip gets the mean of nothing, or small frames get logits."""
     with pytest.raises(ValueError, match=f"clips of {shape[1]} frames of {shape[2]}x.*9 or more"):
         i3d.logits({}, np.zeros(shape, np.float32))

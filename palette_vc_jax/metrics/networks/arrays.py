@@ -11,7 +11,7 @@ FLOAT = ("f4", "<")
 
 
 class _Type:
-    """Stands in for `numpy.dtype`; keeps what it is told."""
+    """Stands in for `numpy.dtype`; stores its arguments."""
 
     def __init__(self, code: str, *_: Any):
         self.code = code
@@ -22,7 +22,7 @@ class _Type:
 
 
 class _Array:
-    """Stands in for an array under reconstruction; keeps what it is told."""
+    """Stands in for an array under reconstruction; stores its state."""
 
     state: tuple = ()
 
@@ -39,7 +39,7 @@ class _Array:
         return np.frombuffer(data, "<f4").reshape(shape, order="F" if by_columns else "C")
 
 
-# What a pickle of arrays names -> what it is given instead.
+# Global that a pickle of arrays names -> what the reader uses instead.
 STAND_INS = {(core, "_reconstruct"): _Array for core in CORES}
 STAND_INS |= {("numpy", "ndarray"): object, ("numpy", "dtype"): _Type}
 
@@ -56,16 +56,17 @@ def read_arrays(data: bytes, name: str) -> dict[str, Any]:
 
     Args:
         data: the pickle.
-        name: for messages.
+        name: of its file, for messages.
 
-    Raises ValueError in one line for whatever else is in it, and for a damaged pickle.
+    Raises:
+        ValueError: if the pickle is damaged or holds anything else.
     """
     try:
         value = _Reader(io.BytesIO(data)).load()
         if isinstance(value, _Array):
             raise ValueError("it holds one array without a name")
         return _arrays(value)
-    except Exception as error:  # a damaged pickle raises of every kind
+    except Exception as error:  # a damaged pickle raises exceptions of every kind
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{name}: not a whole pickle of float32 arrays and nothing else ({reason}); nothing "

@@ -1,0 +1,155 @@
+"""Measure colored films against the truth: `python evaluate.py --reference DIR --output DIR`.
+
+With `--checkpoint` and `--data`, colors the clips of `--data` first, with the palettes of the
+paper's ablations, and prints its tables I and II.
+"""
+
+import argparse
+import functools
+from pathlib import Path
+from typing import Any
+
+from palette_vc_jax.commands import flags
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "--reference",
+        type=flags.path,
+        help="the truth: a folder of films or of frame folders, or one film",
+    )
+    add(
+        "--output",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="films to measure, named as the reference's; may be given several times",
+    )
+    add("--metrics", help="names of metrics, separated by commas; all if not given")
+    add(
+        "--weights",
+        type=flags.path,
+        help="folder of the networks' weights (convert/metric_weights.py)",
+    )
+    add(
+        "--json",
+        type=flags.path,
+        default=Path("evaluation.json"),
+        help="file to write (%(default)s)",
+    )
+    add(
+        "--flow",
+        type=flags.path,
+        help="folder of CLIP/forward/*.flo and CLIP/backward/*.flo between the truth's frames, for "
+        "the warp error; computed if not given",
+    )
+    add("--resize", action="store_true", help="resize outputs to the reference's size")
+    group = parser.add_argument_group("the paper's tables")
+    add = group.add_argument
+    add("--tables", action="store_true", help="print tables I and II, as --checkpoint does")
+    add("--checkpoint", type=flags.path, help="model folder to color with")
+    add("--data", type=flags.path, help="DAVIS 2017, or a folder of films; replaces --reference")
+    add("--split", default="val", help="list of DAVIS' clips (%(default)s)")
+    add("--checkpoint_a", type=flags.path, help="model trained without palettes, for row A")
+    add("--palettes", type=flags.path, help="JSON from clips to colors, for row C; replaces words")
+    add(
+        "--workdir",
+        type=flags.path,
+        default=Path("runs/evaluation"),
+        help="for films (%(default)s)",
+    )
+    add("--seed", type=int, default=0, help="of noise and mixture; the n-th clip's is seed + n")
+    flags.add_words_flags(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure the films that the command line names."""
+    args = parse(argv)
+    # Imported here so that --help and a mistyped flag answer at once.
+    from palette_vc_jax.evaluation import EvaluationOptions
+    from palette_vc_jax.metrics.networks import weights
+
+    outputs = _outputs(args.output)
+    options = EvaluationOptions(
+        metrics=_names(args.metrics),
+        weights=args.weights or weights.FOLDER,
+        flow=args.flow,
+        resize=args.resize,
+    )
+    if args.checkpoint or args.data or args.tables:
+        for flag in ("checkpoint", "data"):
+            if not getattr(args, flag):
+                raise ValueError(
+                    f"--{flag} is missing; the paper's tables need --checkpoint MODEL and --data "
+                    "DAVIS, or a folder of films in color."
+                )
+        _print_paper(args, outputs, options)
+    elif args.reference and outputs:
+        _print_comparison(args, outputs, options)
+    else:
+        raise ValueError("give --reference DIR and --output DIR, or --checkpoint DIR --data DIR.")
+
+
+def _print_comparison(args: argparse.Namespace, outputs: dict[str, Path], options: Any) -> None:
+    from palette_vc_jax.evaluation import evaluate, films, record, text_table
+
+    record.check_record(args.json)
+    found = [films.find_films(path) for path in (args.reference, *outputs.values())]
+    record.check_replaced(args.json, found)
+    results = evaluate(args.reference, outputs, options)
+    print(text_table(results))
+    record.write_record(args.json, results)
+
+
+def _print_paper(args: argparse.Namespace, outputs: dict[str, Path], options: Any) -> None:
+    from palette_vc_jax.evaluation import films, paper, record, text_table
+    from palette_vc_jax.evaluation.reproduction import PaperOptions, reproduce
+
+    record.check_record(args.json)
+    found = [films.find_films(path) for path in outputs.values()]
+    found.append(films.davis_films(args.data, args.split))
+    read = [args.checkpoint / "mixture.json", *flags.named_files(args)]
+    read += [args.palettes] if args.palettes else []
+    record.check_replaced(args.json, found, read)
+    given = PaperOptions(
+        checkpoint=args.checkpoint,
+        data=args.data,
+        split=args.split,
+        checkpoint_a=args.checkpoint_a,
+        palettes=args.palettes,
+        tagger=args.tagger,
+        make_proposer=functools.partial(flags.proposer_of, args),
+        workdir=args.workdir,
+        seed=args.seed,
+    )
+    results, titles = reproduce(given, outputs, options)
+    print(text_table(results))
+    print()
+    print(paper.tables(results, titles))
+    record.write_record(args.json, results)
+
+
+def _names(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _outputs(texts: list[str]) -> dict[str, Path]:
+    outputs = dict(map(_named, texts))
+    if len(outputs) < len(texts):
+        raise ValueError("two outputs of one name; write --output NAME=DIR with names that differ.")
+    return outputs
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if equals and not Path(text).exists():
+        return name, Path(path)
+    return Path(text).resolve().name, Path(text)

@@ -1,0 +1,60 @@
+"""The JSON file of an evaluation."""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from palette_vc_jax import atomic, files
+from palette_vc_jax.evaluation.results import Results
+from palette_vc_jax.evaluation.tables import to_json
+from palette_vc_jax.video.film import find_pictures
+
+
+def check_record(path: Path) -> None:
+    """Check that the file can be written, before anything is computed.
+
+    Raises:
+        ValueError: if it is a folder or a special file, or its folder does not exist.
+        OSError: if its folder cannot be written to.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: cannot be written; give --json a file in a folder.")
+    atomic.check_targets([path])
+    with tempfile.TemporaryFile(dir=path.absolute().parent):
+        pass
+
+
+def check_replaced(
+    path: Path, films: Iterable[Mapping[str, Path]], read: Iterable[Path] = ()
+) -> None:
+    """Check that the file replaces no input, and no file that is not an evaluation.
+
+    Args:
+        path: of the file.
+        films: those that are read, by name.
+        read: other files that are read.
+
+    Raises:
+        ValueError: if it does.
+    """
+    paths = [film for by_name in films for film in by_name.values()]
+    inputs = [file for film in paths for file in (film, *_frames(film))]
+    atomic.check_targets([path], [*read, *inputs])
+    if not path.exists():
+        return
+    with contextlib.suppress(OSError, ValueError):
+        found = files.read_json(path)
+        if isinstance(found, dict) and "rows" in found:
+            return
+    raise ValueError(f"{path}: exists and is not an evaluation; give --json another name.")
+
+
+def _frames(film: Path) -> tuple[Path, ...]:
+    return find_pictures(film) if film.is_dir() else ()
+
+
+def write_record(path: Path, results: Results) -> None:
+    """Write results as JSON; the file is complete or not there."""
+    atomic.write_text(path, json.dumps(to_json(results), indent=1, allow_nan=False) + "\n")
