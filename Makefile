@@ -36,7 +36,11 @@ quality: .venv/run
 clean:
 	rm -rf .venv build
 
+# Debian ships python3 without ensurepip, which venv needs.
+HAS_VENV = $(shell $(PYTHON) -c "import ensurepip, venv; print(1)" 2>/dev/null)
+
 .venv/run: requirements.txt
+	$(if $(HAS_VENV),,$(error $(PYTHON) cannot create an environment: apt install python3-venv))
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

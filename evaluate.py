@@ -1,7 +1,6 @@
 """Measure colored films against the truth: `python evaluate.py --reference DIR --output DIR`."""
 
-from palette_vc_jax import cli
-from palette_vc_jax.commands.evaluate import main
+from palette_vc_jax.commands.main import run_script
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script("evaluate")

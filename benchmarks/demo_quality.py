@@ -29,27 +29,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import jax
 from quality_tables import NOTES, Record, clip_table, row_table, target_table
 
-import palette_vc_jax
-from palette_vc_jax import cli
+from palette_vc_jax import (
+    DEMO,
+    ColorizeSettings,
+    Palette,
+    cli,
+    color_frames,
+    default_settings,
+    load_model,
+)
 from palette_vc_jax.data.sources import list_clips
+from palette_vc_jax.images import read_image
 from palette_vc_jax.metrics.adherence import frame_palette
 from palette_vc_jax.metrics.color import palette_distance
 from palette_vc_jax.metrics.meters import measure as measures
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.store import file_hashes, load_model
+from palette_vc_jax.models.store import file_hashes
 from palette_vc_jax.palette import gmm
-from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.pixels import luma, to_gray3
-from palette_vc_jax.sampling.colorize import (
-    ColorizeSettings,
-    Networks,
-    colorize,
-    default_settings,
-    load_networks,
-)
+from palette_vc_jax.sampling.colorize import Networks, load_networks
 from palette_vc_jax.video.color import limit_gamut, rgb_to_chroma, ycc_to_rgb
 from palette_vc_jax.video.film import find_pictures
-from palette_vc_jax.video.read import read_picture
 from palette_vc_jax.video.resize import model_size, resize
 
 MATRIX = "bt601"  # of JPEG frames
@@ -90,7 +90,7 @@ def load_clip(folder: Path, frames: int, short_side: int, multiple: int) -> Clip
     """
     pictures = []
     for path in find_pictures(folder)[:frames]:
-        picture = read_picture(path).astype(np.float32) / 255.0
+        picture = read_image(path).astype(np.float32) / 255.0
         size = model_size(*picture.shape[:2], short_side, multiple)
         pictures.append(np.clip(resize(picture, *size), 0.0, 1.0))
     if len(pictures) < 5:
@@ -134,9 +134,7 @@ def color_clip(
     networks: Networks, clip: Clip, palette: Palette | None, settings: ColorizeSettings, seed: int
 ) -> np.ndarray:
     """Color a clip by the model, under the luma of the truth."""
-    shots = [(0, len(clip.grey))]
-    chunks = colorize(networks, iter(clip.grey), shots, palette, settings, seed)
-    return with_chroma(clip.grey, rgb_to_chroma(np.concatenate(list(chunks)), MATRIX))
+    return color_frames(clip.grey, networks, palette, settings, seed=seed, matrix=MATRIX)
 
 
 def score(
@@ -282,13 +280,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    demo = Path(palette_vc_jax.__file__).parent / "demo"
 
     def names(text: str) -> list[str]:
         return [name for name in text.split(",") if name]
 
     add = parser.add_argument
-    add("--model", type=Path, default=demo, help="model folder")
+    add("--model", type=Path, default=DEMO, help="model folder")
     add("--clips", type=Path, default=Path("../shared/footage/val"), help="folder of frame folders")
     add("--hold_out", type=int, default=0, help="color each N-th clip alone; 0 colors all")
     add("--only", type=names, default=[], help="clips to color, by name, commas between")

@@ -18,16 +18,10 @@ from skimage.color import rgb2lab
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import palette_vc_jax
-from palette_vc_jax import cli
-from palette_vc_jax.models.store import load_model
-from palette_vc_jax.palette.palette import Palette
-from palette_vc_jax.palette.text import parse_colors
-from palette_vc_jax.sampling.colorize import colorize, default_settings, load_networks
+from palette_vc_jax import DEMO, Film, Palette, cli, color_frames, load_model, open_film
+from palette_vc_jax.sampling.colorize import load_networks
 from palette_vc_jax.video import color
-from palette_vc_jax.video.film import Film, open_film
 from palette_vc_jax.video.read import read_frames
-from palette_vc_jax.video.resize import model_size, resize, upsample_chroma
 
 PALETTES = {
     "none": None,
@@ -48,27 +42,19 @@ def color_shot(
     seed: int,
     palettes: Mapping[str, Palette | None],
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Color frames `first` to `first + count` under each of `palettes`.
+    """Color frames `first` to `first + count`, as one shot, under each of `palettes`.
 
-    Returns their Y' `[T, H, W]`, and full-size chroma `[T, H, W, 2]` by the palette's name.
+    Returns Y' `[H, W]` of the middle frame, and its RGB `[H, W, 3]` by the palette's name.
     """
     networks = load_networks(load_model(model))
-    settings = default_settings(networks.config)
     frames = itertools.islice(read_frames(film), first, first + count)
-    greys = np.stack([color.grey(frame.luma, film) for frame in frames])
-    size = model_size(*greys.shape[1:], settings.short_side, networks.config.pixel_multiple)
-    small = [resize(grey, *size) for grey in greys]
-    shots = [(0, len(greys))]
-    result = {}
-    for name, palette in palettes.items():
-        chunks = colorize(networks, iter(small), shots, palette, settings, seed)
-        pictures = itertools.chain.from_iterable(chunks)
-        chroma = [
-            upsample_chroma(color.rgb_to_chroma(picture, film.matrix), little, grey)
-            for picture, little, grey in zip(pictures, small, greys, strict=True)
-        ]
-        result[name] = np.stack(chroma)
-    return greys, result
+    gray = np.stack([color.grey(frame.luma, film) for frame in frames])
+    middle = len(gray) // 2
+    films = {
+        name: color_frames(gray, networks, palette, seed=seed, matrix=film.matrix)
+        for name, palette in palettes.items()
+    }
+    return gray[middle], {name: frames[middle] for name, frames in films.items()}
 
 
 def to_rgb(grey: np.ndarray, chroma: np.ndarray, film: Film) -> np.ndarray:
@@ -106,19 +92,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    demo = Path(palette_vc_jax.__file__).parent / "demo"
     parser.add_argument("--input", default="examples/bikes.mp4", help="film")
-    parser.add_argument("--model", type=Path, default=demo, help="model folder")
+    parser.add_argument("--model", type=Path, default=DEMO, help="model folder")
     parser.add_argument("--first", type=int, default=160, help="frame to begin with")
     parser.add_argument("--frames", type=int, default=12, help="frames to color")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--picture", type=Path, help="file for the middle frame under each palette")
     args = parser.parse_args(argv)
     film = open_film(args.input)
-    palettes = {name: parse_colors(spec) if spec else None for name, spec in PALETTES.items()}
-    greys, chromas = color_shot(film, args.first, args.frames, args.model, args.seed, palettes)
-    middle = len(greys) // 2
-    films = {name: to_rgb(greys[middle], chroma[middle], film) for name, chroma in chromas.items()}
+    palettes = {
+        name: Palette.from_colors(spec) if spec else None for name, spec in PALETTES.items()
+    }
+    gray, films = color_shot(film, args.first, args.frames, args.model, args.seed, palettes)
     print("| palette | model a* | model b* | model toward orange | tint toward orange |")
     print("|---|---|---|---|---|")
     for name, rgb in films.items():
@@ -126,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         a, b = rgb2lab(rgb)[..., 1:].mean(axis=(0, 1))
         tinted = "-"
         if palette is not None:
-            flat = rgb2lab(to_rgb(greys[middle], tint(palette, greys[middle], film), film))
+            flat = rgb2lab(to_rgb(gray, tint(palette, gray, film), film))
             tinted = f"{flat[..., 1:].mean(axis=(0, 1)) @ ORANGE:+.1f}"
         print(f"| {name} | {a:+.1f} | {b:+.1f} | {np.array([a, b]) @ ORANGE:+.1f} | {tinted} |")
     if args.picture:

@@ -16,12 +16,10 @@ from skimage.color import rgb2lab
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from palette_sheet import color_shot, picture, to_rgb
+from palette_sheet import color_shot, picture
 
-import palette_vc_jax
-from palette_vc_jax import cli
-from palette_vc_jax.palette.words import from_words, proposer, remarks
-from palette_vc_jax.video.film import open_film
+from palette_vc_jax import DEMO, Palette, cli, open_film
+from palette_vc_jax.palette.words import remarks
 
 WORDS = (
     "a garden, green leaves, a red rose",
@@ -44,9 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    demo = Path(palette_vc_jax.__file__).parent / "demo"
     parser.add_argument("--input", default="examples/bikes.mp4", help="film or folder of frames")
-    parser.add_argument("--model", type=Path, default=demo, help="model folder")
+    parser.add_argument("--model", type=Path, default=DEMO, help="model folder")
     parser.add_argument("--first", type=int, default=0, help="frame to begin with")
     parser.add_argument("--frames", type=int, default=12, help="frames to color")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
@@ -54,10 +51,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--picture", type=Path, help="file for the middle frame under each palette")
     args = parser.parse_args(argv)
     film = open_film(args.input)
-    palettes = {text: from_words(text, proposer()) for text in args.words or WORDS}
-    greys, chromas = color_shot(film, args.first, args.frames, args.model, args.seed, palettes)
-    middle = len(greys) // 2
-    films = {name: to_rgb(greys[middle], chroma[middle], film) for name, chroma in chromas.items()}
+    palettes = {text: Palette.from_words(text) for text in args.words or WORDS}
+    _, films = color_shot(film, args.first, args.frames, args.model, args.seed, palettes)
     print("| words | palette | a* | b* |")
     print("|---|---|---|---|")
     for name, rgb in films.items():

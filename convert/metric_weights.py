@@ -5,8 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from palette_vc_jax import cli
-from palette_vc_jax.commands.metric_weights import main
+from palette_vc_jax.commands.main import run_script
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script("metric-weights")

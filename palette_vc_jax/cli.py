@@ -4,12 +4,12 @@
 everything saved: the same command goes on; 130 stopped with Ctrl-C.
 """
 
-import argparse
+import contextlib
 import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,15 @@ def progress(
     return tqdm(items, **given, **lines)
 
 
+@contextlib.contextmanager
+def reporting(
+    title: str, unit: str, total: int | None = None
+) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a progress bar; yields a function that takes (done, total)."""
+    with progress(None, title, unit, total) as bar:
+        yield lambda done, total: bar.update(done - bar.n)
+
+
 class _Lines:
     """A file for tqdm that prints each redrawn line as a new line."""
 
@@ -97,11 +106,3 @@ def local_path(text: str, flag: str) -> Path:
             "for instance) or a file share on every host, and give its path."
         )
     return Path(text)
-
-
-def path(text: str) -> Path:
-    """Read an argument as `local_path` does, for argparse: `type=cli.path`."""
-    try:
-        return local_path(text, "path")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

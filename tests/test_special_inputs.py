@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import evaluate
-import sample
+from palette_vc_jax.commands import evaluate, palette, sample
 from palette_vc_jax.data.sources import open_clips
-from palette_vc_jax.palette import __main__ as palette
 from tests import films, tiny
 from tests.commands import command
 from tests.special import special

@@ -1,1 +1,1 @@
-"""Command line: flags only; each module has `main(argv)`."""
+"""The commands: flags and what is printed. Each module has `main(argv)`; `main.py` lists them."""

@@ -9,8 +9,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from palette_vc_jax import cli
-from palette_vc_jax.palette import options as words_options
+from palette_vc_jax.commands import flags
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -21,7 +20,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--reference",
-        type=cli.path,
+        type=flags.path,
         help="the truth: a folder of films or of frame folders, or one film",
     )
     add(
@@ -34,15 +33,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--metrics", help="names of metrics, separated by commas; all if not given")
     add(
         "--weights",
-        type=cli.path,
+        type=flags.path,
         help="folder of the networks' weights (convert/metric_weights.py)",
     )
     add(
-        "--json", type=cli.path, default=Path("evaluation.json"), help="file to write (%(default)s)"
+        "--json",
+        type=flags.path,
+        default=Path("evaluation.json"),
+        help="file to write (%(default)s)",
     )
     add(
         "--flow",
-        type=cli.path,
+        type=flags.path,
         help="folder of CLIP/forward/*.flo and CLIP/backward/*.flo between the truth's frames, for "
         "the warp error; computed if not given",
     )
@@ -50,14 +52,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("the paper's tables")
     add = group.add_argument
     add("--tables", action="store_true", help="print tables I and II, as --checkpoint does")
-    add("--checkpoint", type=cli.path, help="model folder to color with")
-    add("--data", type=cli.path, help="DAVIS 2017, or a folder of films; replaces --reference")
+    add("--checkpoint", type=flags.path, help="model folder to color with")
+    add("--data", type=flags.path, help="DAVIS 2017, or a folder of films; replaces --reference")
     add("--split", default="val", help="list of DAVIS' clips (%(default)s)")
-    add("--checkpoint_a", type=cli.path, help="model trained without palettes, for row A")
-    add("--palettes", type=cli.path, help="JSON from clips to colors, for row C; replaces words")
-    add("--workdir", type=cli.path, default=Path("runs/evaluation"), help="for films (%(default)s)")
+    add("--checkpoint_a", type=flags.path, help="model trained without palettes, for row A")
+    add("--palettes", type=flags.path, help="JSON from clips to colors, for row C; replaces words")
+    add(
+        "--workdir",
+        type=flags.path,
+        default=Path("runs/evaluation"),
+        help="for films (%(default)s)",
+    )
     add("--seed", type=int, default=0, help="of noise and mixture; the n-th clip's is seed + n")
-    words_options.add_options(parser)
+    flags.add_words_flags(parser)
     return parser.parse_args(argv)
 
 
@@ -107,7 +114,7 @@ def _print_paper(args: argparse.Namespace, outputs: dict[str, Path], options: An
     record.check_record(args.json)
     found = [films.find_films(path) for path in outputs.values()]
     found.append(films.davis_films(args.data, args.split))
-    read = [args.checkpoint / "mixture.json", *words_options.named_files(args)]
+    read = [args.checkpoint / "mixture.json", *flags.named_files(args)]
     read += [args.palettes] if args.palettes else []
     record.check_replaced(args.json, found, read)
     given = PaperOptions(
@@ -117,7 +124,7 @@ def _print_paper(args: argparse.Namespace, outputs: dict[str, Path], options: An
         checkpoint_a=args.checkpoint_a,
         palettes=args.palettes,
         tagger=args.tagger,
-        make_proposer=functools.partial(words_options.proposer_of, args),
+        make_proposer=functools.partial(flags.proposer_of, args),
         workdir=args.workdir,
         seed=args.seed,
     )

@@ -6,29 +6,31 @@ one, or pytorch-fid's pt_inception-2015-12-05-6726825d.pth.
 
 import argparse
 
-from palette_vc_jax import cli
+from palette_vc_jax.commands import flags
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Convert the files that the command line names."""
-    from palette_vc_jax.metrics.networks import weights
-
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "files", nargs="+", type=cli.path, metavar="FILE", help="downloaded weights"
+        "files", nargs="+", type=flags.path, metavar="FILE", help="downloaded weights"
     )
     parser.add_argument(
         "--output",
-        type=cli.path,
-        default=weights.FOLDER,
-        help="folder to write to (%(default)s, where evaluate.py looks)",
+        type=flags.path,
+        help="folder to write to (~/.cache/palette_vc_jax/metrics, where evaluate.py looks)",
     )
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
 
+
+def main(argv: list[str]) -> None:
+    """Convert the files that the command line names."""
+    args = parse(argv)
+    from palette_vc_jax.metrics.networks import weights
     from palette_vc_jax.metrics.networks.convert import convert
 
-    for file in options.files:
-        for path in convert(file, options.output):
+    for file in args.files:
+        for path in convert(file, args.output or weights.FOLDER):
             print(f"converted: {path}")

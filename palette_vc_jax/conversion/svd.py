@@ -9,7 +9,7 @@ import numpy as np
 
 import palette_vc_jax
 from palette_vc_jax import atomic, cli
-from palette_vc_jax.conversion import clip, sgm, unet, vae
+from palette_vc_jax.conversion import clip, hub, sgm, unet, vae
 from palette_vc_jax.conversion.source import (
     PALETTE_FILE,
     SCHEDULER,
@@ -31,6 +31,27 @@ PALETTE_NOTE = (
     "light by luma. Its output is added at every position and frame after conv_in, before "
     "anything else; to color without a palette, add nothing."
 )
+
+
+def convert_svd(source: str | Path, output: str | Path, dtype: str = "float32") -> Path | None:
+    """Convert SVD's weights, from a file, a folder or the Hugging Face hub, to a model folder.
+
+    Args:
+        source: diffusers folder, SGM's single file (.safetensors), or a name on the hub.
+        output: folder to write; it appears when it is complete.
+        dtype: of the weights, `float32` or `bfloat16`.
+
+    Returns:
+        The file of the palette layer beside `source`; None if there is none, and the layer is zero.
+
+    Raises:
+        ValueError: in one line, as `svd_to_flax` and `hub.fetch`.
+    """
+    path, output = Path(source), Path(output)
+    atomic.check_folder(output)  # before gigabytes are downloaded
+    if not path.exists() and hub.HUB_ID.fullmatch(str(source)):
+        path = hub.fetch(str(source))
+    return svd_to_flax(path, output, dtype, name=str(source))
 
 
 def svd_to_flax(

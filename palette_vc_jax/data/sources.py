@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from palette_vc_jax.data.recent import RecentClips
+from palette_vc_jax.images import parse_image, read_image
 from palette_vc_jax.video import film as films
-from palette_vc_jax.video.read import parse_picture, read_picture
 from palette_vc_jax.video.rgb import VIDEOS, to_rgb
 
 TFDS_FOLDER = "davis/full_resolution"  # the paper's
@@ -102,7 +102,7 @@ class FrameFolders(Readable):
     def scan(self, clip: int, frames: Iterable[int]) -> Scan:
         paths = _pictures(self.folders[clip])
         for frame in sorted(set(frames)):
-            yield frame, read_picture(paths[frame])
+            yield frame, read_image(paths[frame])
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class TfdsDavis(Readable):
         pictures = self._clip(clip)
         for frame in sorted(set(frames)):
             name = f"{self.folder}: frame {frame} of {self.name(clip)}"
-            yield frame, parse_picture(io.BytesIO(pictures[frame]), name)
+            yield frame, parse_image(io.BytesIO(pictures[frame]), name)
 
     @functools.cached_property
     def _files(self) -> str:

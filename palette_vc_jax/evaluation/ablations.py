@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from palette_vc_jax import files
+from palette_vc_jax import cli, files
 from palette_vc_jax.metrics.adherence import frame_palette
 from palette_vc_jax.models.store import Model, file_hashes
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.colorize import ColorizeSettings
-from palette_vc_jax.sampling.job import describe, plan_job, run_job, side_files
+from palette_vc_jax.sampling.job import color_film, describe, plan_film, side_files
 from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.rgb import read_rgb
@@ -71,15 +71,16 @@ def sample_row(
         own = seed + index
         palette = row.palette_of(name, path, own)
         reference = usual or row.reference_of(name, path)
-        job = plan_job(open_film(path), model.config, settings, reference)
+        plan = plan_film(path, model, settings, reference)
         output = folder / f"{name}.mkv"
-        plan = describe(job, model.config, palette, own)
-        plan["weights_sha256"] = file_hashes(model.folder)
-        plan.pop("palette_details", None)  # they include the date
+        wanted = describe(plan, palette, own)
+        wanted["weights_sha256"] = file_hashes(model.folder)
+        wanted.pop("palette_details", None)  # they include the date
         records = side_files(output, with_palette=palette is not None)
-        if not _is_done(output, records, plan):
+        if not _is_done(output, records, wanted):
             _make_room(output, records)
-            run_job(job, model, palette, output, own)
+            with cli.reporting(f"coloring {name}", "frame", plan.frames) as report:
+                color_film(plan, output, model, palette, None, report, seed=own)
         outputs[name] = output
     return outputs
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from palette_vc_jax import atomic, files
+from palette_vc_jax import DEMO, atomic, files
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ModelConfig
@@ -75,12 +75,19 @@ def origin_of(model: Model) -> Mapping[str, Any]:
     return {} if model.folder is None else {"sha256": file_hashes(model.folder)}
 
 
-def load_model(folder: Path, networks: tuple[str, ...] = tuple(NETWORKS)) -> Model:
+def load_model(
+    folder: str | Path | None = None, networks: tuple[str, ...] = tuple(NETWORKS)
+) -> Model:
     """Read a model folder; parameters come as float32.
 
-    Raises ValueError in one line if the folder, the config or a tensor is missing or misshaped.
+    Args:
+        folder: what training, `convert_svd` or `export` wrote; None for the bundled demo model.
+        networks: names of those to read; for `()` the config alone is read.
+
+    Raises:
+        ValueError: in one line if the folder, the config or a tensor is missing or misshaped.
     """
-    folder = Path(folder)
+    folder = Path(DEMO if folder is None else folder)
     config = load_config(folder)
     if set(networks) == set(NETWORKS):
         model_config.check_together(config)

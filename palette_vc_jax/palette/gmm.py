@@ -16,7 +16,7 @@ from palette_vc_jax import atomic, files
 from palette_vc_jax.palette.palette import COLORS, Palette
 
 COMPONENTS = 16
-FIT = "python -m palette_vc_jax.training.mixture --clips CLIPS --output {}"  # the command
+FIT = "python -m palette_vc_jax mixture --clips CLIPS --output {}"  # the command
 GREY_VARIANCE = 50.0  # of a pixel's three 8-bit values; below it the pixel counts as grey
 
 

@@ -1,10 +1,12 @@
 """Five sRGB colors in luma order, and the vector that the network reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from palette_vc_jax import DEMO
 from palette_vc_jax.pixels import luma
 
 COLORS = 5
@@ -42,6 +44,91 @@ class Palette:
             raise ValueError("palette colors must lie in [0, 1] in red, green and blue.")
         colors = _sorted(colors)
         return cls(_sorted(colors[np.arange(COLORS) % len(colors)]), source, dict(details or {}))
+
+    @classmethod
+    def from_colors(cls, colors: str | Sequence[str] | np.ndarray) -> "Palette":
+        """Make a palette of 1 to 5 colors, as `of` does.
+
+        Args:
+            colors: text such as `"#27323f, tomato"`, a list of such names, or sRGB `[n, 3]` in
+                [0, 1].
+
+        Raises:
+            ValueError: in one line that names the color which is none.
+        """
+        from palette_vc_jax.palette.text import parse_colors
+
+        if isinstance(colors, str):
+            return parse_colors(colors)
+        if all(isinstance(color, str) for color in colors):
+            return parse_colors(",".join(colors))
+        return cls.of(np.asarray(colors), "colors")
+
+    @classmethod
+    def from_image(cls, image: str | Path | np.ndarray, seed: int = 0) -> "Palette":
+        """Make a palette of an image's main colors, by K-means.
+
+        Args:
+            image: a file, or pixels `[H, W, 3]` uint8 sRGB.
+            seed: of the clustering.
+
+        Raises:
+            ValueError: if the file is missing or no image.
+        """
+        from palette_vc_jax.images import read_image
+        from palette_vc_jax.palette.image import from_image
+
+        if isinstance(image, np.ndarray):
+            return from_image(image, "image", seed)
+        return from_image(read_image(image), f"image:{Path(image).name}", seed)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "Palette":
+        """Read a palette file, such as the one that is written beside a film.
+
+        Raises:
+            ValueError: if the file is missing or no palette.
+        """
+        from palette_vc_jax.palette.file import load_palette
+
+        return load_palette(path)
+
+    @classmethod
+    def from_words(cls, text: str, lexicon: str | Path | None = None) -> "Palette":
+        """Make a palette of the usual colors of what `text` names, from the built-in table.
+
+        Args:
+            text: such as `"autumn, a red tram"`.
+            lexicon: file of words and colors over the built-in table.
+
+        Raises:
+            ValueError: if none of the words has a known color, or for a wrong `lexicon`.
+        """
+        from palette_vc_jax.palette.words import from_words, proposer
+
+        return from_words(text, proposer(extension=lexicon))
+
+    @classmethod
+    def from_mixture(cls, path: str | Path | None = None, seed: int = 0) -> "Palette":
+        """Draw five colors from the mixture of a `mixture.json`, by default the demo model's.
+
+        Raises:
+            ValueError: if the file is missing or no mixture.
+        """
+        from palette_vc_jax.palette import gmm
+
+        return gmm.sample(gmm.load(path or DEMO / "mixture.json"), seed)
+
+    @classmethod
+    def from_spec(cls, spec: str, seed: int = 0) -> "Palette | None":
+        """Read what `--palette` takes, such as `image:still.png`; `none` gives None.
+
+        Raises:
+            ValueError: in one line for anything else.
+        """
+        from palette_vc_jax.palette.spec import parse_spec
+
+        return parse_spec(spec, seed=seed)
 
     def vector(self) -> np.ndarray:
         """Give the colors as the network reads them: float32 `[15]` in [-1, 1]."""

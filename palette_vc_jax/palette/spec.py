@@ -4,11 +4,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
+from palette_vc_jax import DEMO
 from palette_vc_jax.palette import gmm
 from palette_vc_jax.palette.file import load_palette
-from palette_vc_jax.palette.image import from_image
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.text import parse_colors
 from palette_vc_jax.palette.words import from_words, proposer
@@ -21,17 +19,15 @@ FORMS = (
 
 def parse_spec(
     spec: str,
-    mixture: str | Path,
-    read_picture: Callable[[str], np.ndarray],
+    mixture: str | Path = DEMO / "mixture.json",
     seed: int = 0,
     words: Callable[[str], Palette] | None = None,
 ) -> Palette | None:
-    """Give the palette that `spec` asks for, or None for `none`.
+    """Return the palette that `spec` asks for, or None for `none`.
 
     Args:
         spec: one of `FORMS`.
         mixture: file of the mixture that `gmm` samples; read only then.
-        read_picture: gives a file's pixels `[H, W, 3]` uint8 sRGB.
         seed: of `gmm` where the spec names none.
         words: gives the palette of words, or for the empty text of what is shown; by default the
             built-in table gives it.
@@ -47,7 +43,7 @@ def parse_spec(
     if kind == "words":
         return words(rest) if words else from_words(rest, proposer())
     if kind == "image" and rest:
-        return from_image(read_picture(rest), f"image:{Path(rest).name}")
+        return Palette.from_image(rest)
     if kind == "file" and rest:
         return load_palette(rest)
     if colon or not spec.strip():
@@ -61,7 +57,7 @@ def named_file(spec: str) -> Path | None:
     return Path(rest) if kind.strip().lower() in ("image", "file") and rest else None
 
 
-def mixture_for(spec: str, checkpoint: Path, demo: Path) -> Path:
+def mixture_for(spec: str, checkpoint: Path) -> Path:
     """Return the file of the mixture that `gmm` samples: the checkpoint's, or else the demo's.
 
     Warns if `spec` is `gmm` and the checkpoint has none.
@@ -69,7 +65,6 @@ def mixture_for(spec: str, checkpoint: Path, demo: Path) -> Path:
     Args:
         spec: one of `FORMS`.
         checkpoint: model folder.
-        demo: folder of the bundled model.
     """
     own = checkpoint / "mixture.json"
     if own.exists():  # what is no file is refused where it is read
@@ -80,7 +75,7 @@ def mixture_for(spec: str, checkpoint: Path, demo: Path) -> Path:
             f"`{gmm.FIT.format(own)}` fits one to other clips.",
             stacklevel=2,
         )
-    return demo / "mixture.json"
+    return DEMO / "mixture.json"
 
 
 def _seed(text: str) -> int:

@@ -1,7 +1,7 @@
 """Color grey pictures: encode, embed, sample, decode, as one stream over a run of shots."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -169,14 +169,10 @@ def colorize(
     encode = functools.partial(networks.encode, params)
     grey_latents = np.concatenate(list(encode_frames(encode, watched(), settings.encode_batch)))
     check_finite(grey_latents, "the VAE's encoder")
-    conditions = FilmConditions(
-        grey=grey_latents,
-        context=_context(networks, reference, seen),
-        added_time_ids=np.array(
-            [settings.fps, settings.motion_bucket, settings.noise_augmentation], np.float32
-        ),
-        palette=np.zeros(3 * config.unet.palette_colors) if palette is None else palette.vector(),
-        palette_mask=float(palette is not None),
+    vector = np.zeros(3 * config.unet.palette_colors) if palette is None else palette.vector()
+    context = _context(networks, reference, seen)
+    conditions = film_conditions(
+        settings, grey_latents, context, vector, float(palette is not None)
     )
     latents = sample(
         networks.predict, params, conditions, shots, settings.sampler, seed, progress=progress
@@ -189,16 +185,31 @@ def colorize(
         check_finite(frames, "the VAE's decoder")
         return frames
 
-    chunks = decode_chunks(
-        decode,
-        latents,
-        local,
-        settings.decode_chunk,
-        settings.decode_context,
-        settings.decode_fade,
-    )
-    for frames in chunks:
+    for frames in decode_film(decode, latents, local, settings):
         yield np.clip((frames + 1.0) / 2.0, 0.0, 1.0)
+
+
+def film_conditions(
+    settings: ColorizeSettings,
+    grey: np.ndarray,
+    context: np.ndarray,
+    palette: np.ndarray,
+    palette_mask: np.ndarray | float = 1.0,
+) -> FilmConditions:
+    """Return what a film is sampled from; arrays as `FilmConditions` has them."""
+    ids = np.array([settings.fps, settings.motion_bucket, settings.noise_augmentation], np.float32)
+    return FilmConditions(grey, context, ids, palette, palette_mask)
+
+
+def decode_film(
+    decode: Callable[[np.ndarray], np.ndarray],
+    latents: np.ndarray,
+    shots: Sequence[Shot],
+    settings: ColorizeSettings,
+) -> Iterator[np.ndarray]:
+    """Decode latents in the chunks of the settings, as `decode_chunks` does."""
+    sizes = settings.decode_chunk, settings.decode_context, settings.decode_fade
+    return decode_chunks(decode, latents, shots, *sizes)
 
 
 def _with_noise(grey: np.ndarray, deviation: float, seed: int, index: int) -> np.ndarray:

@@ -10,45 +10,54 @@ import json
 import os
 import platform
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from palette_vc_jax import __version__, atomic, cli, files
+from palette_vc_jax import __version__, atomic, files
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import Model, file_hashes, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
 from palette_vc_jax.palette.palette import Palette
-from palette_vc_jax.sampling.colorize import ColorizeSettings, colorize, load_networks
-from palette_vc_jax.sampling.reference import GRAY, Reference
+from palette_vc_jax.sampling.colorize import (
+    ColorizeSettings,
+    colorize,
+    default_settings,
+    load_networks,
+)
+from palette_vc_jax.sampling.frames import merge_chroma
+from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, group_shots
 from palette_vc_jax.video import color
-from palette_vc_jax.video.film import Film, turned
+from palette_vc_jax.video.film import Film, open_film, turned
 from palette_vc_jax.video.read import Frame, read_frames
-from palette_vc_jax.video.resize import model_size, resize, upsample_chroma
+from palette_vc_jax.video.resize import model_size, resize
 from palette_vc_jax.video.shots import find_shots
-from palette_vc_jax.video.write import FilmWriter
+from palette_vc_jax.video.write import FilmWriter, check_output
 
 RUN_BYTES = 2**30  # of the latents held for one run of shots
 
+Progress = Callable[[int, int | None], Any]  # (frames done, frames in all, if that is known)
+
 
 @dataclass(frozen=True)
-class Job:
-    """A film's plan: what will be done, before anything is."""
+class Plan:
+    """What will be done to a film, before anything is done."""
 
     film: Film
+    config: ModelConfig
+    settings: ColorizeSettings
+    reference: Reference
     shots: list[Shot]
     size: tuple[int, int]  # height and width of the model's pictures, which stand upright
     latent_shape: tuple[int, int, int]  # h, w, C
     runs: list[list[Shot]]  # shots colored together
-    settings: ColorizeSettings
-    reference: Reference = GRAY
 
     @property
     def frames(self) -> int:
@@ -56,66 +65,145 @@ class Job:
         return self.shots[-1][1]
 
 
-def plan_job(
-    film: Film, config: ModelConfig, settings: ColorizeSettings, reference: Reference = GRAY
-) -> Job:
-    """Find a film's shots and divide them into runs; reads the film's luma once."""
+class Result(NamedTuple):
+    """What `color_film` wrote."""
+
+    film: Path
+    side_files: dict[str, Path]  # by kind, see `side_files`
+    record: dict[str, Any]  # settings, seed, hashes of the weights, versions
+
+
+def plan_film(
+    film: Film | str | Path,
+    model: Model,
+    settings: ColorizeSettings | None = None,
+    reference: Reference | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Find a film's shots and divide them into runs; reads the film's luma once.
+
+    Args:
+        film: from `open_film`, or its path.
+        model: from `load_model`; its config is enough (`load_model(folder, ())`).
+        settings: from `default_settings`; None for the model's own.
+        reference: what the image tower sees; None for what the model was mostly trained with.
+        progress: called with the frames read, and those that the film says it has.
+
+    Raises:
+        ValueError: if the film cannot be read.
+    """
+    film = film if isinstance(film, Film) else open_film(film)
+    config = model.config
+    settings = settings or default_settings(config)
+    reference = reference or default_reference(config.sampling)
     sides = film.height, film.width
     upright = sides if film.turn[0] else sides[::-1]
     size = model_size(*upright, settings.short_side, config.pixel_multiple)
-    bar = cli.progress(read_frames(film), "shots", "frame", film.frames)
-    shots = find_shots(_small(frame, film, size) for frame in bar)
+
+    def small() -> Iterator[np.ndarray]:
+        for frame in read_frames(film):
+            yield _small(frame, film, size)
+            if progress is not None:
+                progress(frame.index + 1, film.frames)
+
+    shots = find_shots(small())
     down = config.vae.downscale
     shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
     runs = group_shots(shots, max(1, RUN_BYTES // film_bytes((1, *shape))))
-    return Job(film, shots, size, shape, runs, settings, reference)
+    return Plan(film, config, settings, reference, shots, size, shape, runs)
 
 
-def describe(job: Job, config: ModelConfig, palette: Palette | None, seed: int) -> dict[str, Any]:
-    """Give a job as plain JSON values: what `--dry_run` prints and what is kept by the result."""
-    plans = [
-        job.settings.sampler.plan([(a - run[0][0], b - run[0][0]) for a, b in run])
-        for run in job.runs
+def describe(plan: Plan, palette: Palette | None, seed: int) -> dict[str, Any]:
+    """Return a plan as plain JSON values: what `--dry_run` prints and the record holds."""
+    windows = [
+        plan.settings.sampler.plan([(a - run[0][0], b - run[0][0]) for a, b in run]).windows
+        for run in plan.runs
     ]
-    longest = max(run[-1][1] - run[0][0] for run in job.runs)
+    longest = max(run[-1][1] - run[0][0] for run in plan.runs)
     return {
-        "input": str(job.film.path),
-        "frames": job.frames,
-        "size": [job.film.width, job.film.height],
-        "model": config.name,
-        "model_size": [job.size[1], job.size[0]],
-        "shots": [list(shot) for shot in job.shots],
-        "windows": sum(plan.windows for plan in plans),
-        "network_evaluations": sum(plan.windows for plan in plans)
-        * job.settings.sampler.steps
-        * (2 if job.settings.sampler.guidance_scale != 1.0 else 1),
-        "latents_bytes": film_bytes((longest, *job.latent_shape)),
+        "input": str(plan.film.path),
+        "frames": plan.frames,
+        "size": [plan.film.width, plan.film.height],
+        "model": plan.config.name,
+        "model_size": [plan.size[1], plan.size[0]],
+        "shots": [list(shot) for shot in plan.shots],
+        "windows": sum(windows),
+        "network_evaluations": sum(windows)
+        * plan.settings.sampler.steps
+        * (2 if plan.settings.sampler.guidance_scale != 1.0 else 1),
+        "latents_bytes": film_bytes((longest, *plan.latent_shape)),
         "palette": None if palette is None else palette.hex(),
         "palette_source": "none" if palette is None else palette.source,
         "palette_details": {} if palette is None else dict(palette.details),
         "seed": seed,
-        "reference": job.reference.source,
-        "settings": asdict(job.settings),
+        "reference": plan.reference.source,
+        "settings": asdict(plan.settings),
     }
 
 
-def run_job(
-    job: Job, model: Model, palette: Palette | None, output: Path, seed: int, luma: str = "source"
-) -> dict[str, Path]:
-    """Color the film of `job` into `output`; return the files written beside it, by kind.
+def color_film(
+    film: Plan | Film | str | Path,
+    output: str | Path,
+    model: Model,
+    palette: Palette | None = None,
+    settings: ColorizeSettings | None = None,
+    progress: Progress | None = None,
+    *,
+    seed: int = 0,
+    reference: Reference | None = None,
+    luma: str = "source",
+) -> Result:
+    """Color a film into `output`, with the `side_files` beside it.
 
-    `luma` is `source` (the film's own, untouched) or `model` (the decoder's, resized). Nothing
-    is left under `output` unless the film is complete. Then the `side_files` are written, the
+    Nothing is left under `output` unless the film is complete. Then the side files are written, the
     record first: it says that the others are this run's.
 
-    Raises ValueError as `check_output` and `check_side_files`, FloatingPointError when the model
-    gives values that are not finite.
+    Args:
+        film: a film or its path; or a plan, which holds its own settings and reference.
+        output: `.mp4` (H.264), `.mkv` (FFV1), `.mov` (ProRes), the name of a picture for a picture,
+            or a folder for PNG frames.
+        model: from `load_model`.
+        palette: colors to steer by, or None for the null palette.
+        settings, reference: as `plan_film` takes them.
+        progress: called with (frames done, frames in all).
+        seed: of the noise, 0 to 2^32 - 1.
+        luma: `source` (the film's own, untouched) or `model` (the decoder's, resized).
+
+    Raises:
+        ValueError: as `check_output` and `check_side_files`, and for a plan of another model.
+        FloatingPointError: if a network gives values that are not finite.
 
     Warns if a palette is given and the model's palette layer is all zeros.
     """
+    output, plan = Path(output), film
+    if not isinstance(film, Plan):
+        film = film if isinstance(film, Film) else open_film(film)
+        check_output(output, film)
+        plan = plan_film(film, model, settings, reference)
+    elif settings or reference or plan.config != model.config:
+        raise ValueError("the plan has other settings, or is of another model; plan again.")
     beside = side_files(output, with_palette=palette is not None)
-    check_side_files(output, beside.values(), [job.film.path, *job.film.files])
-    record = describe(job, model.config, palette, seed) | {
+    check_side_files(output, beside.values(), [plan.film.path, *plan.film.files])
+    record = _record(plan, model, palette, seed, output, luma)
+    _warn_of_zeros(model, palette)
+    sheet = SideBySide(plan.frames, plan.film)
+    with FilmWriter(output, plan.film) as writer:
+        for frame, chroma, replaced in _merged(plan, model, palette, seed, luma, progress):
+            sheet.add(frame.index, color.grey(frame.luma, plan.film), chroma)
+            writer.write(replaced, chroma)
+    atomic.write_text(beside["settings"], json.dumps(record, indent=2) + "\n")
+    sheet.save(beside["side by side"])
+    if palette is not None:
+        save_palette(palette, beside["palette"])
+        save_swatch(palette, beside["swatch"])
+    return Result(output, beside, record)
+
+
+def _record(
+    plan: Plan, model: Model, palette: Palette | None, seed: int, output: Path, luma: str
+) -> dict[str, Any]:
+    """Return what is kept beside a film: what was done, by which weights, where."""
+    return describe(plan, palette, seed) | {
         "output": output.name,
         "luma": luma,
         # Weights of a run are in no model folder: where they come from is said instead.
@@ -125,23 +213,15 @@ def run_job(
         "jax": jax.__version__,
         "device": f"{jax.default_backend()} ({platform.machine()})",
     }
+
+
+def _warn_of_zeros(model: Model, palette: Palette | None) -> None:
     if palette is not None and not has_palette(model):
         warnings.warn(
             f"the palette layer of {model.folder or model.config.name} is all zeros, so the "
             "palette has no effect; fine-tune it, or give --palette none.",
-            stacklevel=2,
+            stacklevel=3,
         )
-    sheet = SideBySide(job.frames, job.film)
-    with FilmWriter(output, job.film) as writer:
-        for frame, chroma, replaced in _merged(job, model, palette, seed, luma):
-            sheet.add(frame.index, color.grey(frame.luma, job.film), chroma)
-            writer.write(replaced, chroma)
-    atomic.write_text(beside["settings"], json.dumps(record, indent=2) + "\n")
-    sheet.save(beside["side by side"])
-    if palette is not None:
-        save_palette(palette, beside["palette"])
-        save_swatch(palette, beside["swatch"])
-    return beside
 
 
 def side_files(
@@ -192,26 +272,30 @@ def _wrote(output: Path) -> bool:
 
 
 def _merged(
-    job: Job, model: Model, palette: Palette | None, seed: int, luma: str
+    plan: Plan,
+    model: Model,
+    palette: Palette | None,
+    seed: int,
+    luma: str,
+    progress: Progress | None,
 ) -> Iterator[tuple[Frame, np.ndarray, Frame]]:
     """Yield each source frame, its chroma [H, W, 2], and the frame whose luma is written."""
     networks = load_networks(model)
-    film = job.film
+    film = plan.film
     ahead, behind = read_frames(film), read_frames(film)
-    with cli.progress(None, "coloring", "frame", job.frames) as bar:
-        for run in job.runs:
-            count = run[-1][1] - run[0][0]
-            greys = (_small(frame, film, job.size) for frame in itertools.islice(ahead, count))
-            reached = bar.n
+    for run in plan.runs:
+        first, count = run[0][0], run[-1][1] - run[0][0]
+        greys = (_small(frame, film, plan.size) for frame in itertools.islice(ahead, count))
 
-            def report(done: int, total: int, reached=reached, count=count) -> None:
-                bar.update(reached + count * done // total - bar.n)
+        def report(done: int, total: int, first: int = first, count: int = count) -> None:
+            if progress is not None:
+                progress(first + count * done // total, plan.frames)
 
-            colors = colorize(
-                networks, greys, run, palette, job.settings, seed, report, job.reference
-            )
-            for small in itertools.chain.from_iterable(colors):
-                yield _merge(next(behind), small, film, luma)
+        colors = colorize(
+            networks, greys, run, palette, plan.settings, seed, report, plan.reference
+        )
+        for small in itertools.chain.from_iterable(colors):
+            yield _merge(next(behind), small, film, luma)
 
 
 def _small(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
@@ -229,7 +313,4 @@ def _merge(
         large = np.clip(resize(small, *grey.shape), 0.0, 1.0)
         grey = color.rgb_to_luma(large, film.matrix)
         return frame, color.rgb_to_chroma(large, film.matrix), color.with_luma(frame, grey, film)
-    chroma = upsample_chroma(
-        color.rgb_to_chroma(small, film.matrix), resize(grey, *small.shape[:2]), grey
-    )
-    return frame, color.limit_gamut(grey, chroma, film.matrix), frame
+    return frame, merge_chroma(grey, small, film.matrix), frame

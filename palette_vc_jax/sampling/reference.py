@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from palette_vc_jax.images import read_image
 from palette_vc_jax.models.config import SamplingConfig
-from palette_vc_jax.video.read import read_picture
 
 FORMS = "gray (the middle frame of each shot), image:PATH (a picture in color) or none"
 
@@ -35,7 +35,7 @@ def parse_reference(spec: str) -> Reference:
     if spec in (GRAY.source, NONE.source):
         return Reference(spec)
     if kind == "image" and path:
-        return Reference(spec, read_picture(path))
+        return Reference(spec, read_image(path))
     raise ValueError(f"reference {spec!r} is not known; use {FORMS}.")
 
 

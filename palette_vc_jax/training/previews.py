@@ -23,10 +23,15 @@ from palette_vc_jax.diffusion import schedule
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.pixels import to_gray3
-from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings, load_networks
-from palette_vc_jax.sampling.decode import decode_chunks
+from palette_vc_jax.sampling.colorize import (
+    ColorizeSettings,
+    decode_film,
+    default_settings,
+    film_conditions,
+    load_networks,
+)
 from palette_vc_jax.sampling.sampler import sample_scan
-from palette_vc_jax.sampling.settings import FilmConditions, frame_noise
+from palette_vc_jax.sampling.settings import frame_noise
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video.resize import resize
 
@@ -87,7 +92,8 @@ def _color(
     The image tower sees the reference that the model was mostly trained with.
     """
     networks, own = load_networks(Model(config, {})), config.sampling
-    sampler = _settings(config, batch["grey"].shape[1]).sampler
+    settings = _settings(config, batch["grey"].shape[1])
+    sampler = settings.sampler
     grey = batch["grey"].reshape(-1, *batch["grey"].shape[2:])
     in_color = own.reference == "color"
     if "image_encoder" in params:
@@ -96,13 +102,12 @@ def _color(
     else:
         context = batch["context_color" if in_color else "context_grey"]
     context = context * (own.reference != "none")
-    ids = np.array([own.fps, own.motion_bucket, own.noise_augmentation], np.float32)
     noise = frame_noise(SEED, 0, len(grey), grey.shape[1:], sampler.noise_share)
     latents = sample_scan(
         networks.predict,
         {"unet": _cast(params["unet"], dtype)},
         noise * np.float32(schedule.initial_scale(sampler.sigma_max)),
-        FilmConditions(grey, context, ids, batch["palette"]),
+        film_conditions(settings, grey, context, batch["palette"]),
         sampler.plan(_shots(batch["grey"])),
         sampler,
     )
@@ -124,14 +129,11 @@ def _on_host(array: jax.Array) -> np.ndarray:
 def _decode(model: Model, latents: np.ndarray) -> np.ndarray:
     """Decode clips `[B, T, h, w, C]` of unit scale; frames `[B, FRAMES, H, W, 3]` in [0, 255]."""
     networks = load_networks(Model(model.config, {"vae": model.params["vae"]}))
-    settings = _settings(model.config, latents.shape[1])
-    chunks = decode_chunks(
+    chunks = decode_film(
         functools.partial(networks.decode, networks.params),
         latents.reshape(-1, *latents.shape[2:]),
         _shots(latents),
-        settings.decode_chunk,
-        settings.decode_context,
-        settings.decode_fade,
+        _settings(model.config, latents.shape[1]),
     )
     count = latents.shape[1]
     shown = np.linspace(0, count - 1, min(FRAMES, count)).astype(int)

@@ -5,13 +5,11 @@ other color tags, sample aspect ratio, orientation, field order, sound.
 """
 
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
 
 import av
 import numpy as np
@@ -22,6 +20,7 @@ from av.video.stream import VideoStream
 from PIL import Image, UnidentifiedImageError
 
 from palette_vc_jax.files import check_regular
+from palette_vc_jax.images import open_with_pillow
 
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx"}
 FOLDER_RATE = Fraction(24)  # frames a second of a folder, which says nothing about time
@@ -189,18 +188,6 @@ def decode_picture(path: Path) -> VideoFrame:
             f"{path}: cannot be read as a picture; it is damaged or of a kind that "
             "is not known. Give PNG, JPEG or TIFF."
         ) from error
-
-
-@contextmanager
-def open_with_pillow(path: Path | BinaryIO) -> Iterator[Image.Image]:
-    """Open a picture without the warning that Pillow prints for one of many pixels.
-
-    Raises what Pillow raises: `Image.DecompressionBombError` for twice as many.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as picture:
-            yield picture
 
 
 def picture_turn(path: Path) -> tuple[int, int, int, int]:

@@ -6,16 +6,12 @@ ones Y' is computed.
 
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from palette_vc_jax.files import check_regular
 from palette_vc_jax.video import film as films
 from palette_vc_jax.video.color import rgb_to_luma
 from palette_vc_jax.video.film import Film, Frame
@@ -66,42 +62,6 @@ def read_frames(film: Film) -> Iterator[Frame]:
         if film.frames is None or count < film.frames:
             one = max(gap * film.time_base, 1 / film.rate)
             check_length(film, container, stream, end, one)
-
-
-def read_picture(path: str | Path) -> np.ndarray:
-    """Read any picture file as upright sRGB [H, W, 3] uint8.
-
-    Raises ValueError if the file is missing or no picture, or has too many pixels for Pillow.
-    """
-    path = Path(path)
-    check_regular(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give a picture (PNG, JPEG, ...).")
-    return parse_picture(path, str(path))
-
-
-def parse_picture(file: Path | BinaryIO, name: str) -> np.ndarray:
-    """Read a picture from a path or an open file as upright sRGB [H, W, 3] uint8.
-
-    Raises ValueError that begins with `name` if the file is no picture.
-    """
-    try:
-        with films.open_with_pillow(file) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I"):  # 16 bits of grey, which PIL would clip to 8
-                values = np.clip(np.asarray(upright, np.int64) >> 8, 0, 255).astype(np.uint8)
-                return np.repeat(values[..., None], 3, axis=-1)
-            return np.array(upright.convert("RGB"))
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{name}: more pixels than a picture may have ({error}); give a smaller copy."
-        ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise ValueError(
-            f"{name}: cannot be read as a picture; use an undamaged PNG or JPEG."
-        ) from error
 
 
 def luma_of(frame: VideoFrame, film: Film) -> np.ndarray:

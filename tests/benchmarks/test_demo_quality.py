@@ -12,6 +12,7 @@ from palette_vc_jax import cli
 from palette_vc_jax.models.config import demo
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.sampling import frames
 from palette_vc_jax.sampling.colorize import Networks
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -23,7 +24,7 @@ def quality(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("demo_quality")
 
-    def colorize(networks, greys, shots, palette, settings, seed):
+    def colorize(networks, greys, shots, palette, settings, seed, progress, reference):
         tint = np.zeros(3) if palette is None else palette.colors.mean(axis=0) - 0.5
         film = np.stack(list(greys))[..., None] + 0.5 * tint + 1e-3 * seed
         assert film.shape[0] == shots[0][1]
@@ -31,7 +32,7 @@ def quality(monkeypatch):
 
     monkeypatch.setattr(module, "load_model", lambda folder: Model(demo(), {}))
     monkeypatch.setattr(module, "load_networks", lambda model: Networks(demo(), *[None] * 5))
-    monkeypatch.setattr(module, "colorize", colorize)
+    monkeypatch.setattr(frames, "colorize", colorize)
     monkeypatch.setattr(module.gmm, "load", lambda path: None)
     gradient = np.linspace(0, 1, 15).reshape(5, 3)
     monkeypatch.setattr(module.gmm, "sample", lambda mixture, seed: Palette.of(gradient, "gmm"))

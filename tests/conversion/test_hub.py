@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from convert import svd_to_flax
+from palette_vc_jax.commands import svd_to_flax
 from palette_vc_jax.conversion import hub
 from tests.commands import command
 

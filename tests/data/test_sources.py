@@ -111,9 +111,9 @@ def test_a_prepared_davis_is_read_without_tensorflow(tmp_path, monkeypatch):
     """
     pytest.importorskip("tensorflow_datasets")
     subprocess.run([sys.executable, "-c", DAVIS, str(tmp_path)], check=True, capture_output=True)
-    parse, decoded = sources.parse_picture, []
+    parse, decoded = sources.parse_image, []
     monkeypatch.setattr(
-        sources, "parse_picture", lambda file, name: decoded.append(name) or parse(file, name)
+        sources, "parse_image", lambda file, name: decoded.append(name) or parse(file, name)
     )
     source = open_clips("tfds", tmp_path, "train+validation")
     assert len(source) == 4 and len({source.name(n) for n in range(4)}) == 4

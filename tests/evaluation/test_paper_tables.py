@@ -100,5 +100,5 @@ def test_a_model_without_a_mixture_is_told_the_command(films, tmp_path, capsys):
     arguments = ["--checkpoint", model, "--data", films / "truth", "--tables"]
     assert command(evaluate.main, *arguments, "--workdir", tmp_path / "work") == 2
     said = capsys.readouterr().err
-    assert "palette_vc_jax.training.mixture --clips CLIPS --output" in said
+    assert "palette_vc_jax mixture --clips CLIPS --output" in said
     assert str(model / "mixture.json") in said and said.count("\n") == 1

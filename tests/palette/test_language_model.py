@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-import sample
-from palette_vc_jax.palette import __main__ as command
+from palette_vc_jax.commands import palette as command
+from palette_vc_jax.commands import sample
 from palette_vc_jax.palette import cache, language_model
 from palette_vc_jax.palette.file import load_palette
 from palette_vc_jax.palette.language_model import Server

@@ -1,4 +1,4 @@
-"""`python -m palette_vc_jax.palette`: palettes without coloring a film."""
+"""`palette-vc palette`: palettes without coloring a film."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_vc_jax.palette import __main__ as palette
+from palette_vc_jax.commands import palette
 from palette_vc_jax.palette.file import SWATCH, load_palette
 from tests.commands import command
 

@@ -133,11 +133,12 @@ def test_every_form_of_the_argument(tmp_path):
     file.write_text(json.dumps({"colors": ["red"]}))
 
     def parse(spec):
-        return parse_spec(spec, path, lambda name: np.zeros((2, 2, 3), np.uint8), seed=7)
+        return parse_spec(spec, path, seed=7)
 
     assert parse("none") is None
     assert parse("gmm").hex() == parse("gmm:7").hex() != parse("gmm:8").hex()
-    assert parse("image:a.png").source == "image:a.png"
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "a.png")
+    assert parse(f"image:{tmp_path / 'a.png'}").source == "image:a.png"
     assert parse(f"file:{file}").hex()[0] == "#ff0000"
     assert parse("red").hex()[0] == "#ff0000"
     for wrong in (

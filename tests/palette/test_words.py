@@ -168,10 +168,10 @@ def test_words_without_bounds_are_refused(text):
 
 def test_the_spec_takes_words(tmp_path):
     """If this fails, `--palette words:...` is not what the help says."""
-    parsed = parse_spec("words:grass, snow", tmp_path / "no.json", None)
+    parsed = parse_spec("words:grass, snow", tmp_path / "no.json")
     assert parsed.hex() == from_words("grass, snow", proposer()).hex()
     with pytest.raises(ValueError, match="give words"):
-        parse_spec("words", tmp_path / "no.json", None)
+        parse_spec("words", tmp_path / "no.json")
     shown = lambda: ([Tag("snow", 0.9), Tag("pine", 0.1)], "a tagger")  # noqa: E731
     palette = from_words("", proposer(), shown)
     assert palette.details["tagger"] == "a tagger" and palette.source == "words:snow, pine"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from convert import check_parity, svd_to_flax
+from palette_vc_jax.commands import check_parity, svd_to_flax
 from palette_vc_jax.models import functional, layers, transformer, unet
 from tests.commands import command
 from tests.parity.conftest import CONFIG, UNET

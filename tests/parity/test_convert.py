@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from configs import davis
-from convert import flax_to_svd as flax_to_svd_main
 from palette_vc_jax.checkpoint import Checkpoints
+from palette_vc_jax.commands import flax_to_svd as flax_to_svd_main
 from palette_vc_jax.conversion.svd import flax_to_svd, svd_to_flax
 from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.models.functional import flatten

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from convert import svd_to_flax as svd_to_flax_main
 from palette_vc_jax import atomic
+from palette_vc_jax.commands import svd_to_flax as svd_to_flax_main
 from palette_vc_jax.conversion import svd
 from palette_vc_jax.conversion.svd import flax_to_svd, svd_to_flax
 from palette_vc_jax.models.store import load_model

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from convert import svd_to_flax as svd_to_flax_main
+from palette_vc_jax.commands import svd_to_flax as svd_to_flax_main
 from palette_vc_jax.conversion.source import PALETTE_FILE
 from palette_vc_jax.conversion.svd import flax_to_svd, svd_to_flax
 from palette_vc_jax.conversion.table import to_flax, to_torch

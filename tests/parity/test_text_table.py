@@ -1,12 +1,12 @@
 """Zero-shot tags against transformers' CLIP: the table, the probabilities, the ranking of words."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from palette_vc_jax.commands import text_table
+from palette_vc_jax.conversion import text_tower
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import save_model
 from palette_vc_jax.models.text_table import load_table, probabilities
@@ -17,9 +17,6 @@ from tests.commands import command
 torch = pytest.importorskip("torch", reason="parity needs torch")
 transformers = pytest.importorskip("transformers", reason="parity needs transformers")
 pytest.importorskip("diffusers", reason="parity needs diffusers")
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "convert"))
-import text_table  # noqa: E402
 
 WHOLE = 5e-5
 
@@ -77,7 +74,7 @@ def _expected(tower, words):
     _, tokenizer, model = tower
     means = []
     for word in words:
-        texts = [template.format(word) for template in text_table.TEMPLATES]
+        texts = [template.format(word) for template in text_tower.TEMPLATES]
         parts = []
         for text in texts:  # one by one: nothing is padded
             ids = tokenizer([text], return_tensors="pt")["input_ids"]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-import sample
 from palette_vc_jax import cli
+from palette_vc_jax.commands import sample
 from palette_vc_jax.video.write import FilmWriter
 from tests import films, tiny
 from tests.special import special

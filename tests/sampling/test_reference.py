@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sample
+from palette_vc_jax.commands import sample
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.store import load_model, save_model
 from palette_vc_jax.palette.text import parse_colors

@@ -7,9 +7,9 @@ import types
 import numpy as np
 import pytest
 
-import sample
+from palette_vc_jax.commands import palette as palette_command
+from palette_vc_jax.commands import sample
 from palette_vc_jax.models.text_table import TextTable, load_table, save_table
-from palette_vc_jax.palette import __main__ as palette_command
 from palette_vc_jax.sampling import tags
 from palette_vc_jax.sampling.pretrained_tagger import read_tags
 from palette_vc_jax.video.film import open_film

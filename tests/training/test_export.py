@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import sample
 from palette_vc_jax.checkpoint import read_newest
+from palette_vc_jax.commands import sample
 from palette_vc_jax.models.store import load_model
 from palette_vc_jax.training import export, unet_task
 from tests import films, tiny

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from palette_vc_jax.commands import mixture
 from palette_vc_jax.data.sources import open_clips
 from palette_vc_jax.palette import gmm
-from palette_vc_jax.training import mixture
+from palette_vc_jax.training.mixture import training_pixels
 from tests import films
 from tests.commands import command
 
@@ -43,9 +44,9 @@ def test_the_command_fits_clips_of_any_kind(clips, tmp_path):
 def test_a_source_gives_the_pixels_of_its_own_frames(clips):
     """If this fails, held-out clips get into the mixture, or frames are drawn twice."""
     source = open_clips("folders", clips / "folders")
-    pixels, frames = mixture.training_pixels(source, 0)
+    pixels, frames = training_pixels(source, 0)
     assert frames == 20 and pixels.shape == (20 * 24 * 32, 3) and pixels.dtype == np.uint8
-    again, _ = mixture.training_pixels(source, 0)
+    again, _ = training_pixels(source, 0)
     np.testing.assert_array_equal(pixels, again)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palette_vc_jax.images import read_image
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import open_film, turned
-from palette_vc_jax.video.read import luma_of, read_frames, read_picture
+from palette_vc_jax.video.read import luma_of, read_frames
 from tests.films import add_tone, lumas, make_frame, truncate, write_film, write_pictures
 
 
@@ -145,7 +146,7 @@ def test_pictures_are_read_upright(tmp_path, orientation):
     picture.save(path, exif=exif)
     film = open_film(path)
     (frame,) = read_frames(film)
-    expected = read_picture(path)[..., 0]
+    expected = read_image(path)[..., 0]
     assert (film.height, film.width) == expected.shape
     np.testing.assert_array_equal(frame.luma, expected)
 
@@ -161,12 +162,12 @@ def test_turn_of_a_display_matrix_agrees_with_ffmpeg(tmp_path):
         np.testing.assert_array_equal(turned(luma, film.turn), np.rot90(luma, turn // 90))
 
 
-def test_read_picture_makes_8_bit_rgb(tmp_path):
+def test_read_image_makes_8_bit_rgb(tmp_path):
     """Else palettes from grey, 16-bit or transparent pictures fail or come out black."""
     cv2.imwrite(str(tmp_path / "deep.png"), np.full((4, 4), 32896, np.uint16))
     Image.new("RGBA", (4, 4), (10, 20, 30, 40)).save(tmp_path / "clear.png")
-    assert read_picture(tmp_path / "deep.png")[0, 0].tolist() == [128, 128, 128]
-    assert read_picture(tmp_path / "clear.png")[0, 0].tolist() == [10, 20, 30]
+    assert read_image(tmp_path / "deep.png")[0, 0].tolist() == [128, 128, 128]
+    assert read_image(tmp_path / "clear.png")[0, 0].tolist() == [10, 20, 30]
 
 
 def test_bad_sources_are_refused_in_one_line(tmp_path):
@@ -197,12 +198,12 @@ def test_huge_pictures_are_refused_in_one_line(tmp_path):
 
     (tmp_path / "bomb.png").write_bytes(png(13500, 13500))
     with pytest.raises(ValueError, match="bomb.png.*smaller") as refused:
-        read_picture(tmp_path / "bomb.png")
+        read_image(tmp_path / "bomb.png")
     assert "\n" not in str(refused.value)
     (tmp_path / "large.png").write_bytes(png(90_000, 1000))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_picture(tmp_path / "large.png").shape == (1000, 90_000, 3)
+        assert read_image(tmp_path / "large.png").shape == (1000, 90_000, 3)
 
 
 def test_a_drawing_under_a_pictures_name_is_refused(tmp_path):

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
+from palette_vc_jax.images import read_image
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.matroska import PADDING
-from palette_vc_jax.video.read import read_frames, read_picture
+from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.write import FilmWriter, check_output
 from tests.films import (
     lumas,
@@ -117,7 +118,7 @@ def test_colors_arrive(tmp_path, suffix):
         with av.open(str(output)) as container:
             found = next(container.decode(video=0)).to_ndarray(format="rgb24")[16, 24]
     else:
-        found = read_picture(output / "000000.png")[16, 24]
+        found = read_image(output / "000000.png")[16, 24]
     assert np.abs(found - expected).max() <= 3
 
 
@@ -229,7 +230,7 @@ def test_frames_as_png(tmp_path):
     assert [p.name for p in sorted(output.iterdir())] == [f"{i:06d}.png" for i in range(3)]
     film = open_film(source)
     for frame, path in zip(read_frames(film), sorted(output.iterdir()), strict=True):
-        luma = color.rgb_to_luma(read_picture(path).astype(np.float32), film.matrix)
+        luma = color.rgb_to_luma(read_image(path).astype(np.float32), film.matrix)
         expected = np.rot90(255 * color.grey(frame.luma, film))
         assert np.abs(luma - expected).max() <= 1
 
@@ -246,7 +247,7 @@ def test_picture_in_picture_out(tmp_path, suffix):
     """Else one picture cannot be colored, or its luma changes."""
     folder = write_pictures(tmp_path / "in", lumas(1, 47, 63, full_range=True))
     output = colored(folder / "f0.png", tmp_path / f"b{suffix}")
-    luma = color.rgb_to_luma(read_picture(output).astype(np.float32), "bt601")
+    luma = color.rgb_to_luma(read_image(output).astype(np.float32), "bt601")
     error = luma - lumas(1, 47, 63, full_range=True)[0]
     limit = 1.0 if suffix == ".png" else 3.0
     assert np.abs(error).max() <= limit

@@ -1,16 +1,26 @@
-"""The flags that commands share for palettes from words."""
+"""The flags that commands share: paths, and palettes from words."""
 
 import argparse
 import os
 from pathlib import Path
 from typing import Any
 
+from palette_vc_jax import cli
+
 TIMEOUT = 120.0  # seconds
 LEXICON = "PALETTE_LEXICON"  # variable that names a file of words
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the flags, in a group of their own."""
+def path(text: str) -> Path:
+    """Read an argument as `cli.local_path` does: `type=flags.path`."""
+    try:
+        return cli.local_path(text, "path")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_words_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of palettes from words, in a group of their own."""
     add = parser.add_argument_group("palettes from words").add_argument
     unset = {"default": argparse.SUPPRESS}
     add(
@@ -45,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def named_files(args: argparse.Namespace) -> list[Path]:
-    """Return the files that the options name for reading."""
+    """Return the files that the words' flags name for reading."""
     given = vars(args)
     names = [given.get("words_key_file"), given.get("lexicon") or os.environ.get(LEXICON)]
     return [Path(name) for name in names if name]
@@ -54,9 +64,10 @@ def named_files(args: argparse.Namespace) -> list[Path]:
 def proposer_of(
     args: argparse.Namespace, seed: int | None = None, temperature: float | None = None
 ) -> Any:
-    """Give the proposer (`words.Proposer`) that flags or the environment name.
+    """Return the proposer (`words.Proposer`) that flags or the environment name.
 
-    Raises ValueError for a key file or a table that cannot be read, and as `Server`.
+    Raises:
+        ValueError: for a key file or a table that cannot be read, and as `Server`.
     """
     # Imported here so that --help answers at once.
     from palette_vc_jax.palette.language_model import from_environment

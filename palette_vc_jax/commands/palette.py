@@ -1,4 +1,4 @@
-"""Make a palette without coloring a film: `python -m palette_vc_jax.palette SPEC --output FILE`."""
+"""Make a palette without coloring a film: `palette-vc palette SPEC --output FILE`."""
 
 import argparse
 import functools
@@ -7,18 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from palette_vc_jax import atomic, cli
-from palette_vc_jax.palette import options
+from palette_vc_jax import DEMO, atomic
+from palette_vc_jax.commands import flags
 
-DEMO = Path(__file__).resolve().parents[1] / "demo"
 MAX_PROPOSALS = 50
 TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
+def parse(argv: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m palette_vc_jax.palette",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -38,7 +36,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--output",
         required=True,
-        type=cli.path,
+        type=flags.path,
         help="palette file (.json); a picture of the colors (.swatch.png) is written beside it",
     )
     add(
@@ -56,15 +54,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--checkpoint",
-        type=cli.path,
+        type=flags.path,
         default=DEMO,
         help="model whose mixture and image tower serve",
     )
-    options.add_options(parser)
+    flags.add_words_flags(parser)
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     """Make the palettes that the command line asks for; write, draw and print them."""
     args = parse(argv)
     _check(args)
@@ -87,12 +85,11 @@ def make_palettes(args: argparse.Namespace) -> list:
     """Make as many palettes as are asked for, each with a seed of its own."""
     from palette_vc_jax.palette.spec import mixture_for, parse_spec
     from palette_vc_jax.palette.words import from_words
-    from palette_vc_jax.video.read import read_picture
 
     temperature = args.temperature
     if temperature is None:
         temperature = 0.0 if args.proposals == 1 else 0.7
-    mixture = mixture_for(args.spec, args.checkpoint, DEMO)
+    mixture = mixture_for(args.spec, args.checkpoint)
     name_tags = functools.cache(lambda: _name_tags(args)) if args.frame else None
     palettes = []
     for seed in range(args.seed, args.seed + args.proposals):
@@ -100,10 +97,9 @@ def make_palettes(args: argparse.Namespace) -> list:
         palette = parse_spec(
             args.spec,
             mixture,
-            read_picture,
             seed,
             lambda text, seed=seed, given=given: from_words(
-                text, options.proposer_of(args, *given), name_tags, seed, temperature
+                text, flags.proposer_of(args, *given), name_tags, seed, temperature
             ),
         )
         if palette is None:
@@ -157,7 +153,7 @@ def _check_targets(args: argparse.Namespace) -> None:
     from palette_vc_jax.palette.spec import named_file
 
     files, picture = _targets(args)
-    read = [named_file(args.spec), _mixture(args), *options.named_files(args)]
+    read = [named_file(args.spec), _mixture(args), *flags.named_files(args)]
     if args.frame:
         read.append(Path(_frame(args.frame)[0]))
     atomic.check_targets([*files, picture], filter(None, read))
@@ -190,7 +186,3 @@ def _check(args: argparse.Namespace) -> None:
     if kind == "words" and not rest.strip() and not args.frame:
         raise ValueError("words alone names what a frame shows; give it by --frame FILM@TIME.")
     _check_targets(args)
-
-
-if __name__ == "__main__":
-    cli.run(main)

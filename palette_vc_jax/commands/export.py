@@ -1,0 +1,45 @@
+"""Export a run's newest checkpoint: `python convert/run_to_model.py --source WORKDIR --output DIR`.
+
+The run may still be in progress. `sample.py --checkpoint` takes the model folder.
+"""
+
+import argparse
+
+from palette_vc_jax import cli
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--source", required=True, help="the --workdir of a run of train.py")
+    add("--output", required=True, help="model folder to write; it appears when it is complete")
+    add(
+        "--weights",
+        default="ema",
+        choices=["ema", "raw"],
+        help="the moving average over steps, or the last step's (%(default)s)",
+    )
+    add(
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="of the weights (%(default)s)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Export the run."""
+    args = parse(argv)
+    source = cli.local_path(args.source, "--source")
+    output = cli.local_path(args.output, "--output")
+    from palette_vc_jax import atomic
+    from palette_vc_jax.conversion.tensors import DTYPES
+    from palette_vc_jax.training import export
+
+    atomic.check_folder(output)
+    export.export_run(source, output, args.weights, DTYPES[args.dtype])
+    print(f"model: {output}")

@@ -1,0 +1,46 @@
+"""Convert a model back: `python convert/flax_to_svd.py --source DIR --output DIR`."""
+
+import argparse
+import contextlib
+import tempfile
+from pathlib import Path
+
+from palette_vc_jax import atomic
+from palette_vc_jax.commands import flags
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--source", required=True, type=flags.path, help="model folder, or a run's workdir")
+    add("--output", required=True, type=flags.path, help="folder to write")
+    add("--format", default="diffusers", choices=["diffusers", "sgm"], help="of the output")
+    add(
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="of the weights",
+    )
+    add("--weights", default="ema", choices=["ema", "raw"], help="of a run's newest checkpoint")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Convert a model folder, or the newest checkpoint of a run."""
+    args = parse(argv)
+    from palette_vc_jax.conversion import svd
+    from palette_vc_jax.training import export
+
+    with contextlib.ExitStack() as stack:
+        source = args.source
+        if export.has_checkpoints(source):
+            atomic.check_folder(args.output)
+            beside = args.output.absolute().parent  # has room for a model, as /tmp may not
+            source = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=beside)))
+            source = source / "model"
+            export.export_run(args.source, source, args.weights)
+        svd.flax_to_svd(source, args.output, args.format, args.dtype)
+    print(f"converted: {args.output}")

@@ -1,0 +1,37 @@
+"""Convert SVD's weights: `python convert/svd_to_flax.py --source SVD --output DIR`."""
+
+import argparse
+
+from palette_vc_jax import cli
+from palette_vc_jax.commands import flags
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "--source",
+        required=True,
+        help="diffusers folder, SGM's single file (.safetensors), or a model on the hub "
+        "(stabilityai/stable-video-diffusion-img2vid-xt-1-1)",
+    )
+    add("--output", required=True, type=flags.path, help="folder to write")
+    add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Convert, and print where the palette layer came from."""
+    args = parse(argv)
+    from palette_vc_jax.conversion.svd import convert_svd
+
+    cli.local_path(args.source, "--source")
+    palette = convert_svd(args.source, args.output, args.dtype)
+    if palette is None:
+        print(f"no palette layer beside {args.source}: it starts at zero")
+    else:
+        print(f"palette layer: {palette}")
+    print(f"converted: {args.output}")

@@ -1,0 +1,109 @@
+"""Color frames that are in memory, and put the model's chroma to the frames' own luma."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from palette_vc_jax.models.store import Model
+from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.sampling.colorize import (
+    ColorizeSettings,
+    Networks,
+    colorize,
+    default_settings,
+    load_networks,
+)
+from palette_vc_jax.sampling.reference import Reference, default_reference
+from palette_vc_jax.sampling.sampler import Progress
+from palette_vc_jax.sampling.windows import Shot
+from palette_vc_jax.video import color
+from palette_vc_jax.video.resize import model_size, resize, upsample_chroma
+
+
+def color_frames(
+    frames: np.ndarray,
+    model: Model | Networks,
+    palette: Palette | None = None,
+    settings: ColorizeSettings | None = None,
+    *,
+    seed: int = 0,
+    reference: Reference | None = None,
+    shots: Sequence[Shot] | None = None,
+    matrix: str = "bt601",
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Color frames; their luma stays, and colors that they may have are ignored.
+
+    Args:
+        frames: Y' `[T, H, W]` or sRGB `[T, H, W, 3]`, uint8 or float in [0, 1].
+        model: from `load_model`; or its networks on the device, which saves loading them again.
+        palette: colors to steer by, or None for the null palette.
+        settings: from `default_settings`; None for the model's own.
+        seed: of the noise, 0 to 2^32 - 1.
+        reference: what the image tower sees; None for what the model was mostly trained with.
+        shots: half-open ranges that cover the frames; None for a single shot.
+        matrix: `bt601` (that of JPEG), `bt709` or `bt2020`, between RGB and luma.
+        progress: called with (done, total), counted in batches of windows.
+
+    Returns:
+        sRGB `[T, H, W, 3]` of the type of `frames`.
+
+    Raises:
+        ValueError: for frames of another shape or type, and for settings that do not fit.
+        FloatingPointError: if a network gives values that are not finite.
+    """
+    gray = to_gray(frames, matrix)
+    networks = model if isinstance(model, Networks) else load_networks(model)
+    config = networks.config
+    settings = settings or default_settings(config)
+    size = model_size(*gray.shape[1:], settings.short_side, config.pixel_multiple)
+    chunks = colorize(
+        networks,
+        (resize(frame, *size) for frame in gray),
+        shots or [(0, len(gray))],
+        palette,
+        settings,
+        seed,
+        progress,
+        reference or default_reference(config.sampling),
+    )
+    result = np.empty((*gray.shape, 3), frames.dtype)
+    colored = itertools.chain.from_iterable(chunks)
+    for index, (frame, image) in enumerate(zip(gray, colored, strict=True)):
+        rgb = np.clip(color.ycc_to_rgb(frame, merge_chroma(frame, image, matrix), matrix), 0.0, 1.0)
+        result[index] = np.rint(255.0 * rgb) if frames.dtype == np.uint8 else rgb
+    return result
+
+
+def to_gray(frames: np.ndarray, matrix: str) -> np.ndarray:
+    """Return Y' `[T, H, W]` float32 in [0, 1] of frames as `color_frames` takes them.
+
+    Raises:
+        ValueError: for frames of another shape or type.
+    """
+    is_gray, is_rgb = frames.ndim == 3, frames.ndim == 4 and frames.shape[-1] == 3
+    known = frames.dtype == np.uint8 or np.issubdtype(frames.dtype, np.floating)
+    if not (is_gray or is_rgb) or not known or not frames.size:
+        raise ValueError(
+            f"frames of shape {frames.shape} and type {frames.dtype}; [T, H, W] or [T, H, W, 3] is "
+            "needed, uint8 or float in [0, 1]."
+        )
+    gray = frames.astype(np.float32) if is_gray else color.rgb_to_luma(frames, matrix)
+    return gray / np.float32(255.0) if frames.dtype == np.uint8 else gray
+
+
+def merge_chroma(gray: np.ndarray, image: np.ndarray, matrix: str) -> np.ndarray:
+    """Return the model's chroma at a frame's size, within the gamut at the frame's luma.
+
+    Args:
+        gray: the frame's Y' `[H, W]` in [0, 1].
+        image: the model's RGB `[h, w, 3]` in [0, 1].
+        matrix: of both.
+
+    Returns:
+        (Cb, Cr) `[H, W, 2]`.
+    """
+    small = resize(gray, *image.shape[:2])
+    chroma = upsample_chroma(color.rgb_to_chroma(image, matrix), small, gray)
+    return color.limit_gamut(gray, chroma, matrix)
