@@ -19,7 +19,7 @@ pytest.importorskip("diffusers", reason="parity needs diffusers")
 
 from palette_vc_jax.parity import case, check, jax_side, report, torch_side
 
-CASE = case.Case(frames=3, height=32, width=48)
+CASE = case.Case(frames=2, height=16, width=24)
 gelu = jax.nn.gelu
 
 
