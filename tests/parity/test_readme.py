@@ -1,4 +1,4 @@
-"""The README's lines that apply the palette layer in PyTorch, run as they stand."""
+"""Run the lines of docs/convert.md that apply the palette layer in PyTorch."""
 
 import re
 import textwrap
@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch", reason="parity needs torch")
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers")
 
 
-def test_the_readme_applies_the_palette_as_the_model_does(model_folder, tmp_path, check):
-    """Wrong if a reader who copies the lines gets other colors than `sample.py` gives."""
+def test_the_documented_hook_applies_the_palette_as_the_model_does(model_folder, tmp_path, check):
+    """If this fails, the documented lines produce other colors in PyTorch than `sample.py` does."""
     model = load_model(model_folder)
     rng = np.random.default_rng(0)
     layer = model.params["unet"]["palette_embedding"]
@@ -28,8 +28,8 @@ def test_the_readme_applies_the_palette_as_the_model_does(model_folder, tmp_path
     pipeline = diffusers.StableVideoDiffusionPipeline.from_pretrained(tmp_path / "back")
 
     palette = rng.uniform(-1.0, 1.0, (1, 15)).astype(np.float32)
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (block,) = re.findall(r"(?m)^    import torch\n(?:    .*\n|\n)*?    \)\n", readme)
+    page = (Path(__file__).parents[2] / "docs" / "convert.md").read_text()
+    (block,) = re.findall(r"(?m)^    import torch\n(?:    .*\n|\n)*?    \)\n", page)
     lines = textwrap.dedent(block)
     assert "back/" in lines and "[[...]]" in lines
     lines = lines.replace("back/", f"{tmp_path}/back/").replace("[[...]]", str(palette.tolist()))
