@@ -21,7 +21,8 @@ test: .venv/dev
 	$(BIN)/ruff format --check .
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Trains the bundled model again, from nothing, on folders of frames; see the README.
+# Trains the demo model again, from random weights, on folders of frames; see its model card,
+# palette_vc_jax/demo/README.md.
 demo-model: .venv/run
 	$(BIN)/python train.py --config configs/demo_vae.py --workdir runs/demo_vae \
 	  --config.data.root=$(FOOTAGE)
