@@ -92,8 +92,7 @@ def norms(config: ModelConfig) -> dict[str, tuple[float, int]]:
     """Give epsilon and groups (0 for a layer norm) of every norm, as `torch_side` does."""
     found = {}
     for network, kind in NETWORKS.items():
-        part = getattr(config, network)
-        module = nnx.eval_shape(lambda kind=kind, part=part: kind(part, rngs=nnx.Rngs(0)))
+        module = nnx.merge(*functional.abstract(kind, getattr(config, network)))
         for path, norm in nnx.iter_modules(module):
             if isinstance(norm, GroupNorm | LayerNorm):
                 name = ".".join(map(str, (network, *path)))

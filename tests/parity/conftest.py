@@ -21,7 +21,7 @@ from palette_vc_jax.conversion.svd import flax_to_svd, svd_to_flax
 from palette_vc_jax.conversion.table import Table, to_flax
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ImageEncoderConfig, ModelConfig, UNetConfig, VAEConfig
-from palette_vc_jax.models.functional import flatten, shapes
+from palette_vc_jax.models.functional import abstract, flatten, shapes
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 
@@ -235,7 +235,7 @@ def _pair(model, asked, stem, folder, read_config, module_class, make_table) -> 
     table = make_table(shapes(module_class, config))
     params = to_flax(table, tensors)
     flat = flatten(params)
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: module_class(config, rngs=nnx.Rngs(0))))
+    graphdef, state = abstract(module_class, config)
     filled = nnx.from_flat_state(
         {
             path: variable.replace(jax.numpy.asarray(flat[".".join(map(str, path))]))

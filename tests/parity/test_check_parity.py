@@ -19,7 +19,7 @@ pytest.importorskip("diffusers", reason="parity needs diffusers")
 
 from palette_vc_jax.parity import case, check, jax_side, report, torch_side
 
-CASE = case.Case(frames=2, height=16, width=24)
+CASE = case.Case(frames=3, height=16, width=24)
 gelu = jax.nn.gelu
 
 
@@ -149,7 +149,7 @@ def rows(recorded, unet):
 
 def _forget():
     """Have modules built and compiled anew."""
-    functional._abstract.cache_clear()
+    functional.abstract.cache_clear()
     jax_side._predict.cache_clear()
 
 
