@@ -75,6 +75,9 @@ class ImageEncoderConfig:
     projection_dim: int = 1024
 
 
+NetworkConfig = UNetConfig | VAEConfig | ImageEncoderConfig
+
+
 @dataclass(frozen=True)
 class SamplingConfig:
     """What a model was trained for: the sampler's defaults.
