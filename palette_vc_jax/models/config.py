@@ -92,7 +92,7 @@ class SamplingConfig:
     sigma_min: float = 0.002
     sigma_max: float = 700.0
     solver: str = "euler"
-    noise_share: float = 0.0  # of the noise's variance, one picture for all frames
+    shared_noise_fraction: float = 0.0  # of the noise's variance, the same in all frames
     guidance_scale: float = 1.0
     fps: int = 6  # the value sent to the network (SVD: frames per second - 1)
     motion_bucket: int = 127
@@ -172,7 +172,7 @@ def demo() -> ModelConfig:
             steps=2,
             sigma_min=10.0,
             sigma_max=100.0,
-            noise_share=1.0,
+            shared_noise_fraction=1.0,
             guidance_scale=1.7,
         ),
     )
@@ -192,7 +192,7 @@ RANGES = {
     "overlap": (0, 2**16),
     "fps": (0, 2**16),
     "motion_bucket": (0, 2**16),
-    "noise_share": (0.0, 1.0),
+    "shared_noise_fraction": (0.0, 1.0),
 }
 
 PRESETS = {"svd": svd, "svd_xt": svd_xt, "demo": demo}

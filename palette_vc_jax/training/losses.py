@@ -50,7 +50,7 @@ def edm_loss(
     config: ModelConfig,
     rates: Mapping[str, float],
     weighting: str = "v",
-    noise_share: float = 0.0,
+    shared_noise_fraction: float = 0.0,
     dtype: jnp.dtype = jnp.float32,
     remat: str = "none",
     budget: int | None = None,
@@ -69,14 +69,14 @@ def edm_loss(
             `joint_dropout`, which drops palette, gray latents and reference at once.
         weighting: `v` weighs all noise levels as SVD does, `eps` divides by 1 + sigma^2 (the
             paper's equation 5 read literally).
-        noise_share: see `window_noise`.
+        shared_noise_fraction: see `window_noise`.
         dtype: what the UNet computes in; the loss is summed in float32.
         remat: what the backward pass computes again, one of `memory.REMAT`.
         budget: bytes, see `memory.call_block`.
     """
     size = sigma.shape[0]
     noise_key, palette_key, grey_key, image_key, joint_key = jax.random.split(key, 5)
-    noise = window_noise(noise_key, batch["color"].shape, noise_share)
+    noise = window_noise(noise_key, batch["color"].shape, shared_noise_fraction)
     wide = sigma[:, None, None, None, None]
     noisy = batch["color"] + wide * noise
     scale = edm.coefficients(sigma)

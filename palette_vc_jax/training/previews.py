@@ -102,7 +102,7 @@ def _color(
     else:
         context = batch["context_color" if in_color else "context_grey"]
     context = context * (own.reference != "none")
-    noise = frame_noise(SEED, 0, len(grey), grey.shape[1:], sampler.noise_share)
+    noise = frame_noise(SEED, 0, len(grey), grey.shape[1:], sampler.shared_noise_fraction)
     latents = sample_scan(
         networks.predict,
         {"unet": _cast(params["unet"], dtype)},

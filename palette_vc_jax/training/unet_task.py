@@ -167,7 +167,7 @@ def as_trained(model: ModelConfig, config: Any) -> ModelConfig:
     out of range.
     """
     own, frames = model.sampling, config.data.window
-    names = ("noise_share", "fps", "motion_bucket", "noise_augmentation")
+    names = ("shared_noise_fraction", "fps", "motion_bucket", "noise_augmentation")
     sampling = dataclasses.replace(
         own,
         num_frames=frames,
@@ -206,7 +206,7 @@ def _loss(model: ModelConfig, config: Any) -> Loss:
             model,
             config.rates,
             config.weighting,
-            config.noise_share,
+            config.shared_noise_fraction,
             jnp.dtype(config.compute_dtype),
             config.remat,
             None if config.remat == "none" else remat_budget(config.remat_budget_mib),
@@ -424,12 +424,12 @@ def _validation(
     def measure(params, frozen, batch, sigma, palette_dropout):
         sigmas = jnp.full((config.validation_clips,), sigma)
         used = rates | {"palette_dropout": palette_dropout}
-        key, share = jax.random.key(0), config.noise_share
+        key, share = jax.random.key(0), config.shared_noise_fraction
         networks = _networks(params, frozen, config)
         dtype = jnp.dtype(config.compute_dtype)
-        return edm_loss(networks, batch, sigmas, key, model, used, noise_share=share, dtype=dtype)[
-            0
-        ]
+        return edm_loss(
+            networks, batch, sigmas, key, model, used, shared_noise_fraction=share, dtype=dtype
+        )[0]
 
     def validate(params: Any, frozen: Any) -> dict[str, float]:
         values = {}

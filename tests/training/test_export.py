@@ -33,7 +33,7 @@ def run(tmp_path_factory):
         "init_from": tiny.write_model(folder / "tiny", tiny.MICRO),
         "data.root": toy.write_clips(folder / "clips"),
         "optimizer.steps": 3,
-        "noise_share": 0.25,
+        "shared_noise_fraction": 0.25,
     }
     flags = [f"--config.{name}={value}" for name, value in values.items()]
     config = "--config=configs/davis.py:runlocal"
@@ -65,7 +65,7 @@ def test_a_run_is_exported_as_a_model(run, tmp_path):
         model.params["vae"]["quant_conv"]["kernel"], start.params["vae"]["quant_conv"]["kernel"]
     )
     sampling = model.config.sampling
-    assert (sampling.num_frames, sampling.noise_share) == (DATA["window"], 0.25)
+    assert (sampling.num_frames, sampling.shared_noise_fraction) == (DATA["window"], 0.25)
     record = json.loads((exported / "provenance.json").read_text())
     assert record["step"] == 3 and record["weights"] == "raw" and record["dtype"] == "float32"
     assert set(record["init_from"]) == {f"{n}.safetensors" for n in model.params}

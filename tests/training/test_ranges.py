@@ -28,7 +28,7 @@ BAD = {
 # Keys that 0 switches off, or for which it is an ordinary value.
 ZERO = {
     "seed", "lora.rank", "validate_every", "keep_every", "previews_every", "sigma_mean",
-    "noise_share", "ema_decay", "kl_weight", "data.workers", "data.hold_out_every",
+    "shared_noise_fraction", "ema_decay", "kl_weight", "data.workers", "data.hold_out_every",
     "data.turned", "data.grey_rate", "optimizer.warmup_steps", "optimizer.b2",
     "optimizer.weight_decay", "rates.palette_dropout", "rates.grey_dropout",
     "rates.reference_color", "rates.reference_none", "rates.joint_dropout", "remat_budget_mib",
