@@ -40,6 +40,9 @@ _EVERY = whole(1, _STEPS)
 _EVERY_OR_NEVER = whole(0, _STEPS, "give a number of steps, or 0 for never")
 _PIXELS = several(whole(1, 2**14), 2)
 _DEVICES = Rule(lambda n: n == -1 or whole(1, _COUNT).allows(n), "give 1 or more, or -1")
+_PRESET = Rule(
+    lambda name: isinstance(name, str) and name in PRESETS, f"use one of {', '.join(PRESETS)}"
+)
 _SOURCES = ("folders", "videos", "tfds")
 _NARROW = (
     "use float32, or bfloat16 (TPUs, and GPUs of compute capability 8.0 or more); float16 is "
@@ -148,7 +151,7 @@ class RunConfig:
     task: str = _key("unet", choice("vae", "unet"))
     init_from: str = _key("", PATH_OR_NONE)  # model folder to fine-tune; '': a new model
     # Preset in models/config.py: a new model's, or for --compile_only where init_from is missing.
-    model: str = _key("svd_xt", choice(*PRESETS))
+    model: str = _key("svd_xt", _PRESET)
     vae: str = _key("", PATH_OR_NONE)  # folder with the VAE of a new model
     # Presets in training/trainable.py, or regular expressions on parameter names.
     trained: tuple[str, ...] = _key(("unet",), several(TEXT))

@@ -12,7 +12,7 @@ import pytest
 from palette_vc_jax.checkpoint import read_newest
 from palette_vc_jax.commands import sample
 from palette_vc_jax.models.store import load_model
-from palette_vc_jax.training import export, unet_task
+from palette_vc_jax.training import export
 from tests import films, tiny
 from tests.commands import command
 from tests.multidevice.test_train import DATA, OVERRIDES
@@ -113,7 +113,7 @@ def test_the_same_model_is_not_written_again(run):
     note = run / "model" / "notes.txt"
     note.write_text("mine")
     model = export.open_run(run)
-    unet_task.write_trained(run / "model", model, export.read_config(run), np.float32)
+    export.write_trained(run / "model", model, export.read_config(run), np.float32)
     assert note.read_text() == "mine"
-    unet_task.write_trained(run / "model", model, export.read_config(run), np.float16)
+    export.write_trained(run / "model", model, export.read_config(run), np.float16)
     assert not note.exists() and load_model(run / "model").config == model.config
