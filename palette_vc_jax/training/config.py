@@ -33,7 +33,6 @@ from palette_vc_jax.training.ranges import (
 
 PACKAGE = Path(__file__).resolve().parents[1]
 DEMO = str(PACKAGE / "demo")  # folder of the bundled model
-FOLDERS = (PACKAGE / "configs", PACKAGE.parent / "configs")  # in an installed wheel; in a checkout
 
 _STEPS, _COUNT = 10**9, 10**6
 _EVERY = whole(1, _STEPS)
@@ -264,7 +263,7 @@ def load(name: str | Path, argument: str = "") -> ConfigDict:
     Raises:
         ValueError: there is no such file, it is not a config, or it refuses the argument.
     """
-    path = _find(str(name))
+    path = find(str(name))
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     try:
@@ -277,18 +276,28 @@ def load(name: str | Path, argument: str = "") -> ConfigDict:
         raise ValueError(f"{path}: not a config that can be read ({reason}).") from error
 
 
-def _find(name: str) -> Path:
-    path = Path(name)
-    if path.suffix != ".py":
-        named = [folder / f"{name}.py" for folder in FOLDERS]
-        path = next((file for file in named if file.is_file()), path)
-    if path.suffix != ".py" or not path.is_file():
-        known = {file.stem for folder in FOLDERS for file in folder.glob("*.py")}
+def find(name: str) -> Path:
+    """Return the file of a config: `name` is its path, or the bare name of a bundled one.
+
+    Raises ValueError if there is no such file.
+    """
+    path = Path(name) if name.endswith(".py") else folder() / f"{name}.py"
+    if not path.is_file() or not (name.endswith(".py") or name.isidentifier()):
         raise ValueError(
-            f"config {name!r}: no such file; give the path of a .py file, or one of "
-            f"{', '.join(sorted(known))}."
+            f"config {name!r} is not known; use one of {', '.join(names())}, or give a .py file."
         )
     return path
+
+
+def names() -> list[str]:
+    """Return the names of the bundled configs."""
+    return sorted(path.stem for path in folder().glob("*.py"))
+
+
+def folder() -> Path:
+    """Return the folder of configs: a wheel has it in the package, a checkout beside it."""
+    installed = PACKAGE / "configs"
+    return installed if installed.is_dir() else PACKAGE.parent / "configs"
 
 
 def _build(schema: type, given: Mapping[str, Any], prefix: str) -> Any:

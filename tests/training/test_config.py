@@ -111,7 +111,7 @@ def test_configs_are_found_by_name_and_by_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load("mine.py", "runlocal").seed == 7 and load(own).data.window == 14
     assert load(ROOT / "configs" / "davis.py").to_dict() == load("davis").to_dict()
-    with pytest.raises(ValueError, match="'davi': no such file; .* one of davis, davis_nopalette"):
+    with pytest.raises(ValueError, match="'davi' is not known; use one of davis, davis_nopalette"):
         load("davi")
     own.write_text("def get_config(argument=''):\n    return nothing\n")
     with pytest.raises(ValueError, match=r"mine.py: not a config .*\(NameError: "):
