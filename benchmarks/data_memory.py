@@ -43,13 +43,13 @@ def make_clips(footage: Path, folder: Path, count: int) -> None:
 
 def measure(stage: str, folder: Path, prefetch_mib: int) -> dict[str, Any]:
     """Run one of `STAGES` in this process; return MiB and seconds."""
-    from configs import davis
     from palette_vc_jax.data.latents import Encoder
     from palette_vc_jax.data.loader import LoaderConfig, batches
     from palette_vc_jax.data.samples import ClipReader, SampleConfig
     from palette_vc_jax.data.sources import open_clips
     from palette_vc_jax.models.store import load_model
-    from palette_vc_jax.training import unet_task
+    from palette_vc_jax.training import batches as runs
+    from palette_vc_jax.training.config import load, read
 
     class Pooled(Encoder):
         """An encoder without a network."""
@@ -64,21 +64,18 @@ def measure(stage: str, folder: Path, prefetch_mib: int) -> dict[str, Any]:
         def contexts(self, pictures: np.ndarray) -> np.ndarray:
             return np.zeros((len(pictures), 2, 1, 1024), np.float32)
 
-    config = davis.get_config("runlocal")
+    config = load("davis", "runlocal")
     config.data.size, config.data.short_sides = SIZE, (SIZE[0], SIZE[0])
     config.data.frames, config.data.crops, config.data.reference_every = 32, 2, 4
     config.data.cache = "" if stage == "read the clips" else str(folder / "cache")
-    if "prefetch_mib" in config.data:
-        config.data.prefetch_mib = prefetch_mib
-        ahead = {"ahead_mib": prefetch_mib}
-    else:
-        ahead = {}
+    config.data.prefetch_mib = prefetch_mib
+    data = read(config).data
     clips = open_clips("folders", folder / "clips")
     encoder = Pooled(load_model(Path(config.init_from)), True)
-    crops = unet_task.crop_config(config)
+    crops = runs.crop_config(data, config.seed)
     before, began = peak(), time.time()
     result: dict[str, Any] = {}
-    reader = unet_task._reader(clips, crops, encoder, config, "train")
+    reader = runs.open_reader(clips, crops, encoder, data, "train")
     if stage != "write":
         read = type(reader).read
         sizes: list[int] = []
@@ -89,7 +86,7 @@ def measure(stage: str, folder: Path, prefetch_mib: int) -> dict[str, Any]:
             return sample
 
         type(reader).read = counted
-        loader = LoaderConfig(BATCH, WORKERS, **ahead)
+        loader = LoaderConfig(BATCH, WORKERS, ahead_mib=prefetch_mib)
         stream = batches(reader, SampleConfig(WINDOW), crops.reference_every, loader)
         next(stream)
         settled = -1

@@ -71,7 +71,7 @@ OVERRIDES = {  # of the sampler; None is the model's own
     "sigma_min": float,
     "sigma_max": float,
     "solver": str,
-    "noise_share": float,
+    "shared_noise_fraction": float,
 }
 
 

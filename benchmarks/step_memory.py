@@ -54,21 +54,22 @@ CASES = {
 
 def measure(case: Case) -> dict[str, Any]:
     """Compile one case in this process."""
-    from configs import davis
-    from palette_vc_jax.training import rehearsal, tasks
-    from palette_vc_jax.training.targets import topology_devices
+    from palette_vc_jax.training import tasks
+    from palette_vc_jax.training.aot.report import compile_step, fits, table
+    from palette_vc_jax.training.aot.targets import topology_devices
+    from palette_vc_jax.training.config import load, read
 
-    config = davis.get_config()
+    config = load("davis")
     config.batch_size, config.data.window = case.batch, case.frames
     config.mesh.frames, config.mesh.data = case.split_frames, case.data
     if case.rank:
         config.trained, config.lora.rank = ("palette",), case.rank
     start = time.time()
-    devices = topology_devices(case.topology)
-    report = rehearsal.compile_step(tasks.rehearse(config), config, devices)
-    print(rehearsal.table(report), file=sys.stderr)
+    run, devices = read(config), topology_devices(case.topology)
+    report = compile_step(tasks.abstract_run(run), run, devices)
+    print(table(report), file=sys.stderr)
     return report._asdict() | {
-        "fits": rehearsal.fits(report),
+        "fits": fits(report),
         "seconds": time.time() - start,
     }
 

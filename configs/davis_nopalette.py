@@ -2,18 +2,18 @@
 
     python train.py --config configs/davis_nopalette.py --workdir runs/davis_nopalette
 
-The palette is never read, the palette layer not trained and zero in the model that comes out;
-all else, hardware and time too, is as there. `:runlocal` as well.
+The palette is never read, and the palette layer is not trained and is zero in the exported model.
+Everything else, hardware and time included, is as in configs/davis.py; so is `:runlocal`.
 """
 
-import ml_collections
+from ml_collections import ConfigDict
 
-from configs import davis
+from palette_vc_jax.training.config import load
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Give the configuration; `arg` may be `runlocal`."""
-    config = davis.get_config(arg)
+def get_config(argument: str = "") -> ConfigDict:
+    """Return the config; `argument` may be `runlocal`."""
+    config = load("davis", argument)
     config.trained = (r"unet\.(?!palette_embedding).*",)  # all but the palette layer
     config.rates.palette_dropout = 1.0
     return config

@@ -55,9 +55,7 @@ ONLY_IN = {
 }
 
 # File, import -> what is to be done about it.
-PENDING = {
-    ("train.py", "script"): "three lines over commands/train.py",
-}
+PENDING: dict[tuple[str, str], str] = {}
 
 
 def imports(path: Path) -> set[str]:

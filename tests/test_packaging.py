@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import palette_vc_jax
-from palette_vc_jax.commands import configs
+from palette_vc_jax.training import config
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -75,22 +75,22 @@ def test_make_names_what_debian_lacks(tmp_path):
 
 def test_configs_are_found_by_name(tmp_path, monkeypatch):
     """If this fails, `palette-vc train --config davis` works in the checkout alone, or nowhere."""
-    assert configs.config_path("davis") == ROOT / "configs" / "davis.py"
-    assert {"davis", "demo"} <= set(configs.config_names())
+    assert config.find("davis") == ROOT / "configs" / "davis.py"
+    assert {"davis", "demo"} <= set(config.names())
     with pytest.raises(ValueError, match="'dvais' is not known; use one of .*davis"):
-        configs.config_path("dvais")
+        config.find("dvais")
     installed = tmp_path / "palette_vc_jax"
     (installed / "configs").mkdir(parents=True)
     (installed / "configs" / "mine.py").touch()
     (tmp_path / "configs").mkdir()  # of another package
     (tmp_path / "configs" / "davis.py").touch()
-    monkeypatch.setattr(configs, "PACKAGE", installed)
-    assert configs.config_path("mine") == installed / "configs" / "mine.py"
+    monkeypatch.setattr(config, "PACKAGE", installed)
+    assert config.find("mine") == installed / "configs" / "mine.py"
     with pytest.raises(ValueError, match="not known"):
-        configs.config_path("davis")
+        config.find("davis")
 
 
-@pytest.mark.parametrize("name", configs.config_names())
+@pytest.mark.parametrize("name", config.names())
 def test_every_name_is_a_config(name):
     """If this fails, a name is offered that train.py cannot use."""
-    assert "get_config" in runpy.run_path(str(configs.config_path(name)))
+    assert "get_config" in runpy.run_path(str(config.find(name)))

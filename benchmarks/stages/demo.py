@@ -19,13 +19,13 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.stages.plan import Request
-from configs import demo
 from palette_vc_jax.data.cache import CacheReader, stored_key
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.loader import LoaderConfig, batches
 from palette_vc_jax.data.samples import SampleConfig
 from palette_vc_jax.models.store import Model, load_model, save_model
-from palette_vc_jax.training import loop, trained, unet_task
+from palette_vc_jax.training import export, loop, tasks, trainable, weights
+from palette_vc_jax.training.config import RunConfig, load, read
 
 PART_BYTES = 14 * 2**20  # of a file with weights, at most
 CROPS = ("frames", "crops", "mirrored", "reference_every")  # keys of a cache and of a config
@@ -42,7 +42,7 @@ CHANGES = {
     "log_every": EVERY,
     "validate_every": EVERY,
     "previews_every": 0,
-    "save_every": 0,
+    "save_every": 10**8,
     "optimizer.steps": 10**8,
     "optimizer.decay": "constant",
     "optimizer.learning_rate": 2e-4,
@@ -83,29 +83,33 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
     yield {"name": request.case} | seen
 
 
-def _config(request: Request, key: dict[str, Any]) -> Any:
+def _config(request: Request, key: dict[str, Any]) -> RunConfig:
     """Return the run's config: crops are what the cache has, windows are configs/demo.py's."""
-    config = demo.get_config()
-    config.lock()
+    config = load("demo")
     config.init_from = request.model
     config.data.cache = request.cache
     config.data.update({name: key[name] for name in CROPS})
     config.data.size = tuple(key["size"])
     config.data.window = min(config.data.window, key["frames"])
     config.update_from_flattened_dict(CHANGES | (TOY if request.toy else {}))
-    return config
+    return read(config)
 
 
 def _task(
-    request: Request, config: Any, model: Model, encoder: Encoder, key: dict[str, Any], stop: float
+    request: Request,
+    config: RunConfig,
+    model: Model,
+    encoder: Encoder,
+    key: dict[str, Any],
+    stop: float,
 ) -> tuple[loop.Task, dict[str, Any]]:
     """Build the task, and what it reports of itself while it runs."""
     folder = Path(request.output, "demo")
-    networks = {name: model.params[name] for name in unet_task.TRAINABLE}
-    chosen, frozen = trained.split(networks, config.trained)
+    networks = {name: model.params[name] for name in weights.TRAINABLE}
+    trained, frozen = trainable.split(networks, config.trained)
     reader = CacheReader(Path(request.cache), key)
-    strides, both_ways = tuple(config.data.strides), config.data.reversed
-    windows = SampleConfig(config.data.window, strides, both_ways, seed=config.seed)
+    data = config.data
+    windows = SampleConfig(data.window, data.strides, data.reversed, seed=config.seed)
     began = written = time.monotonic()
     seen: dict[str, Any] = {"steps": 0, "clips": 0, "train_s": 0.0}
 
@@ -129,19 +133,19 @@ def _task(
         return {}
 
     return loop.Task(
-        init=lambda: chosen,
+        init=lambda: trained,
         frozen=frozen,
-        loss=unet_task.rehearse(config).loss,
+        loss=tasks.abstract_run(config).loss,
         batches=stream,
         validate=watch,
         export=lambda ema, step, _: _write(config, ema, step, folder),
     ), seen
 
 
-def _write(config: Any, ema: Any, step: int, folder: Path) -> None:
+def _write(config: RunConfig, ema: Any, step: int, folder: Path) -> None:
     """Write the model under `folder` in files that can travel; the VAE stays as it was."""
     with tempfile.TemporaryDirectory() as made:
-        model = unet_task.trained_model(config, ema, step, "ema")
+        model = export.trained_model(config, ema, step, "ema")
         save_model(Path(made), model.config, model.params, np.float16)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("unet", "image_encoder"):

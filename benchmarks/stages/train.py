@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from benchmarks.stages import sizes
 from benchmarks.stages.device import compiled_gib, median_ms, peak_gib, random_like
 from benchmarks.stages.plan import TRAIN, Request
-from configs import davis
 from palette_vc_jax.models.config import to_dict
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import make_mesh
 from palette_vc_jax.training import tasks
-from palette_vc_jax.training.flops import step_flops
+from palette_vc_jax.training.aot.flops import step_flops
+from palette_vc_jax.training.config import RunConfig, load, read
 from palette_vc_jax.training.step import PlacedStep, place_step
 
 REPEATS = 3
@@ -28,8 +28,8 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
     """Compile and time the step with the keys of one case."""
     with tempfile.TemporaryDirectory() as folder:
         config = _config(request, Path(folder))
-        run = tasks.rehearse(config)
-    mesh = make_mesh(config.mesh, jax.devices()[:1])
+        run = tasks.abstract_run(config)
+    mesh = make_mesh(config.mesh.sizes(), jax.devices()[:1])
     placed = place_step(run.loss, run.params, run.frozen, config, mesh)
     rows = placement.batch_sharding(mesh)
     shapes = jax.tree.map(
@@ -51,9 +51,9 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
         yield row | {"ms": ms, "peak_gib": peak_gib()}
 
 
-def _config(request: Request, folder: Path) -> Any:
+def _config(request: Request, folder: Path) -> RunConfig:
     """Return the config of a case; a toy's model is written to `folder`, as a config alone."""
-    config = davis.get_config()
+    config = load("davis")
     size = sizes.choose(request.toy)
     config.batch_size = 1
     if request.toy:
@@ -62,9 +62,8 @@ def _config(request: Request, folder: Path) -> Any:
         config.data.size = (size.height, size.width)
         config.data.window = size.frames[0]
         config.compute_dtype = "float32"
-    config.lock()  # an unknown key is an error
     config.update(TRAIN[request.case])
-    return config
+    return read(config)
 
 
 def _time(compiled: Any, placed: PlacedStep, shapes: Any, toy: bool) -> float:

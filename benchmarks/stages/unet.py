@@ -14,7 +14,7 @@ from palette_vc_jax.models import functional
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.sampling.colorize import load_networks
-from palette_vc_jax.training.flops import step_flops
+from palette_vc_jax.training.aot.flops import step_flops
 
 
 def measure(request: Request) -> Iterator[dict[str, Any]]:

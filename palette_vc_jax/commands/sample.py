@@ -25,7 +25,7 @@ SETTINGS = {
     "sigma_min": (float, "noise level of the last step"),
     "sigma_max": (float, "noise level of the first step"),
     "solver": (str, "euler or dpmpp_2m"),
-    "noise_share": (float, "share of the noise that all frames have in common, 0 to 1"),
+    "shared_noise_fraction": (float, "share of the noise that all frames have in common, 0 to 1"),
     "guidance_scale": (float, "strength of the palette; 1 is off and costs half"),
     "window": (int, "frames denoised together"),
     "overlap": (int, "frames shared by neighboring windows"),

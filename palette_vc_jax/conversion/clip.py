@@ -8,6 +8,7 @@ from typing import Any
 
 from palette_vc_jax.conversion.config import check_keys, check_sizes, check_values
 from palette_vc_jax.conversion.table import Table, build_table
+from palette_vc_jax.models.config import ImageEncoderConfig
 
 CLASS = "CLIPVisionModelWithProjection"
 # Numbers 0, 1, 2, ... that files of older versions hold.
@@ -64,6 +65,6 @@ def read_image_encoder_config(values: Mapping[str, Any]) -> dict[str, Any]:
     return {field: values[key] for key, field in FIELDS.items()}
 
 
-def write_image_encoder_config(config: Any) -> dict[str, Any]:
+def write_image_encoder_config(config: ImageEncoderConfig) -> dict[str, Any]:
     """Turn an `ImageEncoderConfig` into transformers' config values."""
     return {key: getattr(config, field) for key, field in FIELDS.items()} | FIXED

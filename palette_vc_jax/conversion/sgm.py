@@ -9,7 +9,9 @@ Sources: generative-models' `sgm/modules/diffusionmodules/video_model.py` and
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from palette_vc_jax.models.config import ModelConfig
 
 UNET = "model.diffusion_model."
 DECODER = "first_stage_model.decoder."
@@ -67,7 +69,7 @@ CLIP_OUTER = {
 }
 
 
-def place(network: str, name: str, config: Any) -> Place:
+def place(network: str, name: str, config: ModelConfig) -> Place:
     """Give the SGM place of a tensor of `network` (`unet`, `vae`, `image_encoder`).
 
     Args:
@@ -93,7 +95,7 @@ def whole_shape(shape: tuple[int, ...], part: str) -> tuple[int, ...]:
 # ---- UNet
 
 
-def _unet(name: str, config: Any) -> Place | None:
+def _unet(name: str, config: ModelConfig) -> Place | None:
     per_level = config.unet.layers_per_block + 1
     top = len(config.unet.attention) - 1
 
@@ -152,7 +154,7 @@ def _video_resnet(rest: str) -> str:
 # ---- VAE
 
 
-def _vae(name: str, config: Any) -> Place | None:
+def _vae(name: str, config: ModelConfig) -> Place | None:
     half, _, rest = name.partition(".")
     if half == "quant_conv":
         return Place(CONDITION_VAE + name)
@@ -193,7 +195,7 @@ def _vae(name: str, config: Any) -> Place | None:
 # ---- CLIP
 
 
-def _clip(name: str, config: Any) -> Place | None:
+def _clip(name: str, config: ModelConfig) -> Place | None:
     if name in CLIP_OUTER:
         outer = CLIP_OUTER[name]
         return outer._replace(name=CLIP + outer.name)
@@ -217,7 +219,9 @@ def is_unused(name: str) -> bool:
     )
 
 
-def _first(rules: list[tuple[str, Any]], name: str) -> tuple[str | None, str]:
+def _first(
+    rules: list[tuple[str, str | Callable[[re.Match], str]]], name: str
+) -> tuple[str | None, str]:
     """Apply the first rule whose pattern is a whole dotted prefix; give its result and the rest."""
     for pattern, result in rules:
         match = re.match(rf"(?:{pattern})(?=\.)", name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from palette_vc_jax.conversion.config import check_keys, check_sizes, check_values, uniform
 from palette_vc_jax.conversion.table import Table, build_table
+from palette_vc_jax.models.config import UNetConfig
 
 CLASS = "UNetSpatioTemporalConditionModel"
 PALETTE_PREFIX = "palette_embedding."
@@ -82,7 +83,7 @@ def read_unet_config(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_unet_config(config: Any, num_frames: int = 14) -> dict[str, Any]:
+def write_unet_config(config: UNetConfig, num_frames: int = 14) -> dict[str, Any]:
     """Turn a `UNetConfig` into diffusers' config values.
 
     `num_frames` is a note to the pipeline and changes no weight. Raises ValueError for a model

@@ -8,6 +8,7 @@ from typing import Any
 
 from palette_vc_jax.conversion.config import check_keys, check_positive, check_sizes, check_values
 from palette_vc_jax.conversion.table import Table, build_table
+from palette_vc_jax.models.config import VAEConfig
 
 CLASS = "AutoencoderKLTemporalDecoder"
 DOWN = "DownEncoderBlock2D"
@@ -47,7 +48,7 @@ def read_vae_config(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_vae_config(config: Any) -> dict[str, Any]:
+def write_vae_config(config: VAEConfig) -> dict[str, Any]:
     """Turn a `VAEConfig` into diffusers' config values.
 
     Raises ValueError for a model that diffusers cannot build, as one with fewer norm groups.

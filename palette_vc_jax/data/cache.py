@@ -26,7 +26,7 @@ from palette_vc_jax.data.sources import ClipSource
 from palette_vc_jax.palette.image import from_image
 from palette_vc_jax.parallel.processes import gather, wait_for_all
 
-VERSION = 2  # of what is computed for a crop; raise it when that changes
+VERSION = 3  # of what is computed for a crop; raise it when that changes
 SHARD = 256  # crops, at most
 SHARD_BYTES = 128 * MIB  # of latents, about: small shards are shared evenly among processes
 CROPS_AHEAD = 16  # that the writer reads ahead, at most
@@ -93,11 +93,11 @@ def stored_key(folder: Path, encoder: Encoder) -> dict[str, Any]:
     `CacheReader(folder, stored_key(folder, encoder))` opens it. The clips and crops are those that
     it was written with; only the networks are checked, by the hashes of their weights.
 
-    Raises ValueError if there is no cache, or if other networks than the encoder's wrote it.
+    Raises ValueError if there is no cache, or if another version or other networks wrote it.
     """
     _check_present(folder)
     key = _stored(folder)
-    _check(folder, key | encoder.hashes)
+    _check(folder, key | {"version": VERSION} | encoder.hashes)
     return key
 
 
@@ -134,8 +134,8 @@ def write_cache(
 class CacheReader:
     """Crops of a cache; see `samples.Reader`.
 
-    `read` gives `color` and `grey` float16 `[T, h, w, C]`, `palette`, `turned`, and `reference`
-    uint8 or `context_color` and `context_grey` `[L, D]`.
+    `read` returns `color` and `gray` float16 `[T, h, w, C]`, `palette`, `hue_shifted`, and
+    `reference` uint8 or `context_color` and `context_gray` `[L, D]`.
     """
 
     def __init__(self, folder: Path, key: Mapping[str, Any]):
@@ -167,18 +167,18 @@ class CacheReader:
 
     def sample_bytes(self, window: int) -> int:
         one = {name: array[0] for name, array in self._arrays[0].items()}
-        frames = window * sum(one[name][0].nbytes for name in ("color", "grey"))
+        frames = window * sum(one[name][0].nbytes for name in ("color", "gray"))
         return frames + sum(one[name][0].nbytes for name in one.keys() & {"reference", "context"})
 
     def read(self, crop: int, window: Window) -> Batch:
-        result = {name: self._array(crop, name)[window.frames] for name in ("color", "grey")}
+        result = {name: self._array(crop, name)[window.frames] for name in ("color", "gray")}
         result["palette"] = self._array(crop, "palette")[window.reference]
-        result["turned"] = np.array(self._array(crop, "turned"))
+        result["hue_shifted"] = np.array(self._array(crop, "hue_shifted"))
         if "reference" in self._arrays[0]:
             result["reference"] = self._array(crop, "reference")[window.reference]
         else:
             contexts = self._array(crop, "context")[window.reference]
-            result["context_color"], result["context_grey"] = contexts[0], contexts[1]
+            result["context_color"], result["context_gray"] = contexts[0], contexts[1]
         return result
 
     @cached_property
@@ -207,19 +207,19 @@ class _Pixels:
         pixels = read_crop(self.source, crop, range(crop.length), self.config)
         seen = references(crop.length, self.config)
         palettes = [from_image(pixels[frame], source="training").vector() for frame in seen]
-        return {"pixels": pixels, "palette": palettes, "turned": crop.turned}
+        return {"pixels": pixels, "palette": palettes, "hue_shifted": crop.hue_shifted}
 
 
 def _encode(crop: Mapping[str, Any], config: CropConfig, encoder: Encoder) -> Batch:
     """Encode a crop and repeat its last latents up to the length of the longest."""
     pixels = crop["pixels"]
     count = len(references(config.frames, config))
-    color, grey = encoder.latents(pixels)
+    color, gray = encoder.latents(pixels)
     result = {
         "color": _repeat_last(color, config.frames),
-        "grey": _repeat_last(grey, config.frames),
+        "gray": _repeat_last(gray, config.frames),
         "palette": _repeat_last(np.array(crop["palette"], np.float32), count),
-        "turned": np.array(crop["turned"]),
+        "hue_shifted": np.array(crop["hue_shifted"]),
         "length": np.array(len(pixels)),
     }
     seen = pixels[references(len(pixels), config)]
@@ -259,7 +259,7 @@ def _open_shard(folder: Path, crops: int) -> dict[str, np.ndarray]:
     """Map a shard's files; raises ValueError in one line if one is damaged or missing."""
     try:
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
-        lacking = {"color", "grey", "palette", "turned", "length"} - arrays.keys()
+        lacking = {"color", "gray", "palette", "hue_shifted", "length"} - arrays.keys()
         short = {name for name, array in arrays.items() if array.shape[:1] != (crops,)}
         if lacking | short or not arrays.keys() & {"reference", "context"}:
             raise ValueError(f"{', '.join(sorted(lacking | short)) or 'context'} is incomplete")

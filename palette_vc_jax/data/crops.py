@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from palette_vc_jax import cli
+from palette_vc_jax.data.augment import vary_colors
 from palette_vc_jax.data.sources import ClipSource
-from palette_vc_jax.data.vary import vary
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class CropConfig:
     crops: int  # a clip
     reference_every: int  # frames between those that a palette and an embedding are taken from
     mirrored: bool = False  # every other crop is mirrored left to right
-    turned: float | None = None  # share whose hues are turned; None: colors as they are
+    hue_shift_rate: float | None = None  # share with a hue shift; None: colors as they are
     seed: int = 0
 
 
@@ -39,7 +39,7 @@ class Crop(NamedTuple):
     length: int  # frames
     place: tuple[float, float, float]  # of the rectangle: scale, top, left, each in [0, 1]
     mirrored: bool
-    turned: bool
+    hue_shifted: bool
 
 
 def draw_crop(source: ClipSource, index: int, config: CropConfig) -> Crop:
@@ -50,13 +50,13 @@ def draw_crop(source: ClipSource, index: int, config: CropConfig) -> Crop:
     length = min(frames, config.frames)
     start = int(rng.integers(frames - length + 1))
     place = tuple(float(value) for value in rng.uniform(size=3))
-    turned = config.turned is not None and rng.random() < config.turned
+    hue_shifted = config.hue_shift_rate is not None and rng.random() < config.hue_shift_rate
     mirrored = config.mirrored and number % 2 == 1
-    return Crop(clip, number, start, length, place, mirrored, bool(turned))
+    return Crop(clip, number, start, length, place, mirrored, bool(hue_shifted))
 
 
 def references(length: int, config: CropConfig) -> range:
-    """Give the frames of a crop that a palette and an embedding may be taken from."""
+    """Return the frames of a crop that a palette and an embedding may be taken from."""
     return range(0, length, config.reference_every)
 
 
@@ -75,10 +75,10 @@ def read_crop(
         scaled = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS, box=box)
         cut = np.asarray(scaled)
         cut = cut[:, ::-1] if crop.mirrored else cut
-        if config.turned is not None:
+        if config.hue_shift_rate is not None:
             # Every frame draws the same variation, whichever of a crop's frames are read.
             rng = _rng(config, crop.clip, crop.number, 1)
-            cut = vary(cut[None], crop.turned, rng)[0]
+            cut = vary_colors(cut[None], crop.hue_shifted, rng)[0]
         pixels[wanted == frame] = cut
     return pixels
 
@@ -90,7 +90,7 @@ def _rng(config: CropConfig, *parts: int) -> np.random.Generator:
 def _box(
     picture: tuple[int, int], place: tuple[float, float, float], config: CropConfig
 ) -> tuple[float, float, float, float]:
-    """Give the rectangle (left, top, right, bottom) of a picture (height, width).
+    """Return the rectangle (left, top, right, bottom) of a picture (height, width).
 
     The frame is scaled until its short side has a length within `short_sides`, or until it
     covers the crop; then a crop of `size` is cut from it.

@@ -1,4 +1,4 @@
-"""Pixels to what the UNet is trained on: latents in color and in grey, and picture embeddings.
+"""Pixels to what the UNet is trained on: latents in color and in gray, and picture embeddings.
 
 The networks that do this are frozen. The cache and the batches of a run without one come from
 the same compiled functions, and both round latents to float16: training is the same with either.
@@ -55,7 +55,7 @@ class Encoder:
         With `seeds` uint32 `[N, 2]`, gray frames get the noise of the model's noise augmentation.
 
         Returns float16 `[N, h, w, C]` twice: color latents of unit scale, and unscaled latents
-        of the grey frames, as conditions are.
+        of the gray frames, as conditions are.
         """
         deviation = 0.0 if seeds is None else self.model.config.sampling.noise_augmentation
         seeds = np.zeros((len(frames), 2), np.uint32) if seeds is None else seeds
@@ -64,15 +64,15 @@ class Encoder:
         return pairs[:, 0], pairs[:, 1]
 
     def contexts(self, pictures: np.ndarray) -> np.ndarray:
-        """Embed uint8 pictures `[N, H, W, 3]` in color and in grey: float32 `[N, 2, L, D]`."""
+        """Embed uint8 pictures `[N, H, W, 3]` in color and in gray: float32 `[N, 2, L, D]`."""
         embed = functools.partial(_embed, config=self.model.config.image_encoder)
         return self._on_devices(embed, "image_encoder", pictures)
 
     def batch(self, batch: Batch) -> Batch:
         """Turn pixels, as `ClipReader` gives them, into latents; leave a batch of latents alone.
 
-        Gives `color` and `grey` `[B, T, h, w, C]`, `palette`, `turned`, and `reference` in
-        [-1, 1] or, where pictures are embedded, `context_color` and `context_grey` `[B, L, D]`.
+        Gives `color` and `gray` `[B, T, h, w, C]`, `palette`, `hue_shifted`, and `reference` in
+        [-1, 1] or, where pictures are embedded, `context_color` and `context_gray` `[B, L, D]`.
         """
         batch = dict(batch)
         if "frames" in batch:
@@ -80,11 +80,11 @@ class Encoder:
             seeds = None if seeds is None else seeds.reshape(-1, 2)
             latents = self.latents(frames.reshape(-1, *frames.shape[2:]), seeds)
             shape = frames.shape[:2]
-            batch["color"], batch["grey"] = (x.reshape(*shape, *x.shape[1:]) for x in latents)
+            batch["color"], batch["gray"] = (x.reshape(*shape, *x.shape[1:]) for x in latents)
             if self.embeds:
                 contexts = self.contexts(batch.pop("reference"))
-                batch["context_color"], batch["context_grey"] = contexts[:, 0], contexts[:, 1]
-        for key in ("color", "grey"):
+                batch["context_color"], batch["context_gray"] = contexts[:, 0], contexts[:, 1]
+        for key in ("color", "gray"):
             batch[key] = batch[key].astype(np.float32)
         if "reference" in batch:
             batch["reference"] = to_signed(batch["reference"])
@@ -121,7 +121,7 @@ def _encode(
 ) -> jax.Array:
     """Encode a uint8 frame `[H, W, 3]` in color and in gray as float16 `[2, h, w, C]`."""
     with jax.default_matmul_precision("float32"):
-        color, gray = _color_and_grey(frame)
+        color, gray = _color_and_gray(frame)
         if deviation:  # as SVD: on the pixels, before the VAE
             key = jax.random.wrap_key_data(seed, impl="threefry2x32")
             gray = gray + deviation * jax.random.normal(key, gray.shape)
@@ -135,12 +135,12 @@ def _encode(
 def _embed(params: functional.Params, picture: jax.Array, config: ImageEncoderConfig) -> jax.Array:
     """Embed a uint8 picture `[H, W, 3]` in color and in gray as float32 `[2, L, D]`."""
     with jax.default_matmul_precision("float32"):
-        ready = clip.preprocess(_color_and_grey(picture), config.image_size)
+        ready = clip.preprocess(_color_and_gray(picture), config.image_size)
         ready = ready.astype(params["visual_projection"]["kernel"].dtype)
         return functional.apply(ImageEncoder, config, params, ready).astype(jnp.float32)
 
 
-def _color_and_grey(frame: jax.Array) -> jax.Array:
+def _color_and_gray(frame: jax.Array) -> jax.Array:
     """Return a uint8 frame and its Y' in [-1, 1], `[2, H, W, 3]`."""
     rgb = to_signed(frame)
     return jnp.stack([rgb, to_gray3(rgb)])

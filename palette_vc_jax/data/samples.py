@@ -57,7 +57,7 @@ class ClipReader:
     """Crops read from their clips, as pixels.
 
     `read` gives `frames` uint8 `[T, H, W, 3]`, `reference` uint8 `[H, W, 3]`, `palette` `[15]` in
-    [-1, 1] and `turned`.
+    [-1, 1] and `hue_shifted`.
     """
 
     source: ClipSource
@@ -85,7 +85,7 @@ class ClipReader:
             "frames": pixels[:-1],
             "reference": pixels[-1],
             "palette": palette.astype(np.float32),
-            "turned": np.array(drawn.turned),
+            "hue_shifted": np.array(drawn.hue_shifted),
         }
 
 

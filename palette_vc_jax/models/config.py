@@ -13,6 +13,8 @@ from typing import Any
 REFERENCES = ("gray", "color", "none")  # what the image tower can be trained with
 # Fields that were added after config.json files had been written: these may lack them.
 ADDED = {"sampling": {"reference"}}
+# Fields that config.json files of earlier versions have under another name: old -> new.
+RENAMED = {"sampling": {"noise_share": "shared_noise_fraction"}}
 
 
 def check_conditioning(fps: float, motion_bucket: float, noise_augmentation: float) -> None:
@@ -75,6 +77,9 @@ class ImageEncoderConfig:
     projection_dim: int = 1024
 
 
+NetworkConfig = UNetConfig | VAEConfig | ImageEncoderConfig
+
+
 @dataclass(frozen=True)
 class SamplingConfig:
     """What a model was trained for: the sampler's defaults.
@@ -89,7 +94,7 @@ class SamplingConfig:
     sigma_min: float = 0.002
     sigma_max: float = 700.0
     solver: str = "euler"
-    noise_share: float = 0.0  # of the noise's variance, one picture for all frames
+    shared_noise_fraction: float = 0.0  # of the noise's variance, the same in all frames
     guidance_scale: float = 1.0
     fps: int = 6  # the value sent to the network (SVD: frames per second - 1)
     motion_bucket: int = 127
@@ -169,7 +174,7 @@ def demo() -> ModelConfig:
             steps=2,
             sigma_min=10.0,
             sigma_max=100.0,
-            noise_share=1.0,
+            shared_noise_fraction=1.0,
             guidance_scale=1.7,
         ),
     )
@@ -189,7 +194,7 @@ RANGES = {
     "overlap": (0, 2**16),
     "fps": (0, 2**16),
     "motion_bucket": (0, 2**16),
-    "noise_share": (0.0, 1.0),
+    "shared_noise_fraction": (0.0, 1.0),
 }
 
 PRESETS = {"svd": svd, "svd_xt": svd_xt, "demo": demo}
@@ -244,6 +249,7 @@ def check_together(config: ModelConfig) -> None:
 def _section(cls: type, name: str, values: Any) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"model config: section {name!r} is not a JSON object.")
+    values = {RENAMED.get(name, {}).get(key, key): value for key, value in values.items()}
     wrong = set(values) ^ {field.name for field in dataclasses.fields(cls)}
     wrong -= ADDED.get(name, set()) - set(values)
     if wrong:

@@ -13,11 +13,13 @@ import jax
 import numpy as np
 from flax import nnx
 
+from palette_vc_jax.models.config import NetworkConfig
+
 Params = dict[str, Any]
 LOW_RANK = ("lora_a", "lora_b")
 
 
-def init(module: type[nnx.Module], config: Any, seed: int) -> Params:
+def init(module: type[nnx.Module], config: NetworkConfig, seed: int) -> Params:
     """Make random parameters for `module(config)`."""
 
     @jax.jit
@@ -27,7 +29,7 @@ def init(module: type[nnx.Module], config: Any, seed: int) -> Params:
     return nest(build(jax.random.key(seed)))
 
 
-def shapes(module: type[nnx.Module], config: Any) -> dict[str, jax.ShapeDtypeStruct]:
+def shapes(module: type[nnx.Module], config: NetworkConfig) -> dict[str, jax.ShapeDtypeStruct]:
     """Give the flat names and shapes of the parameters of `module(config)`, computing nothing."""
     _, state = abstract(module, config)
     return {
@@ -36,7 +38,11 @@ def shapes(module: type[nnx.Module], config: Any) -> dict[str, jax.ShapeDtypeStr
 
 
 def apply(
-    module: type[nnx.Module], config: Any, params: Params, *args: Any, method: str = "__call__"
+    module: type[nnx.Module],
+    config: NetworkConfig,
+    params: Params,
+    *args: Any,
+    method: str = "__call__",
 ) -> Any:
     """Call `method` of `module(config)` with `params` in place of its parameters.
 
@@ -45,7 +51,7 @@ def apply(
     return getattr(build(module, config, params), method)(*args)
 
 
-def build(module: type[nnx.Module], config: Any, params: Params) -> nnx.Module:
+def build(module: type[nnx.Module], config: NetworkConfig, params: Params) -> nnx.Module:
     """Make `module(config)` with `params` in place of its parameters.
 
     Updates of low rank, `lora_a` and `lora_b` beside a kernel, go to their `layers.Linear`.
@@ -116,7 +122,7 @@ class Keys:
 
 
 @functools.lru_cache(maxsize=32)
-def abstract(module: type[nnx.Module], config: Any) -> tuple[nnx.GraphDef, nnx.State]:
+def abstract(module: type[nnx.Module], config: NetworkConfig) -> tuple[nnx.GraphDef, nnx.State]:
     """Return the structure of `module(config)`, and its parameters as shapes."""
     model = nnx.eval_shape(lambda: module(config, rngs=Keys(jax.random.key(0))))
     return nnx.split(model)

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from palette_vc_jax import DEMO, atomic, files
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.clip import ImageEncoder
-from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.config import ModelConfig, NetworkConfig
 from palette_vc_jax.models.functional import Params, flatten, nest, shapes
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
@@ -134,7 +134,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _load_network(folder: Path, name: str, config: object) -> Params:
+def _load_network(folder: Path, name: str, config: NetworkConfig) -> Params:
     path = folder / f"{name}.safetensors"
     files.check_regular(path)
     if not path.is_file():

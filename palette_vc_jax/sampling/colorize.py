@@ -65,7 +65,7 @@ def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:
             "sigma_min": own.sigma_min,
             "sigma_max": own.sigma_max,
             "solver": own.solver,
-            "noise_share": own.noise_share,
+            "shared_noise_fraction": own.shared_noise_fraction,
             "guidance_scale": own.guidance_scale,
             "window": own.num_frames,
             "overlap": own.overlap,

@@ -97,7 +97,9 @@ def sample(
     if driver == "auto":
         fits = film_bytes(conditions.grey.shape) <= SCAN_BYTES
         driver = "scan" if fits and progress is None else "loop"
-    noise = frame_noise(seed, first, plan.frames, conditions.grey.shape[1:], settings.noise_share)
+    noise = frame_noise(
+        seed, first, plan.frames, conditions.grey.shape[1:], settings.shared_noise_fraction
+    )
     noise *= np.float32(schedule.initial_scale(settings.sigma_max))
     if driver == "scan":
         latents = np.asarray(sample_scan(predict, params, noise, conditions, plan, settings))

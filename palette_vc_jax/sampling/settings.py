@@ -28,7 +28,8 @@ class SamplerSettings:
     sigma_max: float = 700.0
     rho: float = 7.0  # of the Karras schedule
     solver: str = "euler"  # a name in solvers.SOLVERS
-    noise_share: float = 0.0  # of the noise's variance, one picture for all frames, as in training
+    # Share of the noise's variance that all frames have in common, as in training.
+    shared_noise_fraction: float = 0.0
     guidance_scale: float = 1.0  # 1 is off: the network is evaluated once a step
     guidance: str = "palette"  # what the unconditional branch is without: a name in guidance.KINDS
     window: int = 14  # frames
@@ -53,10 +54,10 @@ class SamplerSettings:
         if self.blending not in BLENDINGS:
             known = ", ".join(BLENDINGS)
             raise ValueError(f"blending {self.blending!r} is not known; use one of {known}.")
-        if not 0.0 <= self.noise_share <= 1.0:
+        if not 0.0 <= self.shared_noise_fraction <= 1.0:
             raise ValueError(
-                f"noise share {self.noise_share}; 0 (each frame its own noise) to 1 is needed: "
-                "give what the model was trained with."
+                f"shared noise fraction {self.shared_noise_fraction}; give a number from 0 (each "
+                "frame has noise of its own) to 1, the one that the model was trained with."
             )
         if self.windows_per_batch < 1:
             raise ValueError(

@@ -1,15 +1,23 @@
-"""Get a model out of a run, which may still be going on."""
+"""Models from runs: at a run's end, or from its newest checkpoint while it still goes on."""
 
+import dataclasses
+import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-import ml_collections
 import numpy as np
 
+import palette_vc_jax
 from palette_vc_jax.checkpoint import read_newest
-from palette_vc_jax.models.store import Model
-from palette_vc_jax.training import unet_task
+from palette_vc_jax.models.functional import Params
+from palette_vc_jax.models.store import Model, file_hashes, is_written, sha256, write_model
+from palette_vc_jax.palette import gmm
+from palette_vc_jax.training import config as configs
+from palette_vc_jax.training import mixture, weights
+from palette_vc_jax.training.batches import open_split
+from palette_vc_jax.training.config import RunConfig
 
 WEIGHTS = {"ema": "ema", "raw": "params"}  # names here -> parts of the training state
 
@@ -19,58 +27,119 @@ def has_checkpoints(folder: Path) -> bool:
     return (folder / "checkpoints").is_dir()
 
 
-def open_run(workdir: Path, weights: str = "ema") -> Model:
+def read_config(workdir: Path) -> RunConfig:
+    """Return the config of a run.
+
+    Raises ValueError if there is none, or if the run trains another network than the UNet.
+    """
+    try:
+        values = json.loads((workdir / "config.json").read_text())
+        task = values.get("task")
+    except (OSError, ValueError, AttributeError):
+        raise ValueError(
+            f"{workdir}: no config.json that can be read; give the --workdir of a run that has "
+            "begun to train."
+        ) from None
+    if task != "unet":
+        raise ValueError(f"{workdir}: trains {task!r}; give the run of a UNet.")
+    try:
+        return configs.read(values)
+    except ValueError as error:
+        raise ValueError(f"{workdir / 'config.json'}: {error}") from None
+
+
+def open_run(workdir: Path, kind: str = "ema") -> Model:
     """Read the newest checkpoint of a run as a complete model, whether the run has ended or not.
 
     Args:
         workdir: of `train.py`.
-        weights: `ema`, the moving average over steps, or `raw`, those of the newest step.
+        kind: `ema`, the moving average over steps, or `raw`, those of the newest step.
 
     Raises ValueError if the run has no checkpoint yet, if what it began with has changed or is
     missing, or if it trains another network than the UNet.
     """
-    if weights not in WEIGHTS:
-        raise ValueError(f"weights {weights!r} are not known; use one of {', '.join(WEIGHTS)}.")
+    if kind not in WEIGHTS:
+        raise ValueError(f"weights {kind!r} are not known; use one of {', '.join(WEIGHTS)}.")
     config = read_config(workdir)
-    found = read_newest(workdir / "checkpoints", WEIGHTS[weights])
+    found = read_newest(workdir / "checkpoints", WEIGHTS[kind])
     if found is None:
         raise ValueError(f"{workdir}: no checkpoint yet; wait for the first one.")
     step, params, record = found
-    for name in ("init_from", "vae"):
-        if config[name] and not Path(config[name]).is_dir():
+    for name, folder in (("init_from", config.init_from), ("vae", config.vae)):
+        if folder and not Path(folder).is_dir():
             raise ValueError(
-                f"{workdir}: {name}={config[name]} of the run is no folder here; start the command "
+                f"{workdir}: {name}={folder} of the run is no folder here; start the command "
                 "where train.py was started, or move the folder back."
             )
-    origin = unet_task.origin(config)
-    changed = [name for name, value in record["origin"].items() if origin.get(name) != value]
+    now = origin(config)
+    changed = [name for name, value in record["origin"].items() if now.get(name) != value]
     if changed:
         raise ValueError(
             f"{workdir}: {', '.join(changed)} changed since the run began; restore it to use the "
             "run."
         )
-    return unet_task.trained_model(config, params, step, weights)
+    return trained_model(config, params, step, kind)
 
 
-def export_run(workdir: Path, folder: Path, weights: str = "ema", dtype: type = np.float32) -> None:
+def export_run(workdir: Path, folder: Path, kind: str = "ema", dtype: type = np.float32) -> None:
     """Write the newest checkpoint of a run as a model folder, which appears when it is complete.
 
     Raises ValueError as `open_run`.
     """
-    model = open_run(workdir, weights)
-    unet_task.write_trained(folder, model, read_config(workdir), dtype)
+    write_trained(folder, open_run(workdir, kind), read_config(workdir), dtype)
 
 
-def read_config(workdir: Path) -> Any:
-    """Return the config of a run. Raises ValueError if it trains another network than the UNet."""
-    path = workdir / "config.json"
-    try:
-        config = ml_collections.ConfigDict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, AttributeError):
-        raise ValueError(
-            f"{workdir}: no config.json that can be read; give the --workdir of a run that has "
-            "begun to train."
-        ) from None
-    if config.get("task") != "unet":
-        raise ValueError(f"{workdir}: trains {config.get('task')!r}; give the run of a UNet.")
-    return config
+def export_ema(config: RunConfig, params: Params, step: int, folder: Path) -> None:
+    """Write the average `params` after `step` as a model folder."""
+    dtype = np.dtype(config.export_dtype)
+    write_trained(folder, trained_model(config, params, step, "ema"), config, dtype)
+
+
+def trained_model(config: RunConfig, params: Params, step: int, kind: str) -> Model:
+    """Return trained weights, with the frozen ones they were trained with, as a complete model.
+
+    Low-rank updates are added to their kernels; sampling takes the settings of training.
+
+    Args:
+        config: of the run.
+        params: trained parameters, numpy arrays.
+        step: that they are of.
+        kind: `ema` or `raw`, for the record.
+    """
+    start = weights.starting_model(config)
+    text = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    record = origin(config) | {
+        "step": step,
+        "weights": kind,
+        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "data": {"source": config.data.source, "root": config.data.root},
+        "trainer": f"palette_vc_jax {palette_vc_jax.__version__}",
+    }
+    networks = weights.merge(params, start.params, config.lora.alpha)
+    return Model(start.config, networks, start.folder, record)
+
+
+def write_trained(folder: Path, model: Model, config: RunConfig, dtype: type) -> None:
+    """Write a trained model as a folder, with the palette mixture of its training clips.
+
+    A folder that holds this model already stays as it is, with whatever was added to it.
+    """
+    if is_written(folder, model, dtype):
+        return
+
+    def write_mixture(partial: Path) -> None:
+        try:
+            clips, _ = open_split(config.data)
+            gmm.save(mixture.fit(clips, config.seed), partial / "mixture.json")
+        except (ValueError, OSError) as error:  # no clips here, or hardly any color in them
+            print(f"no mixture for --palette gmm: {error}", file=sys.stderr)
+
+    write_model(folder, model, dtype, write_mixture)
+
+
+def origin(config: RunConfig) -> dict[str, Any]:
+    """Return what a run's weights are updates of: a run that is resumed must not change it."""
+    if not config.init_from:
+        return {"vae": sha256(Path(config.vae) / "vae.safetensors")}
+    base: dict[str, Any] = {"init_from": file_hashes(Path(config.init_from))}
+    return base | ({"lora.alpha": config.lora.alpha} if config.lora.rank else {})

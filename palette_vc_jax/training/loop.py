@@ -1,6 +1,8 @@
 """The loop: restore, step, log, validate, save, and export the model at the end."""
 
 import contextlib
+import dataclasses
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,8 @@ from palette_vc_jax import atomic, cli
 from palette_vc_jax.checkpoint import Checkpoints, Mismatch
 from palette_vc_jax.parallel import placement, processes
 from palette_vc_jax.parallel.mesh import make_mesh
-from palette_vc_jax.training import watch
+from palette_vc_jax.training.config import RunConfig
+from palette_vc_jax.training.monitoring import MetricsWriter, Throughput, profiling, summary
 from palette_vc_jax.training.preemption import Notice
 from palette_vc_jax.training.step import Loss, PlacedStep, State, place_step
 
@@ -59,7 +62,7 @@ class Run(NamedTuple):
 
 def run(
     task: Task,
-    config: Any,
+    config: RunConfig,
     workdir: Path,
     notice: Notice | None = None,
     profile: range | None = None,
@@ -76,18 +79,19 @@ def run(
     """
     notice = notice or Notice()
     processes.wait_for_all("task", "reading weights and clips")
-    mesh = make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh.sizes())
     with contextlib.closing(
         Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)
     ) as checkpoints:
         begun = _begin(task, config, workdir, mesh, checkpoints)
         task = task._replace(frozen=None)  # on the devices now: the host's copy is released
         if jax.process_index() == 0:
-            text = config.to_json_best_effort(indent=2)
+            text = json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True)
             atomic.write_text(workdir / "config.json", text)
-        trace = watch.profiling(profile, workdir / "profile")
-        with contextlib.closing(watch.Log(workdir, int(begun.state["step"]))) as log, trace as look:
-            ema = _train(task, config, begun, checkpoints, log, notice, look)
+        writer = MetricsWriter(workdir, int(begun.state["step"]))
+        trace = profiling(profile, workdir / "profile")
+        with contextlib.closing(writer), trace as before_step:
+            ema = _train(task, config, begun, checkpoints, writer, notice, before_step)
     if jax.process_index() == 0:
         task.export(ema, config.optimizer.steps, workdir / "model")
     processes.wait_for_all("model", "writing the model")
@@ -95,10 +99,10 @@ def run(
 
 def _train(
     task: Task,
-    config: Any,
+    config: RunConfig,
     begun: Run,
     checkpoints: Checkpoints,
-    log: watch.Log,
+    writer: MetricsWriter,
     notice: Notice,
     before_step: Callable[[int, Any], None],
 ) -> Any:
@@ -106,7 +110,7 @@ def _train(
     _, mesh, placed, state, frozen, samples, origin = begun
     start, total = int(state["step"]), config.optimizer.steps
     rows = placement.local_rows(mesh, config.batch_size)
-    pace = watch.Pace(config.batch_size, total)
+    throughput = Throughput(config.batch_size, total)
 
     def save() -> None:
         checkpoints.save(int(state["step"]), state, {"samples": samples, "origin": origin})
@@ -118,7 +122,7 @@ def _train(
     for index in bar:
         before_step(index + 1, pending)
         try:
-            batch = pace.fetch(stream)
+            batch = throughput.fetch(stream)
         except (ValueError, OSError):
             # A file that cannot be read costs nothing of what was learned.
             _finite(pending, index)
@@ -128,7 +132,7 @@ def _train(
             raise
         with jax.set_mesh(mesh):
             batch = placement.put_batch(batch, mesh)
-            state, metrics = pace.dispatch(placed.step, state, frozen, batch)
+            state, metrics = throughput.dispatch(placed.step, state, frozen, batch)
         samples += config.batch_size
         if index == start:
             jax.block_until_ready(metrics)
@@ -143,19 +147,19 @@ def _train(
                 config.log_every,
                 config.validate_every,
                 config.save_every,
-                config.get("previews_every", 0) if task.previews else 0,
+                config.previews_every if task.previews else 0,
             )
         )
         leaves = notice.leaves_after(done)
         if logs or validates or saves or previews or leaves:
             _finite(pending, done)
-        pace.counted()
+        throughput.count_step()
         if logs:
             values = {name: float(np.mean([m[name] for m in window])) for name in window[0]}
             window = []
-            values |= pace.report(done)
-            bar.set_postfix_str(watch.summary(values), refresh=False)
-            log.write({"step": done, "seconds": round(time.time() - began, 1)} | values)
+            values |= throughput.report(done)
+            bar.set_postfix_str(summary(values), refresh=False)
+            writer.write({"step": done, "seconds": round(time.time() - began, 1)} | values)
         if saves or leaves:
             save()
         if leaves:
@@ -166,20 +170,22 @@ def _train(
             if validates:
                 with jax.set_mesh(mesh):
                     values = task.validate(state["ema"], frozen)
-                log.write({"step": done} | values)
+                writer.write({"step": done} | values)
             if previews:
                 with jax.set_mesh(mesh):
                     latents = task.previews.sample(state["ema"], frozen)
                 if jax.process_index() == 0:
                     path = begun.workdir / "previews" / f"step-{done:06d}.png"
                     task.previews.write(latents, path)
-                    log.picture(done, "previews", path)
+                    writer.image(done, "previews", path)
     checkpoints.finish()
     notice.grace = 0.0
     return placement.fetch(state["ema"])
 
 
-def _begin(task: Task, config: Any, workdir: Path, mesh: Mesh, checkpoints: Checkpoints) -> Run:
+def _begin(
+    task: Task, config: RunConfig, workdir: Path, mesh: Mesh, checkpoints: Checkpoints
+) -> Run:
     """Return the newest state of the run, or a fresh one, on the mesh.
 
     Raises ValueError if the checkpoints are those of a run with another origin.

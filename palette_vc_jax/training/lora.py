@@ -21,7 +21,7 @@ KERNELS = re.compile(
 
 
 def kernels(names: list[str]) -> list[str]:
-    """Give those of the flat `names` that get an update."""
+    """Return those of the flat `names` that get an update."""
     return [name for name in names if KERNELS.fullmatch(name)]
 
 

@@ -15,6 +15,7 @@ from palette_vc_jax.models.config import ModelConfig, VAEConfig
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.pixels import to_gray3
+from palette_vc_jax.training.config import RatesConfig
 
 
 def vae_loss(
@@ -48,9 +49,9 @@ def edm_loss(
     sigma: jax.Array,
     key: jax.Array,
     config: ModelConfig,
-    rates: Mapping[str, float],
+    rates: RatesConfig,
     weighting: str = "v",
-    noise_share: float = 0.0,
+    shared_noise_fraction: float = 0.0,
     dtype: jnp.dtype = jnp.float32,
     remat: str = "none",
     budget: int | None = None,
@@ -59,39 +60,37 @@ def edm_loss(
 
     Args:
         params: `unet`, and `image_encoder` where it is trained.
-        batch: `color` latents `[B, T, h, w, C]` of unit scale, unscaled `grey` latents of the
-            same shape, `palette` `[B, 15]` in [-1, 1], `turned` `[B]` bool: hues are turned,
-            and so the palette is never dropped. Of the reference picture, with `image_encoder`
-            the picture itself, `reference` `[B, H, W, 3]` in [-1, 1], otherwise its embeddings
-            `context_color` and `context_grey`, `[B, L, D]` each.
-        rates: probabilities of `palette_dropout`, `grey_dropout`, of what the image tower is
-            shown: `reference_color`, `reference_none` (else the gray reference), and of
-            `joint_dropout`, which drops palette, gray latents and reference at once.
+        batch: `color` latents `[B, T, h, w, C]` of unit scale, unscaled `gray` latents of the
+            same shape, `palette` `[B, 15]` in [-1, 1], `hue_shifted` `[B]` bool: the hues are
+            random, and so the palette is never dropped. Of the reference frame, with
+            `image_encoder` the image, `reference` `[B, H, W, 3]` in [-1, 1], otherwise its
+            embeddings `context_color` and `context_gray`, `[B, L, D]` each.
+        rates: probabilities of dropping conditions, and of what the image tower is shown.
         weighting: `v` weighs all noise levels as SVD does, `eps` divides by 1 + sigma^2 (the
             paper's equation 5 read literally).
-        noise_share: see `window_noise`.
+        shared_noise_fraction: see `window_noise`.
         dtype: what the UNet computes in; the loss is summed in float32.
         remat: what the backward pass computes again, one of `memory.REMAT`.
         budget: bytes, see `memory.call_block`.
     """
     size = sigma.shape[0]
-    noise_key, palette_key, grey_key, image_key, joint_key = jax.random.split(key, 5)
-    noise = window_noise(noise_key, batch["color"].shape, noise_share)
+    noise_key, palette_key, gray_key, image_key, joint_key = jax.random.split(key, 5)
+    noise = window_noise(noise_key, batch["color"].shape, shared_noise_fraction)
     wide = sigma[:, None, None, None, None]
     noisy = batch["color"] + wide * noise
     scale = edm.coefficients(sigma)
 
-    # SVD's unconditional branch, on real hues alone: turned ones are no colors of films.
-    nothing = jax.random.uniform(joint_key, (size,)) < rates["joint_dropout"]
-    nothing &= ~batch["turned"]
-    keep_grey = jax.random.uniform(grey_key, (size,)) >= rates["grey_dropout"]
-    grey = batch["grey"] * (keep_grey & ~nothing)[:, None, None, None, None]
-    palette_mask = jax.random.uniform(palette_key, (size,)) >= rates["palette_dropout"]
-    palette_mask = (palette_mask | batch["turned"]) & ~nothing
+    # SVD's unconditional branch, on real hues alone: shifted ones are not colors of films.
+    nothing = jax.random.uniform(joint_key, (size,)) < rates.joint_dropout
+    nothing &= ~batch["hue_shifted"]
+    keep_gray = jax.random.uniform(gray_key, (size,)) >= rates.gray_dropout
+    gray = batch["gray"] * (keep_gray & ~nothing)[:, None, None, None, None]
+    palette_mask = jax.random.uniform(palette_key, (size,)) >= rates.palette_dropout
+    palette_mask = (palette_mask | batch["hue_shifted"]) & ~nothing
     context = _reference_context(params, batch, image_key, config, rates)
     context = context * ~nothing[:, None, None]
 
-    sample = jnp.concatenate([noisy * scale.c_in[:, None, None, None, None], grey], axis=-1)
+    sample = jnp.concatenate([noisy * scale.c_in[:, None, None, None, None], gray], axis=-1)
     output = functional.apply(
         UNet,
         config.unet,
@@ -122,32 +121,35 @@ def window_noise(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Ar
 
 
 def time_ids(config: ModelConfig, batch: int) -> jax.Array:
-    """Give the micro-conditioning `[B, 3]`: fps, motion bucket, noise augmentation."""
+    """Return the micro-conditioning `[B, 3]`: fps, motion bucket, noise augmentation."""
     sampling = config.sampling
     ids = [float(sampling.fps), float(sampling.motion_bucket), sampling.noise_augmentation]
     return jnp.tile(jnp.array(ids, jnp.float32), (batch, 1))
 
 
-def _reference_context(params, batch, key, config: ModelConfig, rates) -> jax.Array:
-    """Embed the reference picture as the image tower is to see it: color, grey or nothing."""
+def _reference_context(
+    params: Mapping[str, functional.Params],
+    batch: Mapping[str, jax.Array],
+    key: jax.Array,
+    config: ModelConfig,
+    rates: RatesConfig,
+) -> jax.Array:
+    """Embed the reference frame as the image tower is to see it: color, gray or nothing."""
     draw = jax.random.uniform(key, (batch["palette"].shape[0],))
-    in_color = draw < rates["reference_color"]
-    nothing = draw >= 1.0 - rates["reference_none"]
+    in_color = draw < rates.reference_color
+    nothing = draw >= 1.0 - rates.reference_none
     if "image_encoder" in params:
         color = batch["reference"]
         pictures = jnp.where(in_color[:, None, None, None], color, to_gray3(color))
         context = embed(params["image_encoder"], pictures, config)
     else:
-        context = jnp.where(in_color[:, None, None], batch["context_color"], batch["context_grey"])
+        context = jnp.where(in_color[:, None, None], batch["context_color"], batch["context_gray"])
     return context * ~nothing[:, None, None]
 
 
-def favored_reference(rates: Mapping[str, float]) -> str:
-    """Return what the image tower sees most often: `gray` (where rates are equal), color or none.
-
-    `rates` as in `edm_loss`.
-    """
-    color, none = rates["reference_color"], rates["reference_none"]
+def favored_reference(rates: RatesConfig) -> str:
+    """Return what the image tower sees most often: gray (if rates are equal), color or none."""
+    color, none = rates.reference_color, rates.reference_none
     shares = {"gray": 1.0 - color - none, "color": color, "none": none}
     return max(shares, key=lambda name: round(shares[name], 9))
 

@@ -8,41 +8,32 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from palette_vc_jax.training.config import OptimizerConfig
+
 # Attention to one token, the image embedding, reads no query and no key: with no gradient, decay
 # alone would move these kernels. The norms before them have one axis and do not decay anyway.
 UNREAD = re.compile(r"attn2\.to_[qk]\.")
 
 
 def learning_rate(peak: float, warmup_steps: int, steps: int, decay: str) -> optax.Schedule:
-    """Give the learning rate by step: linear warm-up, then `constant` or `cosine` down to 0.
-
-    Raises ValueError for another `decay`.
-    """
+    """Return the learning rate by step: linear warm-up, then `constant` or `cosine` down to 0."""
     if decay == "cosine":
         # Counting from 1: a first step at rate 0 would be lost.
         schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, steps + 1)
-    elif decay == "constant":
+    else:
         # Over 0 steps optax would stay at 0; step 1 is at the peak then.
         schedule = optax.linear_schedule(0.0, peak, max(warmup_steps, 1))
-    else:
-        raise ValueError(f"optimizer.decay={decay!r}; use 'cosine' or 'constant'.")
     return lambda count: schedule(count + 1)
 
 
-def make_optimizer(config: Any) -> optax.GradientTransformation:
-    """Build the optimizer of `config` (kind, learning_rate, warmup_steps, steps, decay, b2,
-    weight_decay, clip_norm; muon_learning_rate for `muon`; palette_learning_rate, the peak rate of
-    the palette layer, where 0 or none is the rate of the rest).
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Build the optimizer.
 
     `adamw` is for fine-tuning. `muon` is for small models from random weights: it moves every
     direction of a kernel at one rate, where Adam learns the strong ones first (brightness) and
     the weak ones late (color); vectors still take AdamW. Weight decay leaves out everything with
     fewer than two axes (biases, norms, mix factors) and what no gradient reaches, see `UNREAD`.
-
-    Raises ValueError for another `kind`, and for a rate of the palette layer that is no rate.
     """
-    if config.kind not in ("adamw", "muon"):
-        raise ValueError(f"optimizer.kind={config.kind!r}; use 'adamw' or 'muon'.")
     rate = learning_rate(config.learning_rate, config.warmup_steps, config.steps, config.decay)
     if config.kind == "adamw":
         update = optax.adamw(rate, b2=config.b2, weight_decay=config.weight_decay, mask=decays)
@@ -61,16 +52,14 @@ def make_optimizer(config: Any) -> optax.GradientTransformation:
 
 
 def _scale_palette(
-    inner: optax.GradientTransformation, config: Any
+    inner: optax.GradientTransformation, config: OptimizerConfig
 ) -> optax.GradientTransformation:
     """Scale the palette layer's updates from the rest's peak rate to its own.
 
     The state stays that of `inner`, so that a run may go on with another rate.
     """
-    own = config.get("palette_learning_rate") or 0.0
-    if not 0.0 <= own < float("inf"):
-        raise ValueError(f"optimizer.palette_learning_rate={own}; give 0 (as the rest) or more.")
-    if own == 0.0:
+    own = config.palette_learning_rate
+    if not own:
         return inner
 
     def scale(path: tuple, update: jax.Array) -> jax.Array:
@@ -87,7 +76,7 @@ def _scale_palette(
 
 
 def decays(params: Any) -> Any:
-    """Tell for each of nested `params` whether weight decay moves it."""
+    """Return for each of nested `params` whether weight decay moves it."""
 
     def one(path: tuple, leaf: jax.Array) -> bool:
         name = ".".join(key.key for key in path)

@@ -61,7 +61,7 @@ def make_previews(
     @functools.cache
     def fixed() -> list[np.ndarray]:
         scale = model.config.vae.scaling_factor  # gray latents come without
-        gray, truth = (_decode(model, x) for x in (scale * batch["grey"], batch["color"]))
+        gray, truth = (_decode(model, x) for x in (scale * batch["gray"], batch["color"]))
         return [255.0 * to_gray3(gray / 255.0), truth]
 
     def sample(params: Mapping[str, Any]) -> np.ndarray:
@@ -92,26 +92,26 @@ def _color(
     The image tower sees the reference that the model was mostly trained with.
     """
     networks, own = load_networks(Model(config, {})), config.sampling
-    settings = _settings(config, batch["grey"].shape[1])
+    settings = _settings(config, batch["gray"].shape[1])
     sampler = settings.sampler
-    grey = batch["grey"].reshape(-1, *batch["grey"].shape[2:])
+    gray = batch["gray"].reshape(-1, *batch["gray"].shape[2:])
     in_color = own.reference == "color"
     if "image_encoder" in params:
         pictures = batch["reference"] if in_color else to_gray3(batch["reference"])
         context = _on_host(networks.embed(params, pictures))
     else:
-        context = batch["context_color" if in_color else "context_grey"]
+        context = batch["context_color" if in_color else "context_gray"]
     context = context * (own.reference != "none")
-    noise = frame_noise(SEED, 0, len(grey), grey.shape[1:], sampler.noise_share)
+    noise = frame_noise(SEED, 0, len(gray), gray.shape[1:], sampler.shared_noise_fraction)
     latents = sample_scan(
         networks.predict,
         {"unet": _cast(params["unet"], dtype)},
         noise * np.float32(schedule.initial_scale(sampler.sigma_max)),
-        film_conditions(settings, grey, context, batch["palette"]),
-        sampler.plan(_shots(batch["grey"])),
+        film_conditions(settings, gray, context, batch["palette"]),
+        sampler.plan(_shots(batch["gray"])),
         sampler,
     )
-    return _on_host(latents).reshape(batch["grey"].shape)
+    return _on_host(latents).reshape(batch["gray"].shape)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -11,9 +11,10 @@ import optax
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from palette_vc_jax.parallel.rules import state_shardings
+from palette_vc_jax.training.config import RunConfig
 from palette_vc_jax.training.optimizer import make_optimizer, update_ema
 
-State = dict[str, Any]  # params, average, optimizer, step
+State = dict[str, Any]  # params, ema, optimizer, step
 Metrics = dict[str, jax.Array]
 # (trained params, frozen params, batch, key) -> (loss, metrics)
 Loss = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Metrics]]
@@ -135,7 +136,7 @@ class PlacedStep(NamedTuple):
     frozen: Any
 
 
-def place_step(loss: Loss, params: Any, frozen: Any, config: Any, mesh: Mesh) -> PlacedStep:
+def place_step(loss: Loss, params: Any, frozen: Any, config: RunConfig, mesh: Mesh) -> PlacedStep:
     """Put the step of a run's `config` on `mesh`; `params` and `frozen` may be shapes.
 
     Frozen weights are held in the type that the step computes in.
@@ -163,7 +164,7 @@ def place_step(loss: Loss, params: Any, frozen: Any, config: Any, mesh: Mesh) ->
         jax.jit(begin, donate_argnums=0, out_shardings=places),
         jax.tree.map(_placed, state, places),
         jax.tree.map(
-            lambda leaf, place: _placed(leaf, place, config.get("compute_dtype")),
+            lambda leaf, place: _placed(leaf, place, config.compute_dtype),
             frozen,
             shardings(frozen),
         ),

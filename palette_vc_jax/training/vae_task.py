@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,27 +15,28 @@ from palette_vc_jax.models.store import Model, write_model
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.pixels import to_gray3, to_signed
 from palette_vc_jax.training.checks import check_vae
+from palette_vc_jax.training.config import RunConfig
 from palette_vc_jax.training.loop import Task
 from palette_vc_jax.training.losses import vae_loss
 
 FIRST_GAIN = 0.6  # of the first convolution's kernel, whose inputs now have unit variance
 
 
-def make_task(config: Any) -> Task:
+def make_task(config: RunConfig) -> Task:
     """Build the task of `config.model`'s VAE on `config.data`."""
     model = PRESETS[config.model]()
     check_vae(config, model)
     data = config.data
     config_of_crops = CropConfig(
         data.frames,
-        tuple(data.size),
-        tuple(data.short_sides),
+        data.size,
+        data.short_sides,
         data.crops,
         reference_every=data.frames,
         mirrored=data.mirrored,
         seed=config.seed,
     )
-    source = open_clips("folders", data.root)
+    source = open_clips(data.source, data.root)
     train, held_out = hold_out(source, data.hold_out_every)
     if not len(held_out):
         raise ValueError(
@@ -75,7 +75,7 @@ def make_task(config: Any) -> Task:
 
 
 def color_axes(pixels: np.ndarray, floor: float) -> np.ndarray:
-    """Give the color axes `[3, 3]` (columns) along which pixels vary, scaled to unit variance.
+    """Return the color axes `[3, 3]` (columns) along which pixels vary, scaled to unit variance.
 
     In natural pictures these are about green against magenta, blue against yellow, and
     brightness, with variances near 1 : 7 : 42 over the range [-1, 1].
@@ -102,15 +102,15 @@ def _initial(config: VAEConfig, seed: int, axes: np.ndarray) -> functional.Param
 
 
 def _batches(
-    crops: np.ndarray, lengths: np.ndarray, config: Any, step: int, rows: list[int]
+    crops: np.ndarray, lengths: np.ndarray, config: RunConfig, step: int, rows: list[int]
 ) -> Iterator[np.ndarray]:
     while True:
         yield _batch(crops, lengths, config, step)[rows]
         step += 1
 
 
-def _batch(crops: np.ndarray, lengths: np.ndarray, config: Any, step: int) -> np.ndarray:
-    """Cut `[B, T, h, w, 3]` in [-1, 1] out of the crops; some clips are turned grey."""
+def _batch(crops: np.ndarray, lengths: np.ndarray, config: RunConfig, step: int) -> np.ndarray:
+    """Cut `[B, T, h, w, 3]` in [-1, 1] out of the crops; some clips are turned gray."""
     data = config.data
     rng = np.random.default_rng((config.seed, step))
     height, width = data.patch
@@ -122,7 +122,7 @@ def _batch(crops: np.ndarray, lengths: np.ndarray, config: Any, step: int) -> np
         left = rng.integers(crops.shape[3] - width + 1)
         frames = crops[clip, start : start + data.window, top : top + height, left : left + width]
         frames = to_signed(frames)
-        clips.append(to_gray3(frames) if rng.random() < data.grey_rate else frames)
+        clips.append(to_gray3(frames) if rng.random() < data.gray_rate else frames)
     return np.stack(clips)
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from palette_vc_jax.data import loader
+from palette_vc_jax.data.augment import vary_colors
 from palette_vc_jax.data.crops import CropConfig, draw_crop, load_crops, read_crop
 from palette_vc_jax.data.samples import ClipReader, SampleConfig, Window, draw_window, read_sample
 from palette_vc_jax.data.sources import hold_out, list_clips, open_clips
-from palette_vc_jax.data.vary import vary
 from palette_vc_jax.video.color import rgb_to_chroma, rgb_to_luma
 from tests import films
 
@@ -82,7 +82,7 @@ def test_noise_seeds_belong_to_the_sample(source):
 
 def test_frames_of_a_crop_are_the_same_whichever_are_read(source):
     """If this fails, latents that are cached are not those of a run without a cache."""
-    config = CropConfig(**(vars(CROPS) | {"turned": 0.5}))
+    config = CropConfig(**(vars(CROPS) | {"hue_shift_rate": 0.5}))
     for number in range(6):
         crop = draw_crop(source, number, config)
         assert crop == draw_crop(source, number, config)
@@ -90,27 +90,27 @@ def test_frames_of_a_crop_are_the_same_whichever_are_read(source):
         np.testing.assert_array_equal(read_crop(source, crop, [4, 1], config), whole[[4, 1]])
 
 
-def test_crops_say_whether_their_hues_are_turned(source):
+def test_crops_say_whether_their_hues_are_shifted(source):
     """If this fails, the palette is dropped where only it tells the hues."""
-    for share, turned in ((None, 0), (0.0, 0), (1.0, 6)):
-        config = CropConfig(**(vars(CROPS) | {"turned": share}))
-        assert sum(draw_crop(source, n, config).turned for n in range(6)) == turned
+    for share, shifted in ((None, 0), (0.0, 0), (1.0, 6)):
+        config = CropConfig(**(vars(CROPS) | {"hue_shift_rate": share}))
+        assert sum(draw_crop(source, n, config).hue_shifted for n in range(6)) == shifted
 
 
-def test_vary_turns_hues_at_fixed_luma():
+def test_hues_are_shifted_at_fixed_luma():
     """If this fails, the hue cannot be told from the palette alone, or all frames differ."""
     frames = np.full((2, 4, 4, 3), (150, 120, 100), np.uint8)
     angles = []
     for seed in range(60):
-        plain = vary(frames, False, np.random.default_rng(seed))
-        turned = vary(frames, True, np.random.default_rng(seed))
-        assert np.ptp(turned.reshape(-1, 3), axis=0).max() == 0  # one variation for the crop
-        lumas = [rgb_to_luma(f[0, 0, 0].astype(np.float32), "bt601") for f in (plain, turned)]
+        plain = vary_colors(frames, False, np.random.default_rng(seed))
+        shifted = vary_colors(frames, True, np.random.default_rng(seed))
+        assert np.ptp(shifted.reshape(-1, 3), axis=0).max() == 0  # one variation for the crop
+        lumas = [rgb_to_luma(f[0, 0, 0].astype(np.float32), "bt601") for f in (plain, shifted)]
         assert abs(lumas[0] - lumas[1]) < 1.0
-        blue, red = rgb_to_chroma(turned[0, 0, 0].astype(np.float32), "bt601")
+        blue, red = rgb_to_chroma(shifted[0, 0, 0].astype(np.float32), "bt601")
         angles.append(np.arctan2(red, blue))
         own = rgb_to_chroma(plain[0, 0, 0].astype(np.float32), "bt601")
-        assert own[0] < 0 < own[1]  # an unturned crop keeps its hue
+        assert own[0] < 0 < own[1]  # a crop without a shift keeps its hue
     counts, _ = np.histogram(angles, bins=4, range=(-np.pi, np.pi))
     assert counts.min() >= 5  # every quarter of the hues is reached
 

@@ -19,7 +19,7 @@ from palette_vc_jax.models.store import load_model
 from tests import films, tiny
 
 CROPS = CropConfig(
-    frames=5, size=(16, 24), short_sides=(16, 20), crops=2, reference_every=2, turned=0.5
+    frames=5, size=(16, 24), short_sides=(16, 20), crops=2, reference_every=2, hue_shift_rate=0.5
 )
 
 
@@ -114,20 +114,20 @@ def test_processes_share_the_writing(source, model, tmp_path, monkeypatch):
         )
 
 
-def test_grey_latents_come_from_grey_pictures(model):
+def test_gray_latents_come_from_gray_pictures(model):
     """If this fails, color leaks into the condition that training sees."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
     luma = np.rint(pixels @ [0.299, 0.587, 0.114]).astype(np.uint8)
-    grey = np.repeat(luma[..., None], 3, axis=-1)
+    gray = np.repeat(luma[..., None], 3, axis=-1)
     encoder = Encoder(model, True)
-    (color, condition), (color_of_grey, condition_of_grey) = map(encoder.latents, (pixels, grey))
-    # Rounding to codes apart, the grey latents know nothing of the colors.
-    assert np.abs(condition.astype(np.float32) - condition_of_grey).max() < 0.05
-    assert np.abs(color.astype(np.float32) - color_of_grey).max() > 0.2
+    (color, condition), (color_of_gray, condition_of_gray) = map(encoder.latents, (pixels, gray))
+    # Rounding to codes apart, the gray latents know nothing of the colors.
+    assert np.abs(condition.astype(np.float32) - condition_of_gray).max() < 0.05
+    assert np.abs(color.astype(np.float32) - color_of_gray).max() > 0.2
     contexts = encoder.contexts(pixels)
     assert contexts.shape == (4, 2, 1, 8)
-    np.testing.assert_allclose(contexts[:, 1], encoder.contexts(grey)[:, 0], atol=0.05)
+    np.testing.assert_allclose(contexts[:, 1], encoder.contexts(gray)[:, 0], atol=0.05)
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", '{"version": 1', "\\x00", "3"])

@@ -75,3 +75,10 @@ def test_networks_that_do_not_fit_together_are_refused(tmp_path, section, key):
     values[section][key] += 1
     with pytest.raises(ValueError, match=f"{section}.{key}.*must be equal"):
         load_model(write(tmp_path, values))
+
+
+def test_a_field_under_its_earlier_name_is_read():
+    """If this fails, model folders of earlier versions cannot be used."""
+    values = model_config.to_dict(model_config.demo())
+    values["sampling"]["noise_share"] = values["sampling"].pop("shared_noise_fraction")
+    assert model_config.from_dict(values) == model_config.demo()

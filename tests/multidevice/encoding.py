@@ -26,12 +26,12 @@ def encode(folder: Path) -> dict[str, np.ndarray]:
 
     latents._encode = noted
     try:
-        color, grey = encoder.latents(frames())
+        color, gray = encoder.latents(frames())
     finally:
         latents._encode = compiled
     return {
         "color": color,
-        "grey": grey,
+        "gray": gray,
         "contexts": encoder.contexts(frames()),
         "given": np.bincount(given, minlength=jax.local_device_count()),
     }

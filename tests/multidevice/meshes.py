@@ -17,6 +17,7 @@ from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import make_mesh
 from palette_vc_jax.parallel.rules import state_shardings
+from palette_vc_jax.training.config import RatesConfig
 from palette_vc_jax.training.losses import edm_loss
 
 MESHES = {  # name -> devices, sizes, what the backward pass computes again
@@ -37,8 +38,8 @@ CONFIG = model_config.ModelConfig(
         norm_groups=4,
     ),
 )
-RATES = dict(
-    palette_dropout=0.3, grey_dropout=0.2, reference_color=0.5, reference_none=0.2,
+RATES = RatesConfig(
+    palette_dropout=0.3, gray_dropout=0.2, reference_color=0.5, reference_none=0.2,
     joint_dropout=0.1,
 )  # fmt: skip
 RATE, STEPS, BATCH = 1e-2, 3, 8
@@ -63,9 +64,9 @@ def random_batch(seed: int = 1, frames: int = 4) -> dict[str, np.ndarray]:
         return rng.normal(size=(BATCH, *shape)).astype(np.float32)
 
     latents = (frames, 8, 12, CONFIG.unet.latent_channels)
-    contexts = {f"context_{kind}": normal(1, 16) for kind in ("color", "grey")}
+    contexts = {f"context_{kind}": normal(1, 16) for kind in ("color", "gray")}
     turned = rng.random(BATCH) < 0.5
-    batch = {"color": normal(*latents), "grey": normal(*latents), "turned": turned}
+    batch = {"color": normal(*latents), "gray": normal(*latents), "hue_shifted": turned}
     return batch | contexts | {"palette": np.tanh(normal(15))}
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from configs import davis
 from palette_vc_jax.checkpoint import Checkpoints
 from palette_vc_jax.commands import flax_to_svd as flax_to_svd_main
 from palette_vc_jax.conversion.svd import flax_to_svd, svd_to_flax
 from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.models.functional import flatten
 from palette_vc_jax.models.store import load_model
-from palette_vc_jax.training import unet_task
+from palette_vc_jax.training import export
+from palette_vc_jax.training.config import base, read
 from tests.commands import command
 from tests.parity.conftest import CONFIG, FILES, same
 
@@ -84,14 +84,13 @@ def test_a_run_goes_back_by_its_average_or_its_newest_weights(
     model = load_model(model_folder)
     trained = {name: model.params[name] for name in ("unet", "image_encoder")}
     raw, average = (jax.tree.map(lambda x, f=f: f * x, trained) for f in (2.0, 0.5))
-    config = davis.get_config("runlocal")
-    with config.unlocked():
-        config.update(model="small", vae=str(model_folder), init_from="")
+    config = base()
+    config.update(model="small", vae=str(model_folder), init_from="")
     run = tmp_path / "run"
     run.mkdir()
     checkpoints = Checkpoints(run / "checkpoints")
     state = {"params": raw, "ema": average, "step": np.array(7)}
-    checkpoints.save(7, state, {"origin": unet_task.origin(config)})
+    checkpoints.save(7, state, {"origin": export.origin(read(config))})
     checkpoints.close()
     (run / "config.json").write_text(config.to_json_best_effort())
     before = load_file(folder / FILES["unet"])

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from configs import davis
 from palette_vc_jax.conversion.svd import flax_to_svd
 from palette_vc_jax.conversion.table import to_torch
 from palette_vc_jax.conversion.unet import PALETTE
@@ -18,14 +17,14 @@ from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.store import load_model
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.training import loop, losses, tasks
+from palette_vc_jax.training.config import RatesConfig, load, read
 from tests import films
 
 torch = pytest.importorskip("torch", reason="parity needs torch")
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers")
 
 B, T, H, W = 2, 3, 6, 10
-RATES = {"palette_dropout": 0, "grey_dropout": 0, "reference_color": 1, "reference_none": 0}
-RATES["joint_dropout"] = 0
+RATES = RatesConfig(0.0, 0.0, reference_color=1.0, reference_none=0.0, joint_dropout=0.0)
 SIGMA = np.array([0.7, 12.0], np.float32)
 # Attention to one token reads no query: these, and the norm before it, have no gradient.
 UNREAD = re.compile(r".*transformer_blocks\.0\.(attn2\.to_[qk]\.weight|norm2\.(weight|bias))")
@@ -56,11 +55,11 @@ def test_gradients_are_those_of_autograd(unet):
     params = unet.params | {"palette_embedding": layer}
     batch = {
         "color": _normal(3, B, T, H, W, 4),
-        "grey": _normal(4, B, T, H, W, 4),
+        "gray": _normal(4, B, T, H, W, 4),
         "palette": np.random.default_rng(5).uniform(-1, 1, (B, 15)).astype(np.float32),
-        "turned": np.zeros(B, bool),
+        "hue_shifted": np.zeros(B, bool),
         "context_color": _normal(6, B, 1, 48),
-        "context_grey": _normal(7, B, 1, 48),
+        "context_gray": _normal(7, B, 1, 48),
     }
     key = jax.random.key(0)
 
@@ -73,7 +72,7 @@ def test_gradients_are_those_of_autograd(unet):
 
     noise = losses.window_noise(jax.random.split(key, 4)[0], batch["color"].shape, 0.0)
     noise, clean, grey = (
-        torch.tensor(np.asarray(x)) for x in (noise, batch["color"], batch["grey"])
+        torch.tensor(np.asarray(x)) for x in (noise, batch["color"], batch["gray"])
     )
     sigma = torch.tensor(SIGMA)[:, None, None, None, None]
     noisy = clean + sigma * noise
@@ -126,7 +125,7 @@ def test_a_fine_tuned_model_goes_back_to_diffusers(model_folder, tmp_path, check
         pictures = [rng.integers(0, 256, (6, 10, 3)).astype(np.uint8) for _ in range(4)]
         pictures = [np.asarray(Image.fromarray(p).resize((40, 24))) for p in pictures]
         films.write_pictures(tmp_path / "clips" / f"clip{clip}", pictures)
-    config = davis.get_config("runlocal")
+    config = load("davis", "runlocal")
     config.update_from_flattened_dict(
         {
             "init_from": str(model_folder), "batch_size": 1, "save_every": 3, "log_every": 3,
@@ -136,7 +135,8 @@ def test_a_fine_tuned_model_goes_back_to_diffusers(model_folder, tmp_path, check
             "data.window": T, "data.crops": 1,
         }
     )  # fmt: skip
-    loop.run(tasks.make_task(config), config, tmp_path / "run")
+    run = read(config)
+    loop.run(tasks.make_task(run), run, tmp_path / "run")
     flax_to_svd(tmp_path / "run" / "model", tmp_path / "svd", "diffusers")
 
     theirs = diffusers.UNetSpatioTemporalConditionModel.from_pretrained(tmp_path / "svd" / "unet")

@@ -68,8 +68,8 @@ def test_seed_range(seed):
         {"window_weights": "gaussian"},
         {"window_mode": "anchored", "overlap": 0},
         {"blending": "never"},
-        {"noise_share": 1.5},
-        {"noise_share": -0.1},
+        {"shared_noise_fraction": 1.5},
+        {"shared_noise_fraction": -0.1},
         {"windows_per_batch": 0},
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from palette_vc_jax.checkpoint import read_newest
 from palette_vc_jax.commands import sample
 from palette_vc_jax.models.store import load_model
-from palette_vc_jax.training import export, unet_task
+from palette_vc_jax.training import export
 from tests import films, tiny
 from tests.commands import command
 from tests.multidevice.test_train import DATA, OVERRIDES
@@ -33,7 +33,7 @@ def run(tmp_path_factory):
         "init_from": tiny.write_model(folder / "tiny", tiny.MICRO),
         "data.root": toy.write_clips(folder / "clips"),
         "optimizer.steps": 3,
-        "noise_share": 0.25,
+        "shared_noise_fraction": 0.25,
     }
     flags = [f"--config.{name}={value}" for name, value in values.items()]
     config = "--config=configs/davis.py:runlocal"
@@ -65,7 +65,7 @@ def test_a_run_is_exported_as_a_model(run, tmp_path):
         model.params["vae"]["quant_conv"]["kernel"], start.params["vae"]["quant_conv"]["kernel"]
     )
     sampling = model.config.sampling
-    assert (sampling.num_frames, sampling.noise_share) == (DATA["window"], 0.25)
+    assert (sampling.num_frames, sampling.shared_noise_fraction) == (DATA["window"], 0.25)
     record = json.loads((exported / "provenance.json").read_text())
     assert record["step"] == 3 and record["weights"] == "raw" and record["dtype"] == "float32"
     assert set(record["init_from"]) == {f"{n}.safetensors" for n in model.params}
@@ -113,7 +113,7 @@ def test_the_same_model_is_not_written_again(run):
     note = run / "model" / "notes.txt"
     note.write_text("mine")
     model = export.open_run(run)
-    unet_task.write_trained(run / "model", model, export.read_config(run), np.float32)
+    export.write_trained(run / "model", model, export.read_config(run), np.float32)
     assert note.read_text() == "mine"
-    unet_task.write_trained(run / "model", model, export.read_config(run), np.float16)
+    export.write_trained(run / "model", model, export.read_config(run), np.float16)
     assert not note.exists() and load_model(run / "model").config == model.config

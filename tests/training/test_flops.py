@@ -12,7 +12,7 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.attention import chunked_attention, plain_attention
 from palette_vc_jax.models.unet import UNet
-from palette_vc_jax.training import flops
+from palette_vc_jax.training.aot import flops
 from tests import tiny
 
 PRODUCT = 2.0 * 8**3  # of two 8 x 8 matrices

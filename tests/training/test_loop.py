@@ -1,5 +1,6 @@
 """Runs that stop, die, diverge or meet damage: nothing that was learned is lost."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -253,7 +254,8 @@ def test_another_optimizer_is_refused(clips, tmp_path):
     loop.run(toy.task(clips), toy.config(2), tmp_path)
     before = _files(tmp_path)
     other = toy.config(4)
-    other.optimizer.kind, other.optimizer.muon_learning_rate = "muon", 1e-2
+    muon = dataclasses.replace(other.optimizer, kind="muon", muon_learning_rate=1e-2)
+    other = dataclasses.replace(other, optimizer=muon)
     with pytest.raises(ValueError, match="holds the run of another optimizer"):
         loop.run(toy.task(clips), other, tmp_path)
     assert _files(tmp_path) == before

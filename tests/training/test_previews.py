@@ -27,11 +27,11 @@ def batch():
     latents = rng.normal(size=(2, CLIPS, FRAMES, 4, 6, 4)).astype(np.float32)
     return {
         "color": latents[0],
-        "grey": latents[1],
+        "gray": latents[1],
         "reference": rng.uniform(-1, 1, (CLIPS, 16, 24, 3)).astype(np.float32),
-        "context_grey": rng.normal(size=(CLIPS, 1, 8)).astype(np.float32),
+        "context_gray": rng.normal(size=(CLIPS, 1, 8)).astype(np.float32),
         "palette": rng.uniform(-1, 1, (CLIPS, 15)).astype(np.float32),
-        "turned": np.zeros(CLIPS, bool),
+        "hue_shifted": np.zeros(CLIPS, bool),
     }
 
 
@@ -66,7 +66,7 @@ def test_what_steers_a_clip_reaches_its_own_row(model, batch, tmp_path):
     """If this fails, clips are colored with each other's palette or reference, or with none."""
     unet = {"unet": model.params["unet"]}
     tower = {"image_encoder": model.params["image_encoder"]}
-    cases = ((unet, "palette"), (unet, "context_grey"), (unet | tower, "reference"))
+    cases = ((unet, "palette"), (unet, "context_gray"), (unet | tower, "reference"))
     for params, key in cases:
         changed = batch | {key: np.concatenate([batch[key][:1], -batch[key][1:]])}
         both = []
@@ -83,17 +83,17 @@ def test_what_steers_a_clip_reaches_its_own_row(model, batch, tmp_path):
 
 def test_previews_show_the_reference_that_training_favors(model, batch, tmp_path):
     """If this fails, a model trained on references in color is looked at under gray ones."""
-    batch = batch | {"context_color": -batch["context_grey"]}
+    batch = batch | {"context_color": -batch["context_gray"]}
     sampling = dataclasses.replace(model.config.sampling, reference="color")
     favored = model._replace(config=dataclasses.replace(model.config, sampling=sampling))
     ours = {}
-    for key in ("", "context_color", "context_grey"):
+    for key in ("", "context_color", "context_gray"):
         changed = batch | ({key: 2.0 * batch[key]} if key else {})
         path = tmp_path / f"{key}.png"
         sample, write = previews.make_previews(favored, changed)
         write(sample({"unet": model.params["unet"]}), path)
         ours[key] = _blocks(path)[1]
-    np.testing.assert_array_equal(ours[""], ours["context_grey"])
+    np.testing.assert_array_equal(ours[""], ours["context_gray"])
     assert np.abs(ours[""] - ours["context_color"]).max() > 0
 
 

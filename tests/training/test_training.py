@@ -1,26 +1,21 @@
 """The training step, the loop's resume, and the losses, at a size that compiles in seconds."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.vae import VAE
-from palette_vc_jax.training import losses, optimizer, tasks, unet_task, vae_task
+from palette_vc_jax.training import losses, optimizer, unet_task, vae_task, weights
+from palette_vc_jax.training.config import OptimizerConfig, RatesConfig, base, read
 from tests import tiny
 
 TINY = tiny.CONFIG
-RATES = {
-    "palette_dropout": 0.0,
-    "grey_dropout": 0.0,
-    "reference_color": 0.0,
-    "reference_none": 0.0,
-    "joint_dropout": 0.0,
-}
+RATES = RatesConfig(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def _batch(seed: int, size: int = 2) -> dict[str, np.ndarray]:
@@ -28,20 +23,21 @@ def _batch(seed: int, size: int = 2) -> dict[str, np.ndarray]:
     latents = rng.normal(size=(2, size, 2, 4, 4, 4)).astype(np.float32)
     return {
         "color": latents[0],
-        "grey": latents[1],
+        "gray": latents[1],
         "reference": rng.uniform(-1, 1, (size, 16, 16, 3)).astype(np.float32),
         "palette": rng.uniform(-1, 1, (size, 15)).astype(np.float32),
-        "turned": np.zeros(size, bool),
+        "hue_shifted": np.zeros(size, bool),
     }
 
 
 @functools.partial(jax.jit, static_argnames="zero_output")
-def _loss(batch, sigma, rates, zero_output=False):
+def _loss(batch, sigma, zero_output=False, **rates):
     params = tiny.random_params(TINY)
-    if "context_grey" in batch:  # embeddings of a frozen image tower
+    if "context_gray" in batch:  # embeddings of a frozen image tower
         del params["image_encoder"]
     if zero_output:  # as a new network begins
         params["unet"]["conv_out"] = jax.tree.map(jnp.zeros_like, params["unet"]["conv_out"])
+    rates = replace(RATES, **rates)
     return losses.edm_loss(params, batch, sigma, jax.random.key(0), TINY, rates)[0]
 
 
@@ -50,15 +46,15 @@ def test_palette_dropout_is_the_null_palette():
     sigma = jnp.array([0.5, 20.0])
 
     def loss(batch, dropout):
-        return float(_loss(batch, sigma, RATES | {"palette_dropout": dropout}))
+        return float(_loss(batch, sigma, palette_dropout=dropout))
 
     batch = _batch(0)
     other = batch | {"palette": -batch["palette"]}
     assert loss(batch, 1.0) == loss(other, 1.0)
     assert loss(batch, 0.0) != loss(other, 0.0)
-    # Turned hues cannot be guessed, so the palette is not dropped there.
-    turned = {"turned": np.ones(2, bool)}
-    assert loss(batch | turned, 1.0) == loss(batch, 0.0)
+    # Shifted hues cannot be guessed, so the palette is not dropped there.
+    shifted = {"hue_shifted": np.ones(2, bool)}
+    assert loss(batch | shifted, 1.0) == loss(batch, 0.0)
 
 
 def test_joint_dropout_leaves_nothing_to_go_by():
@@ -66,16 +62,16 @@ def test_joint_dropout_leaves_nothing_to_go_by():
     sigma = jnp.array([0.5, 20.0])
 
     def loss(batch, dropout):
-        return float(_loss(batch, sigma, RATES | {"joint_dropout": dropout}))
+        return float(_loss(batch, sigma, joint_dropout=dropout))
 
     batch = _batch(0)
-    batch["context_color"] = batch["context_grey"] = np.ones((2, 1, 8), np.float32)
-    for key in ("palette", "grey", "context_grey"):
+    batch["context_color"] = batch["context_gray"] = np.ones((2, 1, 8), np.float32)
+    for key in ("palette", "gray", "context_gray"):
         other = batch | {key: -batch[key]}
         assert loss(batch, 1.0) == loss(other, 1.0), key
         assert loss(batch, 0.0) != loss(other, 0.0), key
-    turned = batch | {"turned": np.ones(2, bool)}  # turned hues are no colors of films
-    assert loss(turned, 1.0) == loss(batch, 0.0)
+    shifted = batch | {"hue_shifted": np.ones(2, bool)}  # they are not colors of films
+    assert loss(shifted, 1.0) == loss(batch, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -84,17 +80,14 @@ def test_joint_dropout_leaves_nothing_to_go_by():
 )
 def test_the_favored_reference_is_the_most_frequent(color, none, favored):
     """If this fails, a model is sampled with a reference that it hardly saw."""
-    rates = RATES | {"reference_color": color, "reference_none": none}
+    rates = replace(RATES, reference_color=color, reference_none=none)
     assert losses.favored_reference(rates) == favored
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_the_palette_layer_has_a_rate_of_its_own(kind):
     """If this fails, the layer that starts at zero learns as slowly as what is only tuned."""
-    values = dict(
-        kind=kind, learning_rate=1e-3, muon_learning_rate=1e-2, warmup_steps=2, steps=10,
-        decay="constant", b2=0.99, weight_decay=1e-2, clip_norm=1.0,
-    )  # fmt: skip
+    values = OptimizerConfig(kind, 1e-3, muon_learning_rate=1e-2, warmup_steps=2, steps=10, b2=0.99)
     rng = np.random.default_rng(0)
     shapes = {
         "palette_embedding": {"kernel": (15, 16), "bias": (16,)},
@@ -104,8 +97,7 @@ def test_the_palette_layer_has_a_rate_of_its_own(kind):
     params = {"unet": jax.tree.map(lambda s: jnp.array(rng.normal(size=s)), shapes, **leaf)}
 
     def moved(rate):
-        config = ml_collections.ConfigDict(values | {"palette_learning_rate": rate})
-        update = optimizer.make_optimizer(config)
+        update = optimizer.make_optimizer(replace(values, palette_learning_rate=rate))
         now, state = params, update.init(params)
         for step in range(3):
             gradient = jax.tree.map(lambda x, step=step: x + 0.1 * step, params)
@@ -121,8 +113,10 @@ def test_the_palette_layer_has_a_rate_of_its_own(kind):
     for name, rate in usual.items():
         one, other = plain["palette_embedding"][name], fast["palette_embedding"][name]
         np.testing.assert_allclose(other, one * 5e-2 / rate, rtol=0.05, atol=1e-5)
+    config = base()
+    config.optimizer.palette_learning_rate = -1.0
     with pytest.raises(ValueError, match="palette_learning_rate=-1.0; give 0"):
-        moved(-1.0)
+        read(config)
 
 
 def test_the_palette_layer_starts_by_seeing_all_directions_alike():
@@ -130,7 +124,7 @@ def test_the_palette_layer_starts_by_seeing_all_directions_alike():
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(15, 15)) * np.geomspace(1.0, 0.1, 15)[:, None]
     palettes = 0.2 + rng.normal(size=(500, 2, 15)) @ spread
-    layer = unet_task._new_unet(tiny.MICRO.unet, 0, palettes)["palette_embedding"]
+    layer = weights.new_unet(tiny.MICRO.unet, 0, palettes)["palette_embedding"]
     seen = palettes.reshape(-1, 15) @ layer["kernel"] + layer["bias"]
     np.testing.assert_allclose(seen.mean(0), 0.0, atol=1e-4)
     values, axes = np.linalg.eigh(np.cov(palettes.reshape(-1, 15).T))
@@ -158,10 +152,10 @@ def test_the_perfect_network_has_no_loss():
     """
     batch = _batch(0)
     zero = batch | {"color": np.zeros_like(batch["color"])}
-    value = _loss(zero, jnp.full((2,), 1e-4), RATES, zero_output=True)
+    value = _loss(zero, jnp.full((2,), 1e-4), zero_output=True)
     # v = (noise * c_in-like weights); at clean 0 it is noise / sqrt(1 + sigma^2): mean square 1.
     assert abs(float(value) - 1.0) < 0.3
-    value = _loss(zero, jnp.full((2,), 1e4), RATES, zero_output=True)
+    value = _loss(zero, jnp.full((2,), 1e4), zero_output=True)
     assert float(value) < 1e-6
 
 
@@ -200,5 +194,7 @@ def test_whitened_latents_have_unit_covariance_and_the_same_pictures():
 
 def test_unknown_tasks_are_refused():
     """If this fails, a mistyped task gives a traceback instead of the names that exist."""
+    config = base()
+    config.task = "uvae"
     with pytest.raises(ValueError, match="vae, unet"):
-        tasks.make_task(ml_collections.ConfigDict({"task": "uvae"}))
+        read(config)

@@ -10,7 +10,6 @@ import pytest
 from jax.sharding import AbstractMesh
 from PIL import Image
 
-from configs import davis, davis_nopalette, demo, demo_vae
 from palette_vc_jax.data import sources
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.config import PRESETS
@@ -18,8 +17,18 @@ from palette_vc_jax.models.store import load_model
 from palette_vc_jax.palette import gmm
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import AXES, make_mesh
-from palette_vc_jax.training import checks, loop, losses, mixture, tasks, trained, unet_task
-from palette_vc_jax.training.flops import step_flops
+from palette_vc_jax.training import (
+    checks,
+    loop,
+    losses,
+    mixture,
+    tasks,
+    trainable,
+    unet_task,
+    weights,
+)
+from palette_vc_jax.training.aot.flops import step_flops
+from palette_vc_jax.training.config import load, read
 from palette_vc_jax.training.step import place_step
 from tests import films, tiny
 
@@ -45,10 +54,10 @@ def clips(tmp_path_factory):
 
 @pytest.fixture
 def config(model, clips):
-    """Give `config(file, **changes)`: its runlocal variant for the tiny model and these clips."""
+    """Return `config(name, **changes)`: its runlocal variant for the tiny model and these clips."""
 
-    def make(file=davis, **changes):
-        made = file.get_config("runlocal")
+    def make(name="davis", **changes):
+        made = load(name, "runlocal")
         given = {
             "init_from": str(model), "batch_size": 2, "save_every": 3, "validate_every": 3,
             "log_every": 1, "optimizer.steps": 3, "optimizer.warmup_steps": 1,
@@ -58,7 +67,7 @@ def config(model, clips):
             "export_dtype": "float16",
         }  # fmt: skip
         made.update_from_flattened_dict(given | changes)
-        return made
+        return read(made)
 
     return make
 
@@ -83,7 +92,7 @@ def test_only_what_is_named_moves(config, tmp_path, patterns):
     names = set(functional.flatten(task.init()))
     frozen = set(functional.flatten(task.frozen))
     before, after = _trained(made, tmp_path)
-    assert names == trained.chosen(before, patterns)
+    assert names == trainable.select(before, patterns)
     networks = ("unet.", "image_encoder.") if "image_encoder" in patterns else ("unet.",)
     assert names | frozen == {k for k in before if k.startswith(networks)} and not names & frozen
     moved = _moved(before, after)
@@ -133,7 +142,7 @@ def test_lora_trains_its_pairs_and_exports_their_sum(config, tmp_path):
 
 def test_the_ablation_never_reads_the_palette(config, tmp_path):
     """If this fails, the model retrained without the palette branch has seen palettes."""
-    made = config(davis_nopalette)
+    made = config("davis_nopalette")
     task, other = tasks.make_task(made), tasks.make_task(config())
     names = functional.flatten(task.init())
     assert not any("palette_embedding" in name for name in names)
@@ -148,7 +157,7 @@ def test_the_ablation_never_reads_the_palette(config, tmp_path):
 
     # Even were the layer not zero.
     random = {"unet": {"palette_embedding": jax.tree.map(jnp.ones_like, layer)}}
-    one, turned = losses(task, trained.merge(random, task.frozen), task.init())
+    one, turned = losses(task, trainable.merge(random, task.frozen), task.init())
     assert one == turned
     one, turned = losses(other, other.frozen, other.init())
     assert one != turned
@@ -238,10 +247,10 @@ def test_noise_on_gray_frames_is_that_of_the_sample(config):
     noisy = [next(noisy) for _ in range(2)]
     for one, other in zip(plain, noisy, strict=True):
         assert one.keys() == other.keys()
-        for name in ("color", "palette", "context_grey"):
+        for name in ("color", "palette", "context_gray"):
             np.testing.assert_array_equal(one[name], other[name])
-        assert np.abs(one["grey"] - other["grey"]).max() > 1e-2
-    np.testing.assert_array_equal(next(later)["grey"], noisy[1]["grey"])
+        assert np.abs(one["gray"] - other["gray"]).max() > 1e-2
+    np.testing.assert_array_equal(next(later)["gray"], noisy[1]["gray"])
 
 
 def test_a_run_leaves_the_mixture_of_its_own_clips(config, clips, tmp_path, capsys):
@@ -284,9 +293,9 @@ def test_a_run_leaves_the_mixture_of_its_own_clips(config, clips, tmp_path, caps
         ({"remat": "all"}, "remat='all'; use one of none, layers, attention"),
         ({"remat_budget_mib": -1}, "remat_budget_mib=-1; give MiB"),
         ({"weighting": "w"}, "weighting='w'; use one of v, eps"),
-        ({"rates.grey_dropout": 1.5}, "rates.grey_dropout=1.5; give a probability"),
+        ({"rates.gray_dropout": 1.5}, "rates.gray_dropout=1.5; give a probability"),
         ({"rates.reference_none": 0.6}, "sum to more than 1"),
-        ({"rates.palette_dropout": 1.0, "data.turned": 0.5}, "only be told by a palette"),
+        ({"rates.palette_dropout": 1.0, "data.hue_shift_rate": 0.5}, "only be told by a palette"),
         ({"rates.joint_dropout": -0.1}, "rates.joint_dropout=-0.1; give a probability"),
         ({"fps": -1}, "fps=-1; give a whole number from 0"),
         ({"motion_bucket": 300}, "motion_bucket=300; give a whole number from 0 to 255"),
@@ -328,7 +337,7 @@ def test_bad_values_are_refused_in_a_line(config, changes, said):
 def test_batches_that_do_not_divide_over_the_mesh(config, changes, said):
     """If this fails, every device computes the windows of all, slowly or out of memory."""
     made = config(**{"batch_size": 8, "validation_clips": 4} | changes)
-    mesh = AbstractMesh(tuple(max(made.mesh[axis], 0) or 4 for axis in AXES), AXES)
+    mesh = AbstractMesh(tuple(max(made.mesh.sizes()[axis], 0) or 4 for axis in AXES), AXES)
     if said is None:
         checks.check_mesh(made, mesh)
         return
@@ -357,22 +366,22 @@ def test_a_new_model_is_trained_whole(config, model, monkeypatch):
     assert task.frozen == {}
 
 
-@pytest.mark.parametrize("file", [davis, davis_nopalette, demo, demo_vae])
-def test_config_arguments(file):
+@pytest.mark.parametrize("name", ["davis", "davis_nopalette", "demo", "demo_vae"])
+def test_config_arguments(name):
     """If this fails, a mistyped :runlocal starts the run of days."""
     with pytest.raises(ValueError, match="'runlocl' is not known; use runlocal"):
-        file.get_config("runlocl")
-    assert file.get_config("runlocal").optimizer.steps < file.get_config().optimizer.steps
+        load(name, "runlocl")
+    assert load(name, "runlocal").optimizer.steps < load(name).optimizer.steps
 
 
 def test_every_unet_config_names_the_choices_of_the_paper():
     """If this fails, a choice that the paper leaves open has no key, or another value than said."""
-    for file in (davis, davis_nopalette):
-        made = file.get_config()
+    for name in ("davis", "davis_nopalette"):
+        made = load(name)
         assert not made.data.mirrored and not made.data.reversed and made.data.crops == 1
-    made = demo.get_config()  # as the bundled model was trained
+    made = load("demo")  # as the bundled model was trained
     assert made.data.mirrored and made.data.reversed and made.data.crops == 40
-    for made in (davis.get_config(), davis_nopalette.get_config(), demo.get_config()):
+    for made in map(load, ("davis", "davis_nopalette", "demo")):
         assert (made.fps, made.motion_bucket, made.noise_augmentation) == (6, 127, 0.0)
         assert made.optimizer.palette_learning_rate == 0.0
         assert 0.0 <= made.rates.joint_dropout < 1.0
@@ -399,11 +408,11 @@ def test_a_large_budget_costs_fewer_operations(monkeypatch):
     monkeypatch.setitem(PRESETS, "tiny", lambda: tiny.CONFIG)
     counted = {}
     for mib in (1, 1024):
-        config = davis.get_config("runlocal")
+        config = load("davis", "runlocal")
         config.init_from, config.model = "weights", "tiny"
         config.remat, config.remat_budget_mib = "layers", mib
         config.data.size, config.batch_size = (96, 96), 2
-        run = tasks.rehearse(config)
+        run = tasks.abstract_run(read(config))
         step = jax.jit(jax.value_and_grad(run.loss, has_aux=True))
         counted[mib] = step_flops(step, run.params, run.frozen, run.batch, jax.random.key(0))
     assert counted[1024] < 0.97 * counted[1]
@@ -411,33 +420,33 @@ def test_a_large_budget_costs_fewer_operations(monkeypatch):
 
 def test_nothing_holds_the_trained_weights_on_the_host(config, monkeypatch):
     """If this fails, a run of the full model holds 6 GB of host memory that it never reads."""
-    read = []
+    seen = []
 
-    def load(*args):
+    def read_model(*args):
         model = load_model(*args)
-        read.extend(map(weakref.ref, jax.tree.leaves(model.params.get("unet", {}))))
+        seen.extend(map(weakref.ref, jax.tree.leaves(model.params.get("unet", {}))))
         return model
 
-    monkeypatch.setattr(unet_task, "load_model", load)
+    monkeypatch.setattr(weights, "load_model", read_model)
     task = tasks.make_task(config())
-    first = len(read)
+    first = len(seen)
     gc.collect()
-    assert first and not [held for held in read if held() is not None]
+    assert first and not [weight for weight in seen if weight() is not None]
     params = task.init()
-    assert len(read) == 2 * first
+    assert len(seen) == 2 * first
     leaves = jax.tree.leaves(params)
     assert all(isinstance(leaf, np.ndarray) for leaf in leaves)  # no device has held them
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, task.shapes)
     del params, leaves
     gc.collect()
-    assert not [held for held in read if held() is not None]
+    assert not [weight for weight in seen if weight() is not None]
 
 
 def test_a_state_begins_without_a_second_copy_of_the_parameters(config):
     """If this fails, a card needs more memory to begin a run than to go on with it."""
     made = config()
     task = tasks.make_task(made)
-    mesh = make_mesh(made.mesh, jax.devices()[:1])
+    mesh = make_mesh(made.mesh.sizes(), jax.devices()[:1])
     placed = place_step(task.loss, task.shapes, task.frozen, made, mesh)
     params = placement.put(task.init(), placed.state["params"])
     state = placed.begin(params)

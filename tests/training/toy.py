@@ -12,13 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.loader import LoaderConfig, batches
 from palette_vc_jax.data.samples import ClipReader, SampleConfig
 from palette_vc_jax.data.sources import open_clips
+from palette_vc_jax.training.config import MeshConfig, OptimizerConfig, RunConfig
 from palette_vc_jax.training.loop import Task
 from tests import films
 
@@ -34,18 +34,14 @@ def write_clips(folder: Path) -> Path:
     return folder
 
 
-def config(steps: int, **changes: Any) -> ml_collections.ConfigDict:
-    """Give the settings of the loop and the optimizer."""
-    optimizer = dict(
-        kind="adamw", learning_rate=1e-3, warmup_steps=2, steps=steps, decay="constant", b2=0.99,
-        weight_decay=1e-2, clip_norm=1.0,
-    )  # fmt: skip
+def config(steps: int, **changes: Any) -> RunConfig:
+    """Return the settings of the loop and the optimizer."""
+    optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=2, steps=steps, b2=0.99)
     values = dict(
-        optimizer=optimizer, ema_decay=0.9, seed=0, batch_size=8, accumulate=1, log_every=2,
-        validate_every=2, save_every=2, keep=2, keep_every=0,
-        mesh=dict(data=1, fsdp=-1, frames=1, split_from=8),
+        optimizer=optimizer, ema_decay=0.9, batch_size=8, log_every=2, validate_every=2,
+        previews_every=0, save_every=2, mesh=MeshConfig(split_from=8),
     )  # fmt: skip
-    return ml_collections.ConfigDict(values | changes)
+    return RunConfig(**values | changes)
 
 
 def loss(params: Any, frozen: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, dict]:

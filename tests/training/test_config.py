@@ -1,18 +1,20 @@
-"""Bad values of every config key are refused before anything is read."""
+"""Configs: every key is known, bad values are refused before anything is read, files are found."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from configs import davis, davis_nopalette, demo, demo_vae
-from palette_vc_jax.training.ranges import RULES, check_ranges, keys
+from palette_vc_jax.models.memory import REMAT
+from palette_vc_jax.parallel.mesh import AXES
+from palette_vc_jax.training.config import RunConfig, base, keys, load, read
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = [
-    pytest.param(file.get_config(argument), id=f"{file.__name__}:{argument}")
-    for file in (davis, davis_nopalette, demo, demo_vae)
+    pytest.param(load(name, argument), id=f"{name}:{argument}")
+    for name in ("davis", "davis_nopalette", "demo", "demo_vae")
     for argument in ("", "runlocal")
 ]
 NAN, HUGE = float("nan"), 10**30
@@ -28,9 +30,9 @@ BAD = {
 # Keys that 0 switches off, or for which it is an ordinary value.
 ZERO = {
     "seed", "lora.rank", "validate_every", "keep_every", "previews_every", "sigma_mean",
-    "noise_share", "ema_decay", "kl_weight", "data.workers", "data.hold_out_every",
-    "data.turned", "data.grey_rate", "optimizer.warmup_steps", "optimizer.b2",
-    "optimizer.weight_decay", "rates.palette_dropout", "rates.grey_dropout",
+    "shared_noise_fraction", "ema_decay", "kl_weight", "data.workers", "data.hold_out_every",
+    "data.hue_shift_rate", "data.gray_rate", "optimizer.warmup_steps", "optimizer.b2",
+    "optimizer.weight_decay", "rates.palette_dropout", "rates.gray_dropout",
     "rates.reference_color", "rates.reference_none", "rates.joint_dropout", "remat_budget_mib",
     "fps", "motion_bucket", "noise_augmentation", "optimizer.palette_learning_rate",
 }  # fmt: skip
@@ -47,15 +49,16 @@ def _refused(config, key, value):
         with place.ignore_type():
             place[name] = value
     with pytest.raises(ValueError) as error:
-        check_ranges(changed)
+        read(changed)
     return str(error.value)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_key_has_a_rule_that_allows_what_is_shipped(config):
     """If this fails, a key's bad values pass, or a config of the product is refused."""
-    assert not {key for key, _ in keys(config)} - RULES.keys()
-    check_ranges(config)
+    run = read(config)
+    assert dict(keys(dataclasses.asdict(run))) == dict(keys(config))
+    assert hash(run) == hash(read(dataclasses.asdict(run)))
 
 
 @pytest.mark.parametrize("config", CONFIGS[::2])
@@ -72,12 +75,56 @@ def test_bad_values_of_every_key_are_refused_in_one_line(config):
     assert count > 200
 
 
+def test_the_schema_is_the_base():
+    """If this fails, a default differs from what the schema says, or a choice has no code."""
+    assert read(base()) == RunConfig()
+    assert tuple(RunConfig().mesh.sizes()) == AXES
+    for name in REMAT:
+        config = base()
+        config.remat = name
+        assert read(config).remat == name
+
+
+def test_unknown_and_missing_keys_are_named():
+    """If this fails, a run's config of another version is a traceback, or is read wrongly."""
+    values = dataclasses.asdict(RunConfig())
+    values["data"]["turned"] = values["data"].pop("hue_shift_rate")
+    with pytest.raises(ValueError) as error:
+        read(values)
+    assert str(error.value).startswith(
+        "config keys: unknown data.turned; missing data.hue_shift_rate; "
+    )
+    with pytest.raises(ValueError, match="missing accumulate, .* and [0-9]+ more; "):
+        read({"task": "unet"})
+
+
+def test_configs_are_found_by_name_and_by_path(tmp_path, monkeypatch):
+    """If this fails, an installed package has no configs, or a user's own config is not read."""
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from palette_vc_jax.training.config import load\n\n\n"
+        "def get_config(argument=''):\n"
+        "    config = load('davis', argument)\n"
+        "    config.seed = 7\n"
+        "    return config\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert load("mine.py", "runlocal").seed == 7 and load(own).data.window == 14
+    assert load(ROOT / "configs" / "davis.py").to_dict() == load("davis").to_dict()
+    with pytest.raises(ValueError, match="'davi' is not known; use one of davis, davis_nopalette"):
+        load("davi")
+    own.write_text("def get_config(argument=''):\n    return nothing\n")
+    with pytest.raises(ValueError, match=r"mine.py: not a config .*\(NameError: "):
+        load(own)
+
+
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
         ("data.reference_every=0", "data.reference_every=0; give a whole number from 1"),
         ("data.size=(16,)", "data.size=(16,); give 2 values"),
         ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan; give a number above 0"),
+        ("data.turned=0.5", "the config has no key 'turned'"),
     ],
 )
 def test_the_command_refuses_a_bad_value_at_once(tmp_path, flag, said):
@@ -86,5 +133,5 @@ def test_the_command_refuses_a_bad_value_at_once(tmp_path, flag, said):
     ended = subprocess.run(
         [*command, f"--workdir={tmp_path / 'run'}"], cwd=ROOT, capture_output=True, text=True
     )
-    assert ended.returncode == 2 and f"error: {said}" in ended.stderr
+    assert ended.returncode == 2 and f"error: {said}" in ended.stderr, ended.stderr
     assert ended.stderr.strip().count("\n") == 0 and not (tmp_path / "run").exists()

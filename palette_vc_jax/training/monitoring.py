@@ -1,4 +1,4 @@
-"""What a run tells: lines of JSON, TensorBoard's files, how fast it is, and a profile of it.
+"""Monitoring of a run: metrics as JSON lines and for TensorBoard, throughput, and profiles.
 
 Only the first process writes.
 """
@@ -17,15 +17,15 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 
 from palette_vc_jax import atomic, cli
-from palette_vc_jax.training.flops import peak_flops, step_flops
+from palette_vc_jax.training.aot.flops import peak_flops, step_flops
 
 DIGITS = 4  # of measured speeds
 
 
-class Log:
-    """A run's numbers in `metrics.jsonl`, and with its pictures in `tensorboard/`.
+class MetricsWriter:
+    """Writes metrics to `metrics.jsonl`, and metrics and images to `tensorboard/`.
 
-    Lines after the step that is resumed from are taken out, and so is one that was cut short.
+    Lines after the step that is resumed from are removed, and so is one that was cut short.
     """
 
     def __init__(self, workdir: Path, start: int):
@@ -60,12 +60,12 @@ class Log:
             if name != "step":
                 self._board.add_scalar(name, value, values["step"])
 
-    def picture(self, step: int, name: str, path: Path) -> None:
-        """Show the PNG at `path`."""
+    def image(self, step: int, name: str, path: Path) -> None:
+        """Write the PNG at `path`."""
         if self._file is None:
             return
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
         self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
@@ -84,12 +84,12 @@ def _step_of(line: str) -> float:
         return float("inf")  # cut short when the run was killed
 
 
-class Pace:
-    """How fast a run trains, and how long its devices wait for data.
+class Throughput:
+    """Measures how fast a run trains, and how long its devices wait for data.
 
     A step is dispatched and the next batch read while it runs, so reading costs nothing until the
     step has ended: a thread notes when that is. Compiling is left out, and so is what happens
-    between `counted` and the next `fetch`: validation, previews and saving.
+    between `count_step` and the next `fetch`: validation, previews and saving.
     """
 
     def __init__(self, clips: int, total: int):
@@ -111,7 +111,7 @@ class Pace:
         return batch
 
     def dispatch(self, step: Callable, *args: Any) -> Any:
-        """Call the jitted `step` that gives a state and metrics; the first call compiles it."""
+        """Call the jitted `step`, which returns a state and metrics; the first call compiles it."""
         if self._flops is None:
             self._flops = step_flops(step, *args)
             result = step(*args)
@@ -122,16 +122,16 @@ class Pace:
         self._ended = self._watcher.submit(_end_of, result[1])
         return result
 
-    def counted(self) -> None:
+    def count_step(self) -> None:
         """Count the step that was dispatched."""
         self._steps += 1
         self._seconds += time.monotonic() - self._began
         self._first = (self._first[0], self._first[1] + 1)
 
     def report(self, done: int) -> dict[str, float]:
-        """Tell about the steps since the last report; the newest has ended, and is number `done`.
+        """Return measures of the steps since the last report; the newest one, `done`, has ended.
 
-        `peak_share` is there for known devices only.
+        `peak_share` is reported for known devices only.
         """
         rate = self._steps / max(self._seconds, 1e-9)
         speed = rate * self._flops
@@ -157,7 +157,7 @@ def _end_of(metrics: Any) -> float:
 
 
 def summary(values: Mapping[str, float]) -> str:
-    """Put a report and the loss beside a progress bar."""
+    """Return a report and the loss as a line for the progress bar."""
     parts = [
         f"loss {values['loss']:.4g}",
         f"{values['clips_per_second']:.3g} clips/s",
@@ -171,7 +171,7 @@ def summary(values: Mapping[str, float]) -> str:
 
 
 def profile_steps(text: str, total: int) -> range | None:
-    """Read `START:STOP`, the first and the last step to profile, counted from 1; none if empty.
+    """Parse `START:STOP`, the first and last step to profile, counted from 1; None if empty.
 
     Raises ValueError for anything else, and for steps beyond the `total` of the run.
     """
@@ -188,7 +188,7 @@ def profile_steps(text: str, total: int) -> range | None:
 
 @contextlib.contextmanager
 def profiling(steps: range | None, folder: Path) -> Iterator[Callable[[int, Any], None]]:
-    """Give a function to call before each step with its number and the pending metrics.
+    """Yield a function to call before each step with its number and the pending metrics.
 
     The trace holds whole steps, the reading of their data included; a run that resumes after
     them writes none. XProf, or TensorBoard's profile plugin, reads `folder`.

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from palette_vc_jax.training import loop, watch
+from palette_vc_jax.training import loop, monitoring
 from tests.training import toy
 
 
@@ -45,9 +45,9 @@ def test_tensorboard_gets_numbers_and_pictures_and_hears_of_restarts(tmp_path):
     picture = tmp_path / "picture.png"
     Image.new("RGB", (5, 3), "teal").save(picture)
     for start in (0, 200):
-        log = watch.Log(tmp_path, start)
+        log = monitoring.MetricsWriter(tmp_path, start)
         log.write({"step": start + 300, "loss": 0.25, "data_wait": 0.5})
-        log.picture(start + 300, "previews", picture)
+        log.image(start + 300, "previews", picture)
         log.close()
     first, *rest = _events(tmp_path)
     assert first.file_version == "brain.Event:2"
@@ -70,7 +70,7 @@ def test_lines_after_the_resumed_step_are_cut(tmp_path):
     """If this fails, a killed run's steps are told twice, or its torn line breaks every reader."""
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 2, "loss": 1.0}\n{"step": 4, "loss": 0.5}\n{"step": 6, "lo')
-    log = watch.Log(tmp_path, 2)
+    log = monitoring.MetricsWriter(tmp_path, 2)
     log.write({"step": 4, "loss": 0.6})
     log.close()
     assert [(line["step"], line["loss"]) for line in _lines(tmp_path)] == [(2, 1.0), (4, 0.6)]
@@ -79,9 +79,9 @@ def test_lines_after_the_resumed_step_are_cut(tmp_path):
 def test_only_the_first_process_writes(tmp_path, monkeypatch):
     """If this fails, the hosts of a pod write over each other's lines."""
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    log = watch.Log(tmp_path, 0)
+    log = monitoring.MetricsWriter(tmp_path, 0)
     log.write({"step": 1, "loss": 1.0})
-    log.picture(1, "previews", tmp_path / "missing.png")
+    log.image(1, "previews", tmp_path / "missing.png")
     log.close()
     assert not list(tmp_path.iterdir())
 
@@ -130,7 +130,7 @@ def _until(moment):
 @pytest.mark.parametrize("step, data, waited", [(0.2, 0.1, 0.0), (0.05, 0.2, 0.75)])
 def test_a_device_that_waits_for_data_is_seen(step, data, waited):
     """If this fails, a starved accelerator looks busy, or reading that costs nothing a waste."""
-    device, pace, pending = _Device(step), watch.Pace(clips=3, total=10), None
+    device, throughput, pending = _Device(step), monitoring.Throughput(clips=3, total=10), None
 
     def stream():
         while True:
@@ -139,13 +139,13 @@ def test_a_device_that_waits_for_data_is_seen(step, data, waited):
 
     batches = stream()
     for _ in range(6):
-        _, metrics = pace.dispatch(device, pace.fetch(batches))
+        _, metrics = throughput.dispatch(device, throughput.fetch(batches))
         if pending is not None:
             pending.block_until_ready()
         pending = metrics
-        pace.counted()
+        throughput.count_step()
     pending.block_until_ready()
-    values = pace.report(6)
+    values = throughput.report(6)
     assert abs(values["data_wait"] - waited) < 0.2
     # The first step's data is not counted, and its device time ends beside the second's data.
     assert values["clips_per_second"] == pytest.approx(3 / max(step, data), rel=0.35)
@@ -155,9 +155,9 @@ def test_a_device_that_waits_for_data_is_seen(step, data, waited):
 def test_the_bar_tells_the_share_of_the_peak_where_it_is_known():
     """If this fails, the line beside the bar is wrong or breaks the run."""
     values = {"loss": 0.5, "clips_per_second": 2.0, "tflops_per_second": 40.0, "data_wait": 0.001}
-    assert watch.summary(values) == "loss 0.5, 2 clips/s, 40 TFLOP/s"
+    assert monitoring.summary(values) == "loss 0.5, 2 clips/s, 40 TFLOP/s"
     known = values | {"peak_share": 0.2, "data_wait": 0.3}
-    assert watch.summary(known) == (
+    assert monitoring.summary(known) == (
         "loss 0.5, 2 clips/s, 40 TFLOP/s (20% of peak), 30% waiting for data"
     )
 
@@ -193,10 +193,10 @@ def test_previews_come_when_they_are_asked_for(clips, tmp_path):
 
 def test_asked_for_steps_are_profiled(clips, tmp_path):
     """If this fails, there is no trace, or a run that resumes after it cannot go on."""
-    loop.run(toy.task(clips), toy.config(4), tmp_path, profile=watch.profile_steps("2:3", 4))
+    loop.run(toy.task(clips), toy.config(4), tmp_path, profile=monitoring.profile_steps("2:3", 4))
     traces = list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert len(traces) == 1 and traces[0].stat().st_size > 1000
-    loop.run(toy.task(clips), toy.config(6), tmp_path, profile=watch.profile_steps("2:3", 6))
+    loop.run(toy.task(clips), toy.config(6), tmp_path, profile=monitoring.profile_steps("2:3", 6))
     assert list((tmp_path / "profile").rglob("*.xplane.pb")) == traces
 
 
@@ -204,6 +204,6 @@ def test_asked_for_steps_are_profiled(clips, tmp_path):
 def test_profiles_of_no_steps_are_refused(text):
     """If this fails, a mistyped window is found out after hours, by the trace that is not there."""
     with pytest.raises(ValueError, match=f"--profile {text}; START:STOP is needed, steps from 1"):
-        watch.profile_steps(text, 8)
-    assert watch.profile_steps("", 8) is None
-    assert watch.profile_steps("8:8", 8) == range(8, 9)
+        monitoring.profile_steps(text, 8)
+    assert monitoring.profile_steps("", 8) is None
+    assert monitoring.profile_steps("8:8", 8) == range(8, 9)

@@ -93,7 +93,7 @@ def parse(text: str) -> Program:
     return Program(found, {name: "\n".join(body) for name, body in lines.items()}, entry)
 
 
-def counted(program: Program) -> list[tuple[Instruction, int]]:
+def executed(program: Program) -> list[tuple[Instruction, int]]:
     """List what runs, and how often: loops' bodies as many times as they go round."""
     found: list[tuple[Instruction, int]] = []
 
@@ -117,7 +117,7 @@ def counted(program: Program) -> list[tuple[Instruction, int]]:
 def collectives(program: Program) -> dict[str, tuple[int, int]]:
     """Count collectives and the bytes of their results."""
     found = dict.fromkeys(COLLECTIVES, (0, 0))
-    running = counted(program)
+    running = executed(program)
     for outer, times in list(running):
         # A collective that runs beside other work lies within what starts it: a fusion for TPUs,
         # an `async-start` for GPUs.
@@ -143,7 +143,7 @@ def traffic(program: Program) -> float:
     Each value that lies there is taken to be written once and read once.
     """
     total = 0.0
-    for instruction, times in counted(program):
+    for instruction, times in executed(program):
         if instruction.kind in NAMES or instruction.kind.endswith("-done"):
             continue
         result = instruction.result
@@ -156,7 +156,7 @@ def traffic(program: Program) -> float:
 
 
 def _arrays(result: str) -> list[tuple[int, bool]]:
-    """Give the bytes of a type's arrays, and whether each lies in the main memory."""
+    """Return the bytes of a type's arrays, and whether each is in the main memory."""
     found = []
     for _, bits, shape, layout in _ARRAY.findall(result):
         length = math.prod(int(side) for side in shape.split(",") if side)

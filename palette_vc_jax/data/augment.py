@@ -1,8 +1,7 @@
 """Vary the colors of training crops, so that a model reads the palette instead of knowing the clip.
 
-Few clips are told apart by their palettes alone: a model learns their colors by heart, and a
-palette that it has not seen before says nothing to it. Crops whose hues are turned can only be
-colored by what the palette says.
+A model that sees few clips memorizes their colors and ignores a palette that is new to it. Only
+the palette tells the colors of a crop whose hues are shifted by a random angle.
 """
 
 import numpy as np
@@ -14,19 +13,19 @@ TONE = 0.25  # standard deviation of ln gamma
 SATURATION = (0.7, 1.4)  # least and most
 
 
-def vary(frames: np.ndarray, turn_hue: bool, rng: np.random.Generator) -> np.ndarray:
-    """Give a crop another tone curve and saturation, and other hues where asked.
+def vary_colors(frames: np.ndarray, shift_hue: bool, rng: np.random.Generator) -> np.ndarray:
+    """Change the tone curve and the saturation of a crop at random, and its hues if asked.
 
     Args:
         frames: uint8 sRGB `[T, H, W, 3]`; all get the same variation.
-        turn_hue: turn the plane of Cb and Cr by a uniformly random angle, at fixed Y'.
+        shift_hue: rotate the plane of Cb and Cr by a uniformly random angle, at fixed Y'.
         rng: source of the gamma, the saturation and the angle.
     """
     rgb = (frames / 255.0).astype(np.float32) ** np.float32(np.exp(rng.normal(0.0, TONE)))
-    angle = rng.uniform(0.0, 2.0 * np.pi) if turn_hue else 0.0
+    angle = rng.uniform(0.0, 2.0 * np.pi) if shift_hue else 0.0
     cos, sin = np.cos(angle), np.sin(angle)
     turn = rng.uniform(*SATURATION) * np.array([[cos, -sin], [sin, cos]], np.float32)
-    grey = rgb_to_luma(rgb, MATRIX)
-    chroma = limit_gamut(grey, rgb_to_chroma(rgb, MATRIX) @ turn, MATRIX)
-    varied = np.clip(ycc_to_rgb(grey, chroma, MATRIX), 0.0, 1.0)
+    gray = rgb_to_luma(rgb, MATRIX)
+    chroma = limit_gamut(gray, rgb_to_chroma(rgb, MATRIX) @ turn, MATRIX)
+    varied = np.clip(ycc_to_rgb(gray, chroma, MATRIX), 0.0, 1.0)
     return np.rint(varied * 255.0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Which weights are trained: patterns on flat names split parameters in two, and back.
+"""Which weights are trained: patterns on flat names split parameters in two, and merge them back.
 
 A flat name is that of `functional.flatten` over all networks, such as
 `unet.down_blocks.0.attentions.1.temporal_transformer_blocks.0.attn1.to_q.kernel`.
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from palette_vc_jax.models.functional import Params, flatten, nest
 
-WAYS = {
+PRESETS = {
     "unet": r"unet\..*",  # the paper: all of it, the palette layer included
     "temporal": r"unet\..*\.(temporal_\w+|time_mixer|time_pos_embed)\..*",  # what joins frames
     "attention": r"unet\..*\.attn[12]\..*",  # of both transformers, within frames and along time
@@ -18,21 +18,21 @@ WAYS = {
 }
 
 
-def chosen(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
-    """Choose the flat names that any of `patterns` matches from end to end.
+def select(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
+    """Return the flat names that any of `patterns` matches from end to end.
 
     Args:
-        names: to choose from.
-        patterns: names of `WAYS`, or regular expressions.
+        names: to select from.
+        patterns: names of `PRESETS`, or regular expressions.
 
-    Raises ValueError for no pattern, and for one that matches nothing or is none.
+    Raises ValueError if there is no pattern, or for one that is not valid or matches nothing.
     """
     if not patterns:
         raise ValueError(f"trained: nothing is; give at least one of {_known()}.")
     names, found = list(names), set()
     for pattern in patterns:
         try:
-            expression = re.compile(WAYS.get(pattern, pattern))
+            expression = re.compile(PRESETS.get(pattern, pattern))
         except re.error as error:
             raise ValueError(
                 f"trained: {pattern!r} is no regular expression ({error}); use one, or {_known()}."
@@ -50,10 +50,10 @@ def chosen(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
 def split(params: Params, patterns: Sequence[str]) -> tuple[Params, Params]:
     """Split nested parameters, networks at the top, into trained and frozen ones.
 
-    Branches that would be empty are left out. Raises ValueError as `chosen`.
+    Branches that would be empty are left out. Raises ValueError as `select`.
     """
     flat = flatten(params)
-    names = chosen(flat, patterns)
+    names = select(flat, patterns)
     trained = {name: leaf for name, leaf in flat.items() if name in names}
     frozen = {name: leaf for name, leaf in flat.items() if name not in names}
     return nest(trained), nest(frozen)
@@ -65,4 +65,4 @@ def merge(trained: Params, frozen: Params) -> Params:
 
 
 def _known() -> str:
-    return ", ".join(WAYS)
+    return ", ".join(PRESETS)

@@ -4,17 +4,16 @@ import re
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
-from configs import davis
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.store import load_model
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import make_mesh
-from palette_vc_jax.training import lora, optimizer, trained
+from palette_vc_jax.training import lora, optimizer, trainable
+from palette_vc_jax.training.config import MeshConfig, OptimizerConfig, RunConfig
 from palette_vc_jax.training.step import place_step
 from tests import tiny
 
@@ -46,12 +45,12 @@ def _equal(one, other):
 def test_split_and_merge_lose_nothing(params):
     """If this fails, a weight is in neither part or in both, or comes back elsewhere."""
     for patterns in (["unet"], ["temporal", "palette"], [r"unet\.up_blocks\..*", "image_encoder"]):
-        chosen, frozen = trained.split(params, patterns)
+        chosen, frozen = trainable.split(params, patterns)
         names, others = functional.flatten(chosen), functional.flatten(frozen)
         assert names and others and not set(names) & set(others)
-        _equal(trained.merge(chosen, frozen), functional.nest(functional.flatten(params)))
+        _equal(trainable.merge(chosen, frozen), functional.nest(functional.flatten(params)))
     doubled = jax.tree.map(lambda x: 2 * x, chosen)
-    merged = trained.merge(doubled, params)  # the trained one wins
+    merged = trainable.merge(doubled, params)  # the trained one wins
     np.testing.assert_array_equal(
         merged["unet"]["up_blocks"]["0"]["resnets"]["0"]["time_mixer"]["mix_factor"],
         2 * params["unet"]["up_blocks"]["0"]["resnets"]["0"]["time_mixer"]["mix_factor"],
@@ -61,7 +60,7 @@ def test_split_and_merge_lose_nothing(params):
 def test_named_ways_choose_what_they_say(params):
     """If this fails, a way trains layers of another kind, or leaves some of its own out."""
     names = functional.flatten(params)
-    found = {way: trained.chosen(names, [way]) for way in trained.WAYS}
+    found = {way: trainable.select(names, [way]) for way in trainable.PRESETS}
     assert found["unet"] | found["image_encoder"] == set(names)
     layer = "unet.palette_embedding"
     assert found["palette"] == {f"{layer}.kernel", f"{layer}.bias"}
@@ -88,7 +87,7 @@ def test_named_ways_choose_what_they_say(params):
 def test_patterns_that_cannot_be_meant_are_refused(params, patterns, said):
     """If this fails, a mistyped pattern trains nothing for days."""
     with pytest.raises(ValueError, match=said):
-        trained.split(params, patterns)
+        trainable.split(params, patterns)
 
 
 def test_lora_starts_from_the_network_and_reaches_all_kernels(params, forward):
@@ -151,13 +150,8 @@ def test_lora_forms_no_gradient_of_a_kernel(params, forward):
 
 def test_frozen_weights_are_held_in_the_compute_type():
     """If this fails, LoRA holds twice the bytes of frozen weights on the devices."""
-    config = ml_collections.ConfigDict(
-        dict(
-            mesh=dict(data=1, fsdp=1, frames=1, split_from=1), compute_dtype="bfloat16",
-            ema_decay=0.9, seed=0, accumulate=1, optimizer=davis.get_config().optimizer,
-        )
-    )  # fmt: skip
-    mesh = make_mesh(config.mesh, jax.devices()[:1])
+    config = RunConfig(mesh=MeshConfig(fsdp=1, split_from=1), compute_dtype="bfloat16")
+    mesh = make_mesh(config.mesh.sizes(), jax.devices()[:1])
     frozen = {"kernel": np.full((3, 2), 1 / 3, np.float32)}
     placed = place_step(lambda *_: None, {"bias": np.zeros(2, np.float32)}, frozen, config, mesh)
     put = placement.put(frozen, placed.frozen)["kernel"]
@@ -168,12 +162,9 @@ def test_frozen_weights_are_held_in_the_compute_type():
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_weight_decay_leaves_alone_what_no_gradient_reaches(params, kind):
     """If this fails, kernels that the network never reads shrink to nothing over a run."""
-    config = ml_collections.ConfigDict(
-        dict(
-            kind=kind, learning_rate=1e-2, muon_learning_rate=1e-2, warmup_steps=0, steps=10,
-            decay="constant", b2=0.99, weight_decay=0.5, clip_norm=1.0,
-        )
-    )  # fmt: skip
+    config = OptimizerConfig(
+        kind, 1e-2, muon_learning_rate=1e-2, warmup_steps=0, steps=10, weight_decay=0.5
+    )
     params = {"unet": {"mid_block": params["unet"]["mid_block"]}}
     update = optimizer.make_optimizer(config)
     updates, _ = jax.jit(update.update)(

@@ -1,4 +1,4 @@
-"""Compile a run's step for TPUs or GPUs that are not there, and report what it would need of them.
+"""Compile a run's step for TPUs or GPUs that are not there, and report what it would need.
 
 The compilers are the real ones: the memory they assign is what the hardware would be asked for. The
 time is an estimate from the hardware's published rates; nothing of it is measured.
@@ -16,8 +16,10 @@ import jax
 from palette_vc_jax.models import functional
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import AXES, make_mesh
-from palette_vc_jax.training import checks, compiled, targets
-from palette_vc_jax.training.flops import peak_flops, step_flops
+from palette_vc_jax.training import checks
+from palette_vc_jax.training.aot import hlo, targets
+from palette_vc_jax.training.aot.flops import peak_flops, step_flops
+from palette_vc_jax.training.config import RunConfig
 from palette_vc_jax.training.step import Loss, place_step
 
 GIB = 2**30
@@ -28,8 +30,8 @@ COMPILER = "compiler"  # name of the thread that compiles
 PREALLOCATED = 0.75  # of a GPU's memory, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise
 
 
-class Rehearsed(NamedTuple):
-    """A run without its data and weights: the loss, and shapes of what it takes."""
+class AbstractRun(NamedTuple):
+    """A run without data and weights: the loss, and the shapes of its arguments."""
 
     loss: Loss
     params: Any
@@ -47,13 +49,13 @@ class Report(NamedTuple):
     temporaries: int  # bytes
     needed: int  # bytes: both, and results that take no argument's place
     flops: float
-    moved: float  # bytes to and from memory, see `compiled.traffic`
+    moved: float  # bytes to and from memory, see `hlo.traffic`
     collectives: dict[str, tuple[int, int]]  # kind -> how many, bytes of their results
     bounds: dict[str, float]  # what limits -> seconds
     room: int | None  # bytes that a program may use; None: the compiler has judged that it fits
 
 
-def compile_step(run: Rehearsed, config: Any, devices: Sequence[Any]) -> Report:
+def compile_step(run: AbstractRun, config: RunConfig, devices: Sequence[Any]) -> Report:
     """Compile the step of `config` for `devices`, which `targets.topology_devices` returns.
 
     Waits until the compiler has found a place for every value, or that there is none. It may go on
@@ -64,7 +66,7 @@ def compile_step(run: Rehearsed, config: Any, devices: Sequence[Any]) -> Report:
         MemoryError: the TPU compiler finds that the step does not fit, in its words. The GPU
             compiler does not check; see `fits`.
     """
-    mesh = make_mesh(config.mesh, devices)
+    mesh = make_mesh(config.mesh.sizes(), devices)
     checks.check_mesh(config, mesh)
     step, _, state, frozen = place_step(run.loss, run.params, run.frozen, config, mesh)
     rows = placement.batch_sharding(mesh)
@@ -73,9 +75,9 @@ def compile_step(run: Rehearsed, config: Any, devices: Sequence[Any]) -> Report:
         flops = step_flops(step, state, frozen, batch) / len(devices)
         lowered = step.lower(state, frozen, batch)
     memory, program = _compile(lowered, targets.OPTIONS.get(devices[0].platform, {}))
-    collectives = compiled.collectives(program)
+    collectives = hlo.collectives(program)
     kind = devices[0].device_kind
-    moved = compiled.traffic(program)
+    moved = hlo.traffic(program)
     sent = sum(size for _, size in collectives.values())
     bounds = {}
     if kind in targets.RATES:
@@ -105,9 +107,7 @@ def fits(report: Report) -> bool:
     return report.room is None or report.needed <= report.room
 
 
-def _compile(
-    lowered: Any, options: dict[str, Any]
-) -> tuple[tuple[int, int, int], compiled.Program]:
+def _compile(lowered: Any, options: dict[str, Any]) -> tuple[tuple[int, int, int], hlo.Program]:
     """Return the bytes of arguments, temporaries and results, and the program, as compiled."""
     errors: list[Exception] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -130,7 +130,7 @@ def _compile(
         texts = [p.read_text() for kind in PARTS[:2] for p in Path(folder).glob(files[kind])]
         if len(texts) < 2:
             raise errors[0]
-    return compiled.allocations(texts[0]), compiled.parse(texts[1])
+    return hlo.allocations(texts[0]), hlo.parse(texts[1])
 
 
 def table(report: Report) -> str:

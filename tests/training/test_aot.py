@@ -14,15 +14,17 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from configs import davis
 from palette_vc_jax.models import functional, memory
 from palette_vc_jax.models.attention import attention
 from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.models.transformer import SpatioTemporalTransformer
 from palette_vc_jax.parallel.mesh import make_mesh
-from palette_vc_jax.training import compiled, rehearsal, step, targets, tasks
-from palette_vc_jax.training.flops import PEAKS
-from palette_vc_jax.training.targets import topology_devices
+from palette_vc_jax.training import step, tasks
+from palette_vc_jax.training.aot import hlo, targets
+from palette_vc_jax.training.aot.flops import PEAKS
+from palette_vc_jax.training.aot.report import COMPILER, compile_step, fits, table
+from palette_vc_jax.training.aot.targets import topology_devices
+from palette_vc_jax.training.config import load, read
 from tests import tiny
 
 HLO = """HloModule jit_step, is_scheduled=true
@@ -95,7 +97,7 @@ allocation 5: size 2000, preallocated-temp:
 
 def test_collectives_are_counted_as_often_as_they_run():
     """If this fails, the table's communication is wrong by loops, or by what starts and ends."""
-    found = compiled.collectives(compiled.parse(HLO))
+    found = hlo.collectives(hlo.parse(HLO))
     assert found["all-gather"] == (3, 16 * 32 * 4 + 16 * 8 * 2 + 16 * 4 * 2)
     assert found["all-reduce"] == (14, 14 * (32 + 4))
     assert found["all-to-all"] == (0, 0)
@@ -106,20 +108,20 @@ def test_traffic_is_of_the_main_memory_alone():
     once = 16 * 32 * 4 + (4 * 8 + 16 * 8) * 2 + 16 * 4 * 2 + 32
     rounds = 14 * (32 + 4)
     condition = 0  # its comparison is not counted
-    assert compiled.traffic(compiled.parse(HLO)) == 2 * (once + rounds + condition)
+    assert hlo.traffic(hlo.parse(HLO)) == 2 * (once + rounds + condition)
 
 
 def test_a_gpu_program_is_read_as_a_tpu_program_is():
     """If this fails, workspaces of a GPU's libraries count as moved, or loops run too often."""
-    program = compiled.parse(GPU_HLO)
-    assert compiled.collectives(program)["all-reduce"] == (10, 10 * 8 * 2)
-    assert compiled.collectives(program)["reduce-scatter"] == (1, 8 * 2)
-    assert compiled.traffic(program) == 2 * (10 * (8 * 4 + 8) + 64 + 8) * 2
+    program = hlo.parse(GPU_HLO)
+    assert hlo.collectives(program)["all-reduce"] == (10, 10 * 8 * 2)
+    assert hlo.collectives(program)["reduce-scatter"] == (1, 8 * 2)
+    assert hlo.traffic(program) == 2 * (10 * (8 * 4 + 8) + 64 + 8) * 2
 
 
 def test_memory_is_arguments_temporaries_and_new_results():
     """If this fails, a donated state counts twice, or another memory's buffers count."""
-    assert compiled.allocations(ASSIGNMENT) == (110, 2000, 3)
+    assert hlo.allocations(ASSIGNMENT) == (110, 2000, 3)
 
 
 def _needs(package, folder, monkeypatch):
@@ -141,40 +143,40 @@ def cuda(monkeypatch):
     _needs("jax_cuda13_plugin", "cuda_compiler", monkeypatch)
     yield
     for thread in threading.enumerate():
-        if thread.name == rehearsal.COMPILER:
+        if thread.name == COMPILER:
             thread.join()
 
 
-def _config(monkeypatch, **mesh):
+def _config(monkeypatch, mesh=None, **changes):
     monkeypatch.setitem(PRESETS, "tiny", lambda: tiny.CONFIG)
-    config = davis.get_config("runlocal")
-    config.init_from, config.model, config.trained = "", "tiny", ("unet", "image_encoder")
-    config.batch_size, config.compute_dtype = 4, "bfloat16"
-    config.mesh.update({"split_from": 256} | mesh)
-    return config
+    config = load("davis", "runlocal")
+    config.update(init_from="", model="tiny", trained=("unet", "image_encoder"))
+    config.update(batch_size=4, compute_dtype="bfloat16")
+    config.update(changes)
+    config.mesh.update({"split_from": 256} | (mesh or {}))
+    return read(config)
 
 
 def test_a_small_step_for_a_slice_of_four(libtpu, monkeypatch):
     """If this fails, nobody learns before paying for a pod whether a run fits it."""
-    config = _config(monkeypatch, frames=2)
-    report = rehearsal.compile_step(tasks.rehearse(config), config, topology_devices("v5e:2x2"))
+    config = _config(monkeypatch, {"frames": 2})
+    report = compile_step(tasks.abstract_run(config), config, topology_devices("v5e:2x2"))
     assert report.kind == "TPU v5 lite" and report.mesh == {"data": 1, "fsdp": 2, "frames": 2}
     assert report.parameters > 10_000 and report.flops > 1e6
     # Parameters, their average and two moments, in float32, some of them in two halves.
     assert 8 * report.parameters < report.arguments < 64 * report.parameters
     assert 0 < report.temporaries < report.needed < 2**28
     assert report.collectives["all-gather"][0] > 0
-    text = rehearsal.table(report)
+    text = table(report)
     assert "4 x TPU v5 lite, mesh data 1 x fsdp 2 x frames 2" in text
     assert "a step takes at least" in text and "not measured" in text
 
 
 def test_a_step_that_does_not_fit(libtpu, monkeypatch):
     """If this fails, a run that cannot be is reported as one that can."""
-    config = _config(monkeypatch)
-    config.batch_size = 2**22
+    config = _config(monkeypatch, batch_size=2**22)
     with pytest.raises(MemoryError, match="exceeds available HBM"):
-        rehearsal.compile_step(tasks.rehearse(config), config, topology_devices("v5e:2x2"))
+        compile_step(tasks.abstract_run(config), config, topology_devices("v5e:2x2"))
 
 
 def test_options_that_the_compiler_does_not_know(libtpu, monkeypatch, capsys):
@@ -199,34 +201,33 @@ def test_options_that_the_compiler_does_not_know(libtpu, monkeypatch, capsys):
 )
 def test_slices_that_cannot_be(libtpu, monkeypatch, mesh, topology, said):
     """If this fails, a typing error ends in libtpu's traceback."""
-    config = _config(monkeypatch, **mesh)
+    config = _config(monkeypatch, mesh)
     with pytest.raises(ValueError, match=said):
-        rehearsal.compile_step(tasks.rehearse(config), config, topology_devices(topology))
+        compile_step(tasks.abstract_run(config), config, topology_devices(topology))
 
 
 def test_a_small_step_for_two_gpus(cuda, monkeypatch):
     """If this fails, nobody learns before renting GPUs whether a run fits them."""
-    config = _config(monkeypatch)
+    config = _config(monkeypatch, init_from="weights", trained=("palette",))
     levels = {"block_out_channels": (16,), "attention": (True,), "num_attention_heads": (2,)}
     small = dataclasses.replace(
         tiny.CONFIG, unet=dataclasses.replace(tiny.CONFIG.unet, **levels)
     )  # compiles in a third of the time
     monkeypatch.setitem(PRESETS, "tiny", lambda: small)
-    config.init_from, config.trained = "weights", ("palette",)
-    run = tasks.rehearse(config)
-    report = rehearsal.compile_step(run, config, topology_devices("h100:2"))
+    run = tasks.abstract_run(config)
+    report = compile_step(run, config, topology_devices("h100:2"))
     assert report.kind == "NVIDIA H100 80GB HBM3" and report.mesh["fsdp"] == 2
     assert report.parameters == (15 + 1) * 16
     assert report.arguments > 16 * report.parameters + functional.count(run.frozen)
     assert 0 < report.temporaries < report.needed < 2**28
     assert sum(count for count, _ in report.collectives.values()) > 0
-    assert set(report.bounds) == {"products", "memory", "links"} and rehearsal.fits(report)
-    text = rehearsal.table(report)
+    assert set(report.bounds) == {"products", "memory", "links"} and fits(report)
+    text = table(report)
     assert "2 x NVIDIA H100 80GB HBM3, mesh data 1 x fsdp 2 x frames 1" in text
     assert "\nfits: " in text and "assumption" in text
-    assert "MEM_FRACTION=0.96" in rehearsal.table(report._replace(needed=75 * 2**30))
+    assert "MEM_FRACTION=0.96" in table(report._replace(needed=75 * 2**30))
     wide = report._replace(needed=report.room + 1)
-    assert not rehearsal.fits(wide) and "\ndoes not fit: " in rehearsal.table(wide)
+    assert not fits(wide) and "\ndoes not fit: " in table(wide)
 
 
 def test_attention_is_that_of_the_gpu_compiled_for(cuda):
@@ -294,7 +295,7 @@ def test_a_compiler_that_is_missing(tmp_path):
     script = (
         "import sys; sys.prefix = sys.argv[1]\n"  # where no compiler lies
         "from palette_vc_jax import cli\n"
-        "from palette_vc_jax.training.targets import topology_devices\n"
+        "from palette_vc_jax.training.aot.targets import topology_devices\n"
         "cli.run(lambda: topology_devices(sys.argv[2]))\n"
     )
     env = os.environ | {"JAX_PLATFORMS": "cpu"}

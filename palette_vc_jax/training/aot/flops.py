@@ -75,7 +75,7 @@ def _equation(equation: core.JaxprEqn) -> float:
 
 
 def _repeats(name: str, params: dict[str, Any]) -> int:
-    """Tell how often an equation runs what it holds; a loop of unknown length counts once."""
+    """Return how often an equation runs its parts; a loop of unknown length counts once."""
     if name == "scan":
         return params["length"]
     if name == "shard_map":  # it holds one shard's work
