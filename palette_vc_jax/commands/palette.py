@@ -118,14 +118,14 @@ def parse_time(text: str) -> float:
 
 
 def _name_tags(args: argparse.Namespace) -> tuple[Sequence, str]:
-    from palette_vc_jax.sampling.tags import frame_at, grey_frame, load_tagger
+    from palette_vc_jax.sampling.tags import frame_at, gray_frame, load_tagger
     from palette_vc_jax.video.film import open_film
 
     path, time = _frame(args.frame)
     seconds = parse_time(time)
     tagger, name = load_tagger(args.tagger, args.checkpoint)
     film = open_film(path)
-    return tagger(grey_frame(frame_at(film, seconds), film)[None]), name
+    return tagger(gray_frame(frame_at(film, seconds), film)[None]), name
 
 
 def _frame(text: str) -> tuple[str, str]:

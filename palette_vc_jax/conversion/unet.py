@@ -53,7 +53,7 @@ def read_unet_config(values: Mapping[str, Any]) -> dict[str, Any]:
     same = {key: uniform("unet", key, values[key]) for key in PER_LEVEL}
     attention = _read_attention(values)
     fixed = {
-        "in_channels": 2 * values["out_channels"],  # [noisy, grey]
+        "in_channels": 2 * values["out_channels"],  # [noisy, gray]
         "projection_class_embeddings_input_dim": 3 * values["addition_time_embed_dim"],
         "transformer_layers_per_block": 1,
     }

@@ -9,7 +9,7 @@ guiding D are the same.
 What the unconditional branch is without is the kind of guidance:
 
     palette  the palette alone (its mask is 0): pushes the film toward the colors asked for
-    svd      the image embedding and the grey latents (zeros), as SVD's own pipeline; the palette
+    svd      the image embedding and the gray latents (zeros), as SVD's own pipeline; the palette
              stays as it is
 """
 
@@ -25,17 +25,17 @@ Evaluate = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def unconditional(
-    kind: str, grey: jax.Array, context: jax.Array, palette_mask: jax.Array
+    kind: str, gray: jax.Array, context: jax.Array, palette_mask: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Take away the conditions that guidance of `kind` pushes away from.
 
-    Returns (grey, context, palette_mask), of the shapes given. Raises ValueError for a kind that
+    Returns (gray, context, palette_mask), of the shapes given. Raises ValueError for a kind that
     is not in KINDS.
     """
     if kind == "palette":
-        return grey, context, jnp.zeros_like(palette_mask)
+        return gray, context, jnp.zeros_like(palette_mask)
     if kind == "svd":
-        return jnp.zeros_like(grey), jnp.zeros_like(context), palette_mask
+        return jnp.zeros_like(gray), jnp.zeros_like(context), palette_mask
     raise ValueError(f"guidance {kind!r} is not known; use one of {', '.join(KINDS)}.")
 
 
@@ -48,17 +48,17 @@ def guided(
     evaluate: Evaluate,
     kind: str | None,
     scale: jax.Array | float,
-    grey: jax.Array,
+    gray: jax.Array,
     context: jax.Array,
     palette_mask: jax.Array,
 ) -> jax.Array:
     """Evaluate the network, under guidance unless `kind` is None.
 
-    `evaluate(grey, context, palette_mask)` gives the output. The two branches run one after the
+    `evaluate(gray, context, palette_mask)` gives the output. The two branches run one after the
     other through one compiled body (`lax.map`): the program holds the network once, peak memory is
     that of sampling without guidance, and the batch stays the one knob for how full a device is.
     """
-    given = (grey, context, palette_mask)
+    given = (gray, context, palette_mask)
     if kind is None:
         return evaluate(*given)
     branches = jax.tree.map(lambda *pair: jnp.stack(pair), unconditional(kind, *given), given)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from palette_vc_jax.files import check_regular
-from palette_vc_jax.video.film import PICTURES
+from palette_vc_jax.video.film import IMAGES
 from palette_vc_jax.video.rgb import VIDEOS
 
 ONE = "film"  # name of a single film
@@ -91,6 +91,5 @@ def pair(wanted: dict[str, Path], given: dict[str, Path], row: str) -> dict[str,
 
 def _has_frames(folder: Path) -> bool:
     return any(
-        path.suffix.lower() in PICTURES and not path.name.startswith(".")
-        for path in folder.iterdir()
+        path.suffix.lower() in IMAGES and not path.name.startswith(".") for path in folder.iterdir()
     )

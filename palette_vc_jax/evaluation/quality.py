@@ -122,7 +122,7 @@ def _luma_psnr(mine: np.ndarray, source: Film, other: np.ndarray, output: Film) 
     if (source.depth, source.full_range) == (output.depth, output.full_range):
         if np.array_equal(mine, other):
             return float("inf")
-    grays = color.grey(mine, source), color.grey(other, output)
+    grays = color.gray(mine, source), color.gray(other, output)
     return float(psnr(*(255.0 * gray[None] for gray in grays))[0])
 
 

@@ -1,7 +1,7 @@
 """The paper's palette prior: a Gaussian mixture over the colors of training film.
 
 Ten frames of each training clip are drawn, pixels whose R, G and B differ little (variance under
-50 in 8-bit units: greys) are left out, a mixture is fitted to the rest, and a palette is five
+50 in 8-bit units: grays) are left out, a mixture is fitted to the rest, and a palette is five
 draws from it ('Consistent Video Colorization via Palette Guidance', section 3.3).
 """
 
@@ -17,7 +17,7 @@ from palette_vc_jax.palette.palette import COLORS, Palette
 
 COMPONENTS = 16
 FIT = "python -m palette_vc_jax mixture --clips CLIPS --output {}"  # the command
-GREY_VARIANCE = 50.0  # of a pixel's three 8-bit values; below it the pixel counts as grey
+GRAY_VARIANCE = 50.0  # of a pixel's three 8-bit values; below it the pixel counts as gray
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +37,14 @@ class Mixture:
 
 
 def colored(pixels: np.ndarray) -> np.ndarray:
-    """Leave out the grey ones of pixels `[N, 3]` uint8."""
-    return pixels[pixels.astype(np.float32).var(axis=-1) >= GREY_VARIANCE]
+    """Leave out the gray ones of pixels `[N, 3]` uint8."""
+    return pixels[pixels.astype(np.float32).var(axis=-1) >= GRAY_VARIANCE]
 
 
 def fit(
     pixels: np.ndarray, components: int = COMPONENTS, seed: int = 0, **fitted_on: object
 ) -> Mixture:
-    """Fit a mixture to pixels `[N, 3]` uint8 sRGB; grey ones are left out.
+    """Fit a mixture to pixels `[N, 3]` uint8 sRGB; gray ones are left out.
 
     Raises ValueError if fewer pixels than ten a component have color.
     """

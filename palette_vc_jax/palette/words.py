@@ -1,6 +1,6 @@
 """A palette from words: tags, colors that each should have, five of these.
 
-The paper's third source of palettes: a tagging model names what the grey frame shows, a language
+The paper's third source of palettes: a tagging model names what the gray frame shows, a language
 model proposes a color for each tag ('Consistent Video Colorization via Palette Guidance', section
 3.3). Here the tags may be the user's own words, and the colors come from a built-in table where no
 language model is named.

@@ -50,8 +50,8 @@ def compare_all(
     params = _load(folder, "vae")
     encode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="encode"))
     decode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="decode"))
-    grey = np.asarray(encode(params, pixels[None])[0][0])  # [1, h, w, C]
-    yield compare("VAE encode", grey, recorded["vae"]["encode"], WHOLE)
+    gray = np.asarray(encode(params, pixels[None])[0][0])  # [1, h, w, C]
+    yield compare("VAE encode", gray, recorded["vae"]["encode"], WHOLE)
     decoded = decode(params, inputs["latents"])[0]
     yield compare("VAE decode", decoded, recorded["vae"]["decode"], WHOLE)
 
@@ -70,7 +70,7 @@ def compare_all(
     yield from unet_rows(params, inputs, recorded["unet"], config, case)
     for scale in GUIDANCES:
         theirs = recorded[f"pipeline {scale:g}"]
-        ours = _sample(params, inputs, grey, context, config, case, scale)
+        ours = _sample(params, inputs, gray, context, config, case, scale)
         for frame in range(case.frames):
             name = f"pipeline, guidance {scale:g}, frame {frame}"
             yield compare(name, ours[frame], theirs[frame], PIPELINE)
@@ -164,7 +164,7 @@ def _predict(config: ModelConfig) -> Any:
 def _sample(
     params: Any,
     inputs: dict,
-    grey: np.ndarray,
+    gray: np.ndarray,
     context: np.ndarray,
     config: ModelConfig,
     case: Case,
@@ -181,7 +181,7 @@ def _sample(
         overlap=0,
     )
     conditions = FilmConditions(
-        np.repeat(grey, case.frames, axis=0),
+        np.repeat(gray, case.frames, axis=0),
         context,
         inputs["ids"][0],
         inputs["palette"],

@@ -1,4 +1,4 @@
-"""Color grey pictures: encode, embed, sample, decode, as one stream over a run of shots."""
+"""Color gray pictures: encode, embed, sample, decode, as one stream over a run of shots."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -130,7 +130,7 @@ def _functions(config: ModelConfig) -> tuple[Any, Any, Any, Any]:
 
 def colorize(
     networks: Networks,
-    greys: Iterable[np.ndarray],
+    grays: Iterable[np.ndarray],
     shots: Sequence[Shot],
     palette: Palette | None,
     settings: ColorizeSettings,
@@ -142,7 +142,7 @@ def colorize(
 
     Args:
         networks: from `load_networks`.
-        greys: Y' pictures [H, W] in [0, 1] of the model's size, one for each frame of `shots`,
+        grays: Y' pictures [H, W] in [0, 1] of the model's size, one for each frame of `shots`,
             read once.
         shots: half-open ranges in the film's frame numbers, each following the one before.
         palette: colors to steer by, or None for the null palette.
@@ -161,18 +161,18 @@ def colorize(
     seen: list[np.ndarray] = []  # the middle frame of each shot
 
     def watched() -> Iterator[np.ndarray]:
-        for index, grey in enumerate(greys, start=shots[0][0]):
+        for index, gray in enumerate(grays, start=shots[0][0]):
             if index in middles:
-                seen.append(grey)
-            yield _with_noise(grey, settings.noise_augmentation, seed, index)
+                seen.append(gray)
+            yield _with_noise(gray, settings.noise_augmentation, seed, index)
 
     encode = functools.partial(networks.encode, params)
-    grey_latents = np.concatenate(list(encode_frames(encode, watched(), settings.encode_batch)))
-    check_finite(grey_latents, "the VAE's encoder")
+    gray_latents = np.concatenate(list(encode_frames(encode, watched(), settings.encode_batch)))
+    check_finite(gray_latents, "the VAE's encoder")
     vector = np.zeros(3 * config.unet.palette_colors) if palette is None else palette.vector()
     context = _context(networks, reference, seen)
     conditions = film_conditions(
-        settings, grey_latents, context, vector, float(palette is not None)
+        settings, gray_latents, context, vector, float(palette is not None)
     )
     latents = sample(
         networks.predict, params, conditions, shots, settings.sampler, seed, progress=progress
@@ -191,14 +191,14 @@ def colorize(
 
 def film_conditions(
     settings: ColorizeSettings,
-    grey: np.ndarray,
+    gray: np.ndarray,
     context: np.ndarray,
     palette: np.ndarray,
     palette_mask: np.ndarray | float = 1.0,
 ) -> FilmConditions:
     """Return what a film is sampled from; arrays as `FilmConditions` has them."""
     ids = np.array([settings.fps, settings.motion_bucket, settings.noise_augmentation], np.float32)
-    return FilmConditions(grey, context, ids, palette, palette_mask)
+    return FilmConditions(gray, context, ids, palette, palette_mask)
 
 
 def decode_film(
@@ -212,27 +212,27 @@ def decode_film(
     return decode_chunks(decode, latents, shots, *sizes)
 
 
-def _with_noise(grey: np.ndarray, deviation: float, seed: int, index: int) -> np.ndarray:
+def _with_noise(gray: np.ndarray, deviation: float, seed: int, index: int) -> np.ndarray:
     """Add SVD's noise augmentation to frame `index` of a film.
 
     SVD adds noise of this deviation to the pixels, in [-1, 1], before the VAE. A frame's noise
-    depends on the seed and the frame's number alone. Returns `grey` `[H, W]` as it is where the
+    depends on the seed and the frame's number alone. Returns `gray` `[H, W]` as it is where the
     deviation is 0, otherwise [H, W, 3], in [0, 1] but for the noise.
     """
     if deviation == 0.0:
-        return grey
-    noise = np.random.default_rng((_PIXELS, seed, index)).standard_normal((*grey.shape, 3))
-    return (grey[..., None] + 0.5 * deviation * noise).astype(np.float32)
+        return gray
+    noise = np.random.default_rng((_PIXELS, seed, index)).standard_normal((*gray.shape, 3))
+    return (gray[..., None] + 0.5 * deviation * noise).astype(np.float32)
 
 
-def _context(networks: Networks, reference: Reference, greys: list[np.ndarray]) -> np.ndarray:
-    """Embed what the image tower sees of S shots whose middle frames are `greys`: [S, L, D]."""
+def _context(networks: Networks, reference: Reference, grays: list[np.ndarray]) -> np.ndarray:
+    """Embed what the image tower sees of S shots whose middle frames are `grays`: [S, L, D]."""
     if reference.source == NONE.source:
-        return np.zeros((len(greys), 1, networks.config.image_encoder.projection_dim), np.float32)
+        return np.zeros((len(grays), 1, networks.config.image_encoder.projection_dim), np.float32)
     if reference.picture is None:
-        pictures = np.stack(greys)[..., None].repeat(3, axis=-1)
+        pictures = np.stack(grays)[..., None].repeat(3, axis=-1)
     else:
-        pictures = resize(reference.picture, *greys[0].shape)[None] / np.float32(255.0)
+        pictures = resize(reference.picture, *grays[0].shape)[None] / np.float32(255.0)
     context = np.asarray(networks.embed(networks.params, 2.0 * pictures - 1.0), np.float32)
     check_finite(context, "the image encoder")
-    return np.broadcast_to(context, (len(greys), *context.shape[1:]))
+    return np.broadcast_to(context, (len(grays), *context.shape[1:]))

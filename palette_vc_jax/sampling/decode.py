@@ -1,4 +1,4 @@
-"""Stream a film through the VAE: grey frames in, decoded frames out, in batches of fixed shape.
+"""Stream a film through the VAE: gray frames in, decoded frames out, in batches of fixed shape.
 
 The encoder sees frames one by one. The decoder mixes them in time: its convolutions pad with zeros
 at the ends of what they are given, and its norms pool over all frames of it. Chunks decoded side
@@ -105,34 +105,34 @@ def _decode_plan(decode, latents, plan: WindowPlan) -> Iterator[np.ndarray]:
 
 
 def encode_frames(
-    encode: Callable[[np.ndarray], np.ndarray], greys: Iterable[np.ndarray], batch: int
+    encode: Callable[[np.ndarray], np.ndarray], grays: Iterable[np.ndarray], batch: int
 ) -> Iterator[np.ndarray]:
     """Encode gray frames, yielding their latents in order as float32 [n, h, w, C], n <= batch.
 
     encode: frames [batch, H, W, 3] in [-1, 1] -> latents [batch, h, w, C], the mode; always this
         shape, so a jitted function is compiled once. The last batch is filled with copies of its
         last frame, whose latents are dropped.
-    greys: pictures [H, W], or [H, W, 3] with noise, in [0, 1], all of one size; read a batch at a
+    grays: pictures [H, W], or [H, W, 3] with noise, in [0, 1], all of one size; read a batch at a
         time.
 
     Raises ValueError for batch < 1, and on meeting a picture of another size.
     """
     if batch < 1:
         raise ValueError(f"batches of {batch} frames; at least 1 is needed: give a larger number.")
-    return _encode_batches(encode, greys, batch)
+    return _encode_batches(encode, grays, batch)
 
 
-def _encode_batches(encode, greys, batch: int) -> Iterator[np.ndarray]:
+def _encode_batches(encode, grays, batch: int) -> Iterator[np.ndarray]:
     filled, frames = 0, None
-    for grey in greys:
+    for gray in grays:
         if frames is None:
-            frames = np.empty((batch, *grey.shape[:2], 3), np.float32)
-        if grey.shape[:2] != frames.shape[1:3]:
+            frames = np.empty((batch, *gray.shape[:2], 3), np.float32)
+        if gray.shape[:2] != frames.shape[1:3]:
             raise ValueError(
-                f"a grey frame of shape {grey.shape} after frames of {frames.shape[1:3]}; one size "
+                f"a gray frame of shape {gray.shape} after frames of {frames.shape[1:3]}; one size "
                 "is needed: resize the film first."
             )
-        frames[filled] = 2.0 * (grey if grey.ndim == 3 else grey[..., None]) - 1.0
+        frames[filled] = 2.0 * (gray if gray.ndim == 3 else gray[..., None]) - 1.0
         filled += 1
         if filled == batch:
             yield np.asarray(encode(frames), np.float32)

@@ -189,7 +189,7 @@ def color_film(
     sheet = SideBySide(plan.frames, plan.film)
     with FilmWriter(output, plan.film) as writer:
         for frame, chroma, replaced in _merged(plan, model, palette, seed, luma, progress):
-            sheet.add(frame.index, color.grey(frame.luma, plan.film), chroma)
+            sheet.add(frame.index, color.gray(frame.luma, plan.film), chroma)
             writer.write(replaced, chroma)
     atomic.write_text(beside["settings"], json.dumps(record, indent=2) + "\n")
     sheet.save(beside["side by side"])
@@ -285,32 +285,32 @@ def _merged(
     ahead, behind = read_frames(film), read_frames(film)
     for run in plan.runs:
         first, count = run[0][0], run[-1][1] - run[0][0]
-        greys = (_small(frame, film, plan.size) for frame in itertools.islice(ahead, count))
+        grays = (_small(frame, film, plan.size) for frame in itertools.islice(ahead, count))
 
         def report(done: int, total: int, first: int = first, count: int = count) -> None:
             if progress is not None:
                 progress(first + count * done // total, plan.frames)
 
         colors = colorize(
-            networks, greys, run, palette, plan.settings, seed, report, plan.reference
+            networks, grays, run, palette, plan.settings, seed, report, plan.reference
         )
         for small in itertools.chain.from_iterable(colors):
             yield _merge(next(behind), small, film, luma)
 
 
 def _small(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
-    return resize(turned(color.grey(frame.luma, film), film.turn), *size)
+    return resize(turned(color.gray(frame.luma, film), film.turn), *size)
 
 
 def _merge(
     frame: Frame, small: np.ndarray, film: Film, luma: str
 ) -> tuple[Frame, np.ndarray, Frame]:
     """Put the model's chroma, from its small picture [h, w, 3], to a source frame's luma."""
-    grey = color.grey(frame.luma, film)
+    gray = color.gray(frame.luma, film)
     a, b, c, d = film.turn
     small = turned(small, (a, c, b, d))  # a turn's transpose is its inverse
     if luma == "model":
-        large = np.clip(resize(small, *grey.shape), 0.0, 1.0)
-        grey = color.rgb_to_luma(large, film.matrix)
-        return frame, color.rgb_to_chroma(large, film.matrix), color.with_luma(frame, grey, film)
-    return frame, merge_chroma(grey, small, film.matrix), frame
+        large = np.clip(resize(small, *gray.shape), 0.0, 1.0)
+        gray = color.rgb_to_luma(large, film.matrix)
+        return frame, color.rgb_to_chroma(large, film.matrix), color.with_luma(frame, gray, film)
+    return frame, merge_chroma(gray, small, film.matrix), frame

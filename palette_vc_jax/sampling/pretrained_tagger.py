@@ -46,7 +46,7 @@ def pretrained(model: str) -> Any:
 
 
 def name_things(ask: Any, pictures: np.ndarray) -> list[Tag]:
-    """Ask a pipeline about up to three of the grey pictures [B, H, W] in [0, 1].
+    """Ask a pipeline about up to three of the gray pictures [B, H, W] in [0, 1].
 
     Raises ValueError if no answer names anything.
     """

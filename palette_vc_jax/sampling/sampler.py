@@ -80,7 +80,7 @@ def sample(
     """Sample the color latents of a film, or of a run of its shots.
 
     shots: half-open ranges in frame numbers of the film. They may start after frame 0, as those of
-        `windows.group_shots` do; `conditions.grey` begins at the first of them.
+        `windows.group_shots` do; `conditions.gray` begins at the first of them.
     driver: 'scan', 'loop', or 'auto': the scan for films that fit into SCAN_BYTES and nobody
         watches, for one program cannot report progress; else the loop.
     progress: called with (done, total), counted in batches of windows, after each batch.
@@ -95,11 +95,9 @@ def sample(
     plan = settings.plan([(start - first, stop - first) for start, stop in shots])
     check_conditions(conditions, plan)
     if driver == "auto":
-        fits = film_bytes(conditions.grey.shape) <= SCAN_BYTES
+        fits = film_bytes(conditions.gray.shape) <= SCAN_BYTES
         driver = "scan" if fits and progress is None else "loop"
-    noise = frame_noise(
-        seed, first, plan.frames, conditions.grey.shape[1:], settings.shared_noise_fraction
-    )
+    noise = frame_noise(seed, first, plan.frames, conditions.gray.shape[1:], settings.shared_noise_fraction)
     noise *= np.float32(schedule.initial_scale(settings.sigma_max))
     if driver == "scan":
         latents = np.asarray(sample_scan(predict, params, noise, conditions, plan, settings))
@@ -112,7 +110,7 @@ def sample(
 def film_bytes(shape: Sequence[int]) -> int:
     """Count the bytes of the arrays as long as the film that a driver holds, for [N, h, w, C].
 
-    They are four in float32: the grey latents, the noisy latents, the sum over windows and the
+    They are four in float32: the gray latents, the noisy latents, the sum over windows and the
     previous estimate. The loop holds them on the host, and on the device nothing that grows with
     N; with `blending="final"` it holds three of them.
     """
@@ -140,7 +138,7 @@ def sample_scan(
         settings.blending,
         params,
         jnp.asarray(noise, jnp.float32),
-        jnp.asarray(conditions.grey, jnp.float32),
+        jnp.asarray(conditions.gray, jnp.float32),
         conditions.added_time_ids,
         _batches(conditions, plan),
         _steps(settings),
@@ -171,10 +169,10 @@ def sample_loop(
     ids, scale = conditions.added_time_ids, settings.guidance_scale
     done = 0
 
-    def velocity(latents, grey, batch, sigma):
+    def velocity(latents, gray, batch, sigma):
         nonlocal done
         output = np.asarray(
-            _velocity_unit(predict, kind, params, latents, grey, ids, batch, sigma, scale)
+            _velocity_unit(predict, kind, params, latents, gray, ids, batch, sigma, scale)
         )
         done += 1
         if progress is not None:
@@ -184,11 +182,11 @@ def sample_loop(
     each = [jax.tree.map(lambda leaf, b=b: leaf[b], batches) for b in range(count)]
     noise = np.require(noise, np.float32, ["C", "W"])
     if settings.blending == "step":
-        return _loop_steps(velocity, noise, conditions.grey, each, steps)
+        return _loop_steps(velocity, noise, conditions.gray, each, steps)
     total = np.zeros_like(noise)
     for batch in each:
         folded, alone = _alone(batch)
-        latents = _loop_steps(velocity, noise[folded], conditions.grey[folded], [alone], steps)
+        latents = _loop_steps(velocity, noise[folded], conditions.gray[folded], [alone], steps)
         _add_on_host(total, batch, latents.reshape(*batch.indices.shape, *latents.shape[1:]))
     return total
 
@@ -196,7 +194,7 @@ def sample_loop(
 # ---- one batch of windows
 
 
-def _velocity(predict, kind, params, latents, grey, ids, batch, sigma, scale):
+def _velocity(predict, kind, params, latents, gray, ids, batch, sigma, scale):
     """Evaluate the network on windows [K, T, h, w, C] at one sigma: its output F in float32."""
     c = edm.coefficients(sigma)
     count = latents.shape[0]
@@ -204,12 +202,12 @@ def _velocity(predict, kind, params, latents, grey, ids, batch, sigma, scale):
     c_noise = jnp.full((count,), c.c_noise)
     ids = jnp.broadcast_to(ids, (count, *ids.shape))
 
-    def evaluate(grey, context, mask):
-        # The pretrained channel order is [noisy, grey], and only the noisy half is scaled.
-        inputs = jnp.concatenate([noisy, grey], axis=-1)
+    def evaluate(gray, context, mask):
+        # The pretrained channel order is [noisy, gray], and only the noisy half is scaled.
+        inputs = jnp.concatenate([noisy, gray], axis=-1)
         return predict(params, inputs, c_noise, context, ids, batch.palette, mask)
 
-    output = guidance.guided(evaluate, kind, scale, grey, batch.context, batch.palette_mask)
+    output = guidance.guided(evaluate, kind, scale, gray, batch.context, batch.palette_mask)
     return output.astype(jnp.float32)
 
 
@@ -243,30 +241,30 @@ _advance_unit = jax.jit(_advance)
 
 
 @functools.partial(jax.jit, static_argnames=("predict", "kind", "blending"))
-def _scan_film(predict, kind, blending, params, latents, grey, ids, batches, steps, scale):
-    def velocity(latents, grey, batch, sigma):
-        return _velocity(predict, kind, params, latents, grey, ids, batch, sigma, scale)
+def _scan_film(predict, kind, blending, params, latents, gray, ids, batches, steps, scale):
+    def velocity(latents, gray, batch, sigma):
+        return _velocity(predict, kind, params, latents, gray, ids, batch, sigma, scale)
 
     if blending == "step":
-        return _scan_steps(velocity, latents, grey, batches, steps)
+        return _scan_steps(velocity, latents, gray, batches, steps)
 
     def one_batch(total, batch):
         folded, alone = _alone(batch)
         alone = jax.tree.map(lambda leaf: leaf[None], alone)
-        done = _scan_steps(velocity, latents[folded], grey[folded], alone, steps)
+        done = _scan_steps(velocity, latents[folded], gray[folded], alone, steps)
         return _add(total, batch, done.reshape(*batch.indices.shape, *done.shape[1:])), None
 
     return lax.scan(one_batch, jnp.zeros_like(latents), batches)[0]
 
 
-def _scan_steps(velocity, latents, grey, batches: Windows, steps: Steps) -> jax.Array:
+def _scan_steps(velocity, latents, gray, batches: Windows, steps: Steps) -> jax.Array:
     """Take all steps on latents [N, h, w, C], blending the batches' windows at each."""
 
     def one_step(state, step):
         latents, previous = state
 
         def one_batch(total, batch):
-            gathered = latents[batch.indices], grey[batch.indices]  # [K, T, h, w, C]
+            gathered = latents[batch.indices], gray[batch.indices]  # [K, T, h, w, C]
             return _add(total, batch, velocity(*gathered, batch, step.sigma)), None
 
         output, _ = lax.scan(one_batch, jnp.zeros_like(latents), batches)
@@ -295,13 +293,13 @@ def _add(total: jax.Array, batch: Windows, values: jax.Array) -> jax.Array:
 # ---- the film on the host
 
 
-def _loop_steps(velocity, latents, grey, batches: list[Windows], steps: Steps) -> np.ndarray:
+def _loop_steps(velocity, latents, gray, batches: list[Windows], steps: Steps) -> np.ndarray:
     """Do as `_scan_steps` on the host, in the memory of `latents`."""
     total, previous = np.empty_like(latents), np.zeros_like(latents)
     for sigma, row in zip(steps.sigma, steps.table, strict=True):
         total[:] = 0.0
         for batch in batches:
-            gathered = latents[batch.indices], grey[batch.indices]
+            gathered = latents[batch.indices], gray[batch.indices]
             _add_on_host(total, batch, velocity(*gathered, batch, sigma))
         for start in range(0, len(latents), _BLOCK):
             part = slice(start, start + _BLOCK)

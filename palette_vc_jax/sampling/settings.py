@@ -83,14 +83,14 @@ class SamplerSettings:
 class FilmConditions(NamedTuple):
     """What a film is colored from, N frames in S shots.
 
-    grey: [N, h, w, C] latents of the grey frames, unscaled; may be a memory map for the loop.
+    gray: [N, h, w, C] latents of the gray frames, unscaled; may be a memory map for the loop.
     context: [S, L, D] image embedding of each shot.
     added_time_ids: [3], fps, motion bucket and noise augmentation.
     palette: [15] or [S, 15], colors in [-1, 1].
     palette_mask: a number or [S]; 1 uses the palette, 0 is the null palette.
     """
 
-    grey: np.ndarray | jax.Array
+    gray: np.ndarray | jax.Array
     context: np.ndarray | jax.Array
     added_time_ids: np.ndarray | jax.Array
     palette: np.ndarray | jax.Array
@@ -103,11 +103,11 @@ def check_conditions(conditions: FilmConditions, plan: windows.WindowPlan) -> Fi
     Raises ValueError for shapes that do not fit the film that `plan` covers.
     """
     frames, shots = plan.frames, int(plan.shot.max()) + 1
-    grey, context, ids, palette, mask = conditions
+    gray, context, ids, palette, mask = conditions
     context, ids, palette, mask = (np.asarray(a, np.float32) for a in (context, ids, palette, mask))
-    if grey.ndim != 4 or grey.shape[0] != frames:
+    if gray.ndim != 4 or gray.shape[0] != frames:
         raise ValueError(
-            f"grey latents of shape {grey.shape} for {frames} frames; [{frames}, h, w, C] is "
+            f"gray latents of shape {gray.shape} for {frames} frames; [{frames}, h, w, C] is "
             "needed: give shots and latents of the same film."
         )
     if context.ndim != 3 or context.shape[0] != shots:
@@ -128,7 +128,7 @@ def check_conditions(conditions: FilmConditions, plan: windows.WindowPlan) -> Fi
             "needed: give one for the film or one a shot."
         )
     palette = np.broadcast_to(palette, (shots, palette.shape[-1]))
-    return FilmConditions(grey, context, ids, palette, np.broadcast_to(mask, (shots,)))
+    return FilmConditions(gray, context, ids, palette, np.broadcast_to(mask, (shots,)))
 
 
 def frame_noise(

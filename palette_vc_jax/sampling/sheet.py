@@ -1,4 +1,4 @@
-"""The picture written beside a film: a few of its frames, grey above and colored below."""
+"""The picture written beside a film: a few of its frames, gray above and colored below."""
 
 from pathlib import Path
 
@@ -29,16 +29,16 @@ class SideBySide:
         self._film = film
         self._columns: list[np.ndarray] = []
 
-    def add(self, index: int, grey: np.ndarray, chroma: np.ndarray) -> None:
+    def add(self, index: int, gray: np.ndarray, chroma: np.ndarray) -> None:
         """Offer frame `index`: Y' `[H, W]` in [0, 1], Cb and Cr `[H, W, 2]` in [-0.5, 0.5]."""
         if index not in self._wanted:
             return
-        grey, chroma = turned(grey, self._film.turn), turned(chroma, self._film.turn)
-        height, width = grey.shape
+        gray, chroma = turned(gray, self._film.turn), turned(chroma, self._film.turn)
+        height, width = gray.shape
         if width > WIDTH:
             height, width = max(1, round(height * WIDTH / width)), WIDTH
-        grey, chroma = resize(grey, height, width), resize(chroma, height, width)
-        pair = [color.ycc_to_rgb(grey, c, self._film.matrix) for c in (0.0 * chroma, chroma)]
+        gray, chroma = resize(gray, height, width), resize(chroma, height, width)
+        pair = [color.ycc_to_rgb(gray, c, self._film.matrix) for c in (0.0 * chroma, chroma)]
         gap = np.ones((GAP, width, 3), np.float32)
         self._columns.append(np.concatenate([pair[0], gap, pair[1]]))
 

@@ -1,4 +1,4 @@
-"""What a grey film shows, in words: a few of its frames, and what names the things on them.
+"""What a gray film shows, in words: a few of its frames, and what names the things on them.
 
 A tagger is any function from pictures to tags with weights. Two are here: the checkpoint's own
 image tower against a table of words, and a pretrained model read by transformers.
@@ -28,7 +28,7 @@ FRAMES = 12  # looked at in a film, at most
 PER_SHOT = 3  # frames of a shot, where the film has few
 LONG_SIDE = 640  # pixels of a frame that a tagger is given, at most
 
-Tagger = Callable[[np.ndarray], list[Tag]]  # grey pictures [B, H, W] in [0, 1] -> tags, best first
+Tagger = Callable[[np.ndarray], list[Tag]]  # gray pictures [B, H, W] in [0, 1] -> tags, best first
 
 
 def load_tagger(name: str, checkpoint: Path) -> tuple[Tagger, str]:
@@ -67,7 +67,7 @@ def zero_shot(checkpoint: Path, table: TextTable) -> Tagger:
 
 
 def as_clip_sees(pictures: np.ndarray) -> np.ndarray:
-    """Turn grey pictures [B, H, W] in [0, 1] to [B, H, W, 3] in [-1, 1]."""
+    """Turn gray pictures [B, H, W] in [0, 1] to [B, H, W, 3] in [-1, 1]."""
     return 2.0 * np.asarray(pictures, np.float32)[..., None].repeat(3, axis=-1) - 1.0
 
 
@@ -90,7 +90,7 @@ def frames_to_tag(shots: Sequence[Shot], limit: int = FRAMES) -> list[int]:
 def tag_film(film: Film, shots: Sequence[Shot], tagger: Tagger) -> list[Tag]:
     """Name what a film shows, from a few frames of its shots; reads its luma once."""
     wanted = frames_to_tag(shots)
-    pictures = [grey_frame(f, film) for f in read_frames(film) if f.index in wanted]
+    pictures = [gray_frame(f, film) for f in read_frames(film) if f.index in wanted]
     return tagger(np.stack(pictures))
 
 
@@ -111,8 +111,8 @@ def frame_at(film: Film, seconds: float) -> Frame:
     return shown
 
 
-def grey_frame(frame: Frame, film: Film) -> np.ndarray:
-    """Give a frame as it is shown, upright, in grey [H, W] in [0, 1], not larger than needed."""
-    grey = turned(color.grey(frame.luma, film), film.turn)
-    factor = min(1.0, LONG_SIDE / max(grey.shape))
-    return resize(grey, *(max(1, round(side * factor)) for side in grey.shape))
+def gray_frame(frame: Frame, film: Film) -> np.ndarray:
+    """Give a frame as it is shown, upright, in gray [H, W] in [0, 1], not larger than needed."""
+    gray = turned(color.gray(frame.luma, film), film.turn)
+    factor = min(1.0, LONG_SIDE / max(gray.shape))
+    return resize(gray, *(max(1, round(side * factor)) for side in gray.shape))

@@ -12,7 +12,7 @@ from palette_vc_jax.palette.spec import parse_spec
 from palette_vc_jax.palette.words import from_words, proposer, remarks, split_words
 
 TABLE = lexicon.load()
-# phrase: hue in degrees of (a*, b*), from and to; lightness L*, from and to. None: nearly grey.
+# phrase: hue in degrees of (a*, b*), from and to; lightness L*, from and to. None: nearly gray.
 PHRASES = {
     "grass": ((105, 140), (40, 70)),
     "night sky": ((260, 310), (3, 25)),

@@ -95,8 +95,8 @@ RIGHT = FilmConditions(np.zeros((6, 2, 2, 4)), np.zeros((2, 1, 8)), np.zeros(3),
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("grey", np.zeros((5, 2, 2, 4)), "same film"),
-        ("grey", np.zeros((6, 2, 4)), "same film"),
+        ("gray", np.zeros((5, 2, 2, 4)), "same film"),
+        ("gray", np.zeros((6, 2, 4)), "same film"),
         ("context", np.zeros((1, 1, 8)), "image embedding"),
         ("context", np.zeros((2, 8)), "image embedding"),
         ("added_time_ids", np.zeros((2, 3)), "fps"),
