@@ -156,11 +156,11 @@ def test_errors():
     """A wrong setting would end in an index error, or only when the generator is first read."""
     with pytest.raises(ValueError, match="lengthen the chunk"):
         decode_chunks(plain, film(5), [(0, 5)], 6, 2, 2)
-    with pytest.raises(ValueError, match="none below 0"):
+    with pytest.raises(ValueError, match="none may be below 0"):
         decode_chunks(plain, film(5), [(0, 5)], 6, -1, 2)
     with pytest.raises(ValueError, match="5 latents"):
         decode_chunks(plain, film(5), [(0, 6)], 8)
     with pytest.raises(ValueError, match="batches of 0"):
         encode_frames(plain, [], 0)
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="same size"):
         list(encode_frames(lambda x: x, [np.zeros((2, 2)), np.zeros((2, 3))], 4))

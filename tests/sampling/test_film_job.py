@@ -269,7 +269,7 @@ def test_a_run_replaces_none_of_its_inputs(color, tmp_path, capsys, monkeypatch,
     if output == "link.png":
         (tmp_path / output).symlink_to("x.png")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    word = "among the source's frames" if source == "clip" else "the run reads this file"
+    word = "the folder of the source's frames" if source == "clip" else "the run reads this file"
     _refused(lambda: color(source, output, "--palette", palette), capsys, word)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
