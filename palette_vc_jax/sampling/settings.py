@@ -58,8 +58,8 @@ class SamplerSettings:
             raise ValueError(f"blending {self.blending!r} is not known; use one of {known}.")
         if not 0.0 <= self.shared_noise_fraction <= 1.0:
             raise ValueError(
-                f"noise share {self.shared_noise_fraction}; give 0 (independent noise per frame) to 1, as "
-                "the model was trained."
+                f"shared noise fraction {self.shared_noise_fraction}; give the value that the "
+                "model was trained with, from 0 (independent noise per frame) to 1."
             )
         if self.windows_per_batch < 1:
             raise ValueError(f"{self.windows_per_batch} windows in a batch; give at least 1.")

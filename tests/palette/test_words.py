@@ -137,7 +137,7 @@ def test_users_extend_the_table(tmp_path):
     reds = from_words("grass", proposer(extension=own)).colors
     assert (reds[:, 0] > reds[:, 1]).all()
     for line, word in [
-        ("grass\tthing\t#12", "#12"), ("grass", "separated by tabs"), ("x\tsmell\tred", "separated by tabs"),
+        ("grass\tthing\t#12", "#12"), ("grass", "by tabs"), ("x\tsmell\tred", "by tabs"),
         ("wet\tmodifier\tdarker", "darker"), ("a b c d\tthing\tred", "1 to 3"),
         ("x\tthing\tred\nX\tthing\tblue", "line 2"), ("x\tthing\t", "not a color"),
     ]:  # fmt: skip

@@ -101,7 +101,7 @@ def test_the_palette_layer_comes_back_bit_for_bit(trained, there, tmp_path):
         (lambda layer: layer | {"weight": layer["weight"][:, :12]}, "weight has shape (64, 12)"),
         (lambda layer: {"weight": layer["weight"]}, "1 missing: bias"),
         (lambda layer: layer | {"scale": layer["bias"]}, "1 unknown: scale"),
-        (None, "not a whole safetensors file"),
+        (None, "not a complete safetensors file"),
     ],
 )
 def test_a_damaged_palette_layer_is_refused_in_one_line(there, tmp_path, change, said):
