@@ -29,9 +29,7 @@ class SamplerSettings:
     sigma_max: float = 700.0
     rho: float = 7.0  # of the Karras schedule
     solver: str = "euler"  # a name in solvers.SOLVERS
-    shared_noise_fraction: float = (
-        0.0  # share of the noise's variance that all frames have in common
-    )
+    shared_noise_fraction: float = 0.0  # share of the noise's variance common to all frames
     guidance_scale: float = 1.0  # 1 is off: the network is evaluated once per step
     guidance: str = "palette"  # which conditions the unconditional branch lacks: guidance.KINDS
     window: int = 14  # frames
