@@ -31,7 +31,7 @@ def ssim(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         ValueError: if the frames are smaller than the window.
     """
     if min(left.shape[1:3]) < SSIM_WINDOW:
-        raise ValueError(f"frames of less than {SSIM_WINDOW} pixels a side have no SSIM")
+        raise ValueError(f"frames of less than {SSIM_WINDOW} pixels per side have no SSIM")
     axis = -1 if left.ndim == 4 else None
     pairs = zip(left, right, strict=True)
     return np.array(

@@ -35,7 +35,7 @@ def dis_flow(first: np.ndarray, second: np.ndarray) -> Flow:
         ValueError: if the frames are too small for the method.
     """
     if min(first.shape) < 16:
-        raise ValueError("frames of less than 16 pixels a side have no DIS flow")
+        raise ValueError("frames of less than 16 pixels per side have no DIS flow")
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     forward = dis.calc(first, second, None)
     backward = dis.calc(second, first, None)

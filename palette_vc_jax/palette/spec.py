@@ -29,8 +29,8 @@ def parse_spec(
         spec: one of `FORMS`.
         mixture: file of the mixture that `gmm` samples; read for `gmm` only.
         seed: seed of `gmm` if the spec has none.
-        words: function from words to a palette; the empty text stands for what the film shows.
-            By default the built-in table is used.
+        words: function from words to a palette, where the empty text means the film's tags. By
+            default the built-in table is used.
 
     Raises:
         ValueError: if `spec` has another form, or its file or seed is not valid.
@@ -61,7 +61,7 @@ def named_file(spec: str) -> Path | None:
 def mixture_for(spec: str, checkpoint: Path) -> Path:
     """Return the file of the mixture that `gmm` samples: the checkpoint's, or else the demo's.
 
-    Warns if `spec` is `gmm` and the checkpoint has none.
+    Warn if `spec` is `gmm` and the checkpoint has none.
 
     Args:
         spec: one of `FORMS`.

@@ -21,7 +21,7 @@ from palette_vc_jax.models.store import NETWORKS
 from palette_vc_jax.models.unet import Level, UNet
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.parity.case import GUIDANCES, SMALL, Case
-from palette_vc_jax.parity.report import BLOCK, PIPELINE, WHOLE, Row, compare, compare_values
+from palette_vc_jax.parity.report import BLOCK, NETWORK, PIPELINE, Row, compare, compare_values
 from palette_vc_jax.pixels import to_signed
 from palette_vc_jax.sampling.sampler import sample_scan
 from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
@@ -59,9 +59,9 @@ def compare_all(
     encode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="encode"))
     decode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="decode"))
     gray = np.asarray(encode(params, pixels[None])[0][0])  # [1, h, w, C]
-    yield compare("VAE encode", gray, recorded["vae"]["encode"], WHOLE)
+    yield compare("VAE encode", gray, recorded["vae"]["encode"], NETWORK)
     decoded = decode(params, inputs["latents"])[0]
-    yield compare("VAE decode", decoded, recorded["vae"]["decode"], WHOLE)
+    yield compare("VAE decode", decoded, recorded["vae"]["decode"], NETWORK)
 
     del params  # free memory before the next network is read
     params = _load(folder, "image_encoder")
@@ -69,7 +69,7 @@ def compare_all(
     yield compare("CLIP preprocessing", ready, recorded["preprocessed"], BLOCK)
     embed = jax.jit(functools.partial(functional.apply, ImageEncoder, config.image_encoder))
     context = np.asarray(embed(params, ready))
-    yield compare("CLIP embedding", context, recorded["embedding"], WHOLE)
+    yield compare("CLIP embedding", context, recorded["embedding"], NETWORK)
 
     del params
     params = _load(folder, "unet")
@@ -129,7 +129,7 @@ def unet_rows(
             )
             out = level(graph, state, x, block["time"], inputs["context"], skips)
             yield compare(f"UNet {name}{note}", out, block[expected], BLOCK)
-    whole = _predict(config)(
+    output = _predict(config)(
         params,
         inputs["sample"],
         0.25 * np.log(inputs["sigma"]),
@@ -138,7 +138,7 @@ def unet_rows(
         inputs["palette"],
         np.full(1, float(case.palette), np.float32),
     )
-    yield compare("UNet", whole, recorded["out"], WHOLE)
+    yield compare("UNet", output, recorded["out"], NETWORK)
 
 
 def _level(block: Level, x: Any, time: Any, context: Any, skips: list[Any]) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # Limits of relative L2 errors in float32: of a block, a whole network and the whole pipeline.
-BLOCK, WHOLE, PIPELINE = 2e-5, 1e-4, 1e-3
+BLOCK, NETWORK, PIPELINE = 2e-5, 1e-4, 1e-3
 
 
 class Row(NamedTuple):

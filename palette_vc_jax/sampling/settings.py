@@ -27,7 +27,7 @@ class SamplerSettings:
     steps: int = 25
     sigma_min: float = 0.002
     sigma_max: float = 700.0
-    rho: float = 7.0  # of the Karras schedule
+    rho: float = 7.0  # exponent of the Karras schedule
     solver: str = "euler"  # a name in solvers.SOLVERS
     shared_noise_fraction: float = 0.0  # share of the noise's variance common to all frames
     guidance_scale: float = 1.0  # 1 is off: the network is evaluated once per step
