@@ -34,7 +34,7 @@ FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 TOP_FIELD_FIRST, BOTTOM_FIELD_FIRST = (2, 4), (3, 5)  # AVFieldOrder: coded and displayed order
 
 # EXIF orientation -> (a, b, c, d): a stored pixel (x, y) is displayed at (a x + c y, b x + d y).
-EXIF_TURNS = {
+EXIF_ORIENTATIONS = {
     2: (-1, 0, 0, 1),
     3: (-1, 0, 0, -1),
     4: (1, 0, 0, -1),
@@ -71,7 +71,7 @@ class Film:
 
     @property
     def turn(self) -> tuple[int, int, int, int]:
-        """Return the display matrix rounded to quarter turns, in the form of `EXIF_TURNS`."""
+        """Return the display matrix in quarter turns, in the form of `EXIF_ORIENTATIONS`."""
         if self.display_matrix is None:
             return UPRIGHT
         a, b, _, c, d = self.display_matrix[:5]
@@ -194,18 +194,18 @@ def decode_image(path: Path) -> VideoFrame:
         ) from error
 
 
-def image_turn(path: Path) -> tuple[int, int, int, int]:
-    """Return an image's EXIF orientation in the form of `EXIF_TURNS`."""
+def image_orientation(path: Path) -> tuple[int, int, int, int]:
+    """Return an image's EXIF orientation in the form of `EXIF_ORIENTATIONS`."""
     try:
         with open_with_pillow(path) as image:
-            return EXIF_TURNS.get(image.getexif().get(0x0112, 1), UPRIGHT)
+            return EXIF_ORIENTATIONS.get(image.getexif().get(0x0112, 1), UPRIGHT)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return UPRIGHT  # formats that only FFmpeg reads have no EXIF data
 
 
-def turned(image: np.ndarray, turn: tuple[int, int, int, int]) -> np.ndarray:
+def turned(image: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
     """Rotate and mirror a stored image `[H, W, ...]` so that it is upright."""
-    a, b, c, d = turn
+    a, b, c, d = orientation
     if a == 0:
         image, a, d = np.swapaxes(image, 0, 1), c, b
     return image[:: 1 if d >= 0 else -1, :: 1 if a >= 0 else -1]
@@ -249,9 +249,9 @@ def _describe_video(path: Path) -> Film:
 
 def _describe_images(path: Path, kind: str, files: tuple[Path, ...]) -> Film:
     frame = decode_image(files[0])
-    turn = image_turn(files[0])
+    orientation = image_orientation(files[0])
     width, height = frame.width, frame.height
-    if turn[0] == 0:
+    if orientation[0] == 0:
         width, height = height, width
     return Film(
         path=path,

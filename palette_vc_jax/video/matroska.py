@@ -33,9 +33,9 @@ def write_aspect(path: Path, aspect: Fraction, width: int, height: int) -> None:
     with open(path, "r+b") as file:
         data = file.read(HEAD_BYTES)
         start, stop = _descend(data, (SEGMENT, TRACKS))
-        for number, begin, end in _elements(data, start, stop):
+        for element_id, begin, end in _elements(data, start, stop):
             entry = data[begin:end]
-            if number == TRACK_ENTRY and PADDING.encode() in entry:
+            if element_id == TRACK_ENTRY and PADDING.encode() in entry:
                 file.seek(begin)
                 file.write(_rewritten(entry, _display(aspect, width, height)))
                 return
@@ -51,38 +51,38 @@ def _display(aspect: Fraction, width: int, height: int) -> bytes:
         ratio = shown / height
         sizes = (ratio.numerator, ratio.denominator)
         unit = _element(DISPLAY_UNIT, bytes([ASPECT_RATIO]))
-    numbers = [size.to_bytes(4, "big").lstrip(b"\0") for size in sizes]
-    return _element(DISPLAY_WIDTH, numbers[0]) + _element(DISPLAY_HEIGHT, numbers[1]) + unit
+    values = [size.to_bytes(4, "big").lstrip(b"\0") for size in sizes]
+    return _element(DISPLAY_WIDTH, values[0]) + _element(DISPLAY_HEIGHT, values[1]) + unit
 
 
 def _rewritten(entry: bytes, display: bytes) -> bytes:
     """Return a track's entry with `display` in place of the padding, at the same length."""
     parts = b""
-    for number, begin, end in _elements(entry, 0, len(entry)):
+    for element_id, begin, end in _elements(entry, 0, len(entry)):
         body = entry[begin:end]
-        if number == VIDEO:  # the muxer wrote that the display size is unknown
+        if element_id == VIDEO:  # the muxer wrote that the display size is unknown
             kept = [e for e in _elements(body, 0, len(body)) if e[0] not in DISPLAY]
             body = b"".join(_element(n, body[a:b]) for n, a, b in kept) + display
-        elif number == NAME:
+        elif element_id == NAME:
             body = body.removesuffix(PADDING.encode())
             if not body:
                 continue
-        parts += _element(number, body)
+        parts += _element(element_id, body)
     left = len(entry) - len(parts) - 2
     return parts + VOID + bytes([0x80 | left]) + bytes(left)
 
 
-def _element(number: bytes, body: bytes) -> bytes:
+def _element(element_id: bytes, body: bytes) -> bytes:
     length = 1 if len(body) < 2**7 - 1 else 2 if len(body) < 2**14 - 1 else 4
     size = len(body) | 1 << (7 * length)
-    return number + size.to_bytes(length, "big") + body
+    return element_id + size.to_bytes(length, "big") + body
 
 
-def _descend(data: bytes, numbers: tuple[bytes, ...]) -> tuple[int, int]:
-    """Return the (start, stop) of the body of the element at the path `numbers`."""
+def _descend(data: bytes, path: tuple[bytes, ...]) -> tuple[int, int]:
+    """Return the (start, stop) of the body of the element at `path`, a path of IDs."""
     start, stop = 0, len(data)
-    for wanted in numbers:
-        found = [(a, b) for number, a, b in _elements(data, start, stop) if number == wanted]
+    for element_id in path:
+        found = [(a, b) for id_, a, b in _elements(data, start, stop) if id_ == element_id]
         if not found:
             raise ValueError("not a Matroska file with its tracks before its frames.")
         start, stop = found[0]

@@ -65,7 +65,7 @@ def _decode(film: Film) -> Iterator[np.ndarray]:
     if film.kind != "video":
         for path in film.files:
             image = to_rgb(films.decode_image(path), film)
-            yield films.turned(image, films.image_turn(path))
+            yield films.turned(image, films.image_orientation(path))
         return
     with films.open_video(film.path) as (container, stream):
         for frame in container.decode(stream):
