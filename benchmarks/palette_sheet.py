@@ -48,7 +48,7 @@ def color_shot(
     """
     networks = load_networks(load_model(model))
     frames = itertools.islice(read_frames(film), first, first + count)
-    gray = np.stack([color.grey(frame.luma, film) for frame in frames])
+    gray = np.stack([color.gray(frame.luma, film) for frame in frames])
     middle = len(gray) // 2
     films = {
         name: color_frames(gray, networks, palette, seed=seed, matrix=film.matrix)

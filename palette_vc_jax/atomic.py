@@ -1,8 +1,8 @@
-"""Write files and folders that are complete or absent, and that replace nothing but files.
+"""Write files and folders atomically: they are complete or absent, and replace only files.
 
-What is written is prepared under a hidden name in the same folder and moved into place at the end.
-While it is written it is locked, so that two runs cannot write the same file at once; what a
-killed run left under the hidden name is overwritten by the next one.
+Output is written under a hidden name in the same folder and moved into place at the end. It is
+locked while it is written, so that two runs cannot write the same file at once. The next run
+overwrites the hidden file of a run that was killed.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
-    """Check, before any work, that files may be written at `targets`; links are followed.
+    """Check that files may be written at `targets`, following links, before any work is done.
 
     Args:
         targets: files that will be written or replaced.
@@ -47,17 +47,17 @@ def check_folder(path: Path) -> None:
         ValueError: if `path` exists and is not an empty folder, or its parent does not exist.
     """
     if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path}: exists already; give a name that is free.")
+        raise ValueError(f"{path}: exists already; give another name.")
     if not path.absolute().parent.is_dir():
-        raise ValueError(f"{path.parent}: no such folder; make it first.")
+        raise ValueError(f"{path.parent}: no such folder; create it first.")
 
 
 @contextlib.contextmanager
 def file(path: Path) -> Iterator[Path]:
-    """Yield the path of a file to write; it is moved to `path` unless an exception is raised.
+    """Yield a temporary path to write to, and move it to `path` unless an exception is raised.
 
-    The path that is yielded has the extension of `path`. If `path` is a link, the file that it
-    leads to is replaced, and the link stays.
+    The temporary path has the extension of `path`. If `path` is a link, its target is replaced and
+    the link stays.
 
     Raises:
         ValueError: as `check_targets`.
@@ -78,11 +78,11 @@ def file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def folder(path: Path, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty folder to fill; it is moved to `path` unless an exception is raised.
+    """Yield an empty folder to fill, and move it to `path` unless an exception is raised.
 
     Args:
-        path: of the folder.
-        replace: delete what is at `path` when its replacement is complete.
+        path: path of the folder.
+        replace: replace an existing folder at `path` when the new one is complete.
 
     Raises:
         ValueError: as `check_folder`, unless `replace`.
@@ -97,7 +97,7 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
     try:
         _lock(held, path)
         try:
-            for entry in partial.iterdir():  # of a run that was killed
+            for entry in partial.iterdir():  # left by a run that was killed
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             yield partial
             before = partial.with_name(f"{partial.name}-before")
@@ -113,7 +113,7 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` in UTF-8 at `path`; raises as `file`."""
+    """Write `text` in UTF-8 at `path`; raise as `file` does."""
     with file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -125,15 +125,15 @@ def _partial(target: Path) -> Path:
 def _status(path: Path) -> os.stat_result | None:
     try:
         return os.stat(path)
-    except (OSError, ValueError):  # missing, or not a name at all: whoever opens it says so
+    except (OSError, ValueError):  # missing or not a valid name, which opening it will report
         return None
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    """Lock a file or folder until it is closed, where the file system has locks."""
+    """Lock a file or folder until it is closed, if the file system supports locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise OSError(f"{path}: another run is writing it; wait for its end.") from None
+        raise OSError(f"{path}: another run is writing it; wait until it ends.") from None
     except OSError:
         pass

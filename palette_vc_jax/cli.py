@@ -1,7 +1,7 @@
-"""How every command ends: one line for what went wrong, and the exit code that says whose it is.
+"""Run commands: report errors in one line, set the exit code, and show progress.
 
-0 done; 1 a failure, such as a full disk; 2 the user's mistake; 75 told to leave by SIGTERM, with
-everything saved: the same command goes on; 130 stopped with Ctrl-C.
+Exit codes: 0 success; 1 a failure, such as a full disk; 2 a user error; 75 stopped by SIGTERM with
+everything saved, so that the same command resumes; 130 stopped with Ctrl-C.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-INTERVAL = 30.0  # seconds between progress lines where stderr is no terminal
+INTERVAL = 30.0  # seconds between progress lines if stderr is not a terminal
 FAILURE, MISTAKE, PREEMPTED, STOPPED = 1, 2, 75, 130
-KNOWN = (ValueError, OSError, FloatingPointError, MemoryError)  # errors that end in one line
+KNOWN = (ValueError, OSError, FloatingPointError, MemoryError)  # errors reported in one line
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call `main` and exit: ValueError is a user's mistake, OSError a failure of the machine.
+    """Call `main`, and report an error of `KNOWN` in one line with its exit code.
 
-    Any other exception is a defect of the program and keeps its traceback. Warnings are printed
-    in one line each.
+    ValueError is a user error, the others are failures of the machine. Any other exception is a
+    bug and keeps its traceback. Each warning is printed in one line.
     """
     warnings.formatwarning = _format_warning
     try:
@@ -47,12 +47,12 @@ def message(error: BaseException) -> str:
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the exit code that belongs to an error."""
+    """Return the exit code of an error."""
     return MISTAKE if isinstance(error, ValueError) else FAILURE
 
 
 def silence_cleanup() -> None:
-    """Print nothing that libraries raise while they clean up after an error that was reported."""
+    """Hide exceptions that libraries raise during cleanup after an error that was reported."""
     sys.unraisablehook = lambda *_: None
     threading.excepthook = lambda *_: None
 
@@ -66,7 +66,17 @@ def progress(
     hidden: bool = False,
     **options: Any,
 ) -> tqdm:
-    """Return a progress bar over `items`; in a log file it is a line each `INTERVAL` seconds."""
+    """Return a progress bar over `items`, or one line per `INTERVAL` seconds without a terminal.
+
+    Args:
+        items: iterated by the bar; None if the caller updates it.
+        title: text before the bar.
+        unit: name of one item.
+        total: number of items, if known.
+        initial: number of items that are already done.
+        hidden: show nothing.
+        options: further options of `tqdm`.
+    """
     given = dict(desc=title, unit=unit, total=total, initial=initial, disable=hidden) | options
     if sys.stderr.isatty():
         return tqdm(items, **given)
@@ -78,7 +88,7 @@ def progress(
 def reporting(
     title: str, unit: str, total: int | None = None
 ) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a progress bar; yields a function that takes (done, total)."""
+    """Show a progress bar, and yield a function that updates it with (done, total)."""
     with progress(None, title, unit, total) as bar:
         yield lambda done, total: bar.update(done - bar.n)
 
@@ -95,14 +105,19 @@ class _Lines:
 
 
 def local_path(text: str, flag: str) -> Path:
-    """Return `text` as a path of this machine.
+    """Return `text` as a local path.
 
-    Raises ValueError for a remote address such as gs://bucket/run: a path of that name would be
-    a local folder, one on each host.
+    Args:
+        text: value of a flag.
+        flag: name of the flag, for the message.
+
+    Raises:
+        ValueError: if `text` is a remote address such as gs://bucket/run, which would become a
+            local folder on each host.
     """
     if remote := re.match(r"([a-z][a-z0-9+.-]+)://", text, re.IGNORECASE):
         raise ValueError(
-            f"{flag}={text}: {remote[1]}:// is not read or written; mount the bucket (gcsfuse, "
-            "for instance) or a file share on every host, and give its path."
+            f"{flag}={text}: {remote[1]}:// is not supported; mount the bucket (with gcsfuse, for "
+            "example) or a file share on every host, and give its local path."
         )
     return Path(text)

@@ -1,4 +1,4 @@
-"""Check files that a user names before they are opened, and read JSON."""
+"""Check the user's files before they are opened, and read text and JSON."""
 
 import json
 import os
@@ -17,12 +17,12 @@ KINDS = (
 
 
 def check_regular(path: str | Path) -> None:
-    """Check that a file can be read to its end; opening a FIFO or a device may wait forever.
+    """Check that a path is a regular file, because reading a FIFO or a device may never end.
 
-    A path that does not exist passes: whoever opens it has a better message.
+    A path that does not exist passes, because the code that opens it has a better message.
 
     Raises:
-        ValueError: if `path` exists and is not a regular file, links followed.
+        ValueError: if `path` exists and, with links followed, is not a regular file.
     """
     try:
         mode = os.stat(path).st_mode
@@ -43,7 +43,7 @@ def read_text(path: str | Path) -> str:
     check_regular(path)
     size = os.stat(path).st_size
     if size > MAX_TEXT:
-        raise ValueError(f"{path}: {size} bytes; text of up to {MAX_TEXT} bytes is read")
+        raise ValueError(f"{path}: {size} bytes; at most {MAX_TEXT} bytes of text are read")
     return Path(path).read_text(encoding="utf-8")
 
 

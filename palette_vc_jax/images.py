@@ -13,46 +13,53 @@ from palette_vc_jax.files import check_regular
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read any image file as upright sRGB [H, W, 3] uint8.
+    """Read an image file as upright sRGB `[H, W, 3]` uint8.
 
-    Raises ValueError if the file is missing or no image, or has too many pixels for Pillow.
+    Raises:
+        ValueError: if the file is missing, is not an image, or has too many pixels for Pillow.
     """
     path = Path(path)
     check_regular(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give a picture (PNG, JPEG, ...).")
+        raise ValueError(f"{path}: no such file; give an image (PNG, JPEG, ...).")
     return parse_image(path, str(path))
 
 
 def parse_image(file: Path | BinaryIO, name: str) -> np.ndarray:
-    """Read an image from a path or an open file as upright sRGB [H, W, 3] uint8.
+    """Read an image from a path or an open file as upright sRGB `[H, W, 3]` uint8.
 
-    Raises ValueError that begins with `name` if the file is no image.
+    Args:
+        file: path or open file.
+        name: name of the file in messages.
+
+    Raises:
+        ValueError: if the file is not an image or has too many pixels.
     """
     try:
         with open_with_pillow(file) as image:
             upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16 bits of gray, which Pillow would clip to 8
+            if upright.mode.startswith("I"):  # 16-bit gray, which Pillow would clip to 8 bits
                 values = np.clip(np.asarray(upright, np.int64) >> 8, 0, 255).astype(np.uint8)
                 return np.repeat(values[..., None], 3, axis=-1)
             return np.array(upright.convert("RGB"))
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"{name}: more pixels than a picture may have ({error}); give a smaller copy."
+            f"{name}: too many pixels for an image ({error}); give a smaller copy."
         ) from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         if isinstance(error, PermissionError):
             raise
         raise ValueError(
-            f"{name}: cannot be read as a picture; use an undamaged PNG or JPEG."
+            f"{name}: cannot be read as an image; use an undamaged PNG or JPEG."
         ) from error
 
 
 @contextmanager
 def open_with_pillow(path: Path | BinaryIO) -> Iterator[Image.Image]:
-    """Open an image without the warning that Pillow prints for one of many pixels.
+    """Open an image without Pillow's warning about many pixels.
 
-    Raises what Pillow raises: `Image.DecompressionBombError` for twice as many.
+    Raises:
+        Image.DecompressionBombError: for more than twice as many pixels as Pillow warns about.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -1,6 +1,6 @@
-"""Scales of pixels and BT.601 luma: one definition for numpy and JAX arrays alike.
+"""Scale pixels and compute BT.601 luma, for numpy and JAX arrays.
 
-RGB is non-linear, as sRGB files have it. Codes are 0 to 255; the networks read [-1, 1].
+RGB is non-linear, as in sRGB files. Codes are 0 to 255; the networks read [-1, 1].
 """
 
 from typing import TypeVar
@@ -17,7 +17,7 @@ def luma(rgb: Array, dtype: type = np.float32) -> Array:
 
     Args:
         rgb: pixels in any scale.
-        dtype: of the weights; it is the least precision of the result.
+        dtype: type of the weights, which is the minimum precision of the result.
     """
     return rgb @ np.array(BT601, dtype)
 
@@ -29,5 +29,5 @@ def to_gray3(rgb: Array) -> Array:
 
 
 def to_signed(codes: Array) -> Array:
-    """Return codes 0 to 255 as float32 in [-1, 1]."""
+    """Convert codes 0 to 255 to float32 in [-1, 1]."""
     return codes.astype(np.float32) / 127.5 - 1.0

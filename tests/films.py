@@ -17,11 +17,11 @@ def lumas(
     rows, columns = np.mgrid[:height, :width]
     pictures = []
     for index in range(frames):
-        grey = 0.5 + 0.3 * np.sin(columns / 9 + index / 3) * np.cos(rows / 7)
-        grey[columns > width // 2 + index] -= 0.2
-        grey[0, 0], grey[-1, -1] = 0.0, 1.0
+        gray = 0.5 + 0.3 * np.sin(columns / 9 + index / 3) * np.cos(rows / 7)
+        gray[columns > width // 2 + index] -= 0.2
+        gray[0, 0], gray[-1, -1] = 0.0, 1.0
         scale = 2.0 ** (depth - 8)
-        codes = grey * (2.0**depth - 1) if full_range else scale * (16 + 219 * grey)
+        codes = gray * (2.0**depth - 1) if full_range else scale * (16 + 219 * gray)
         kind = np.uint8 if depth == 8 else np.uint16
         pictures.append(np.rint(np.clip(codes, 0, 2**depth - 1)).astype(kind))
     return pictures
@@ -48,7 +48,7 @@ def write_film(
     Args:
         path: its extension chooses the container.
         pictures: luma codes [H, W]; RGB [H, W, 3] uint8 for `pix_fmt` rgb24 and the like.
-        pix_fmt: a planar Y'CbCr or grey format, or an RGB one that PyAV takes.
+        pix_fmt: a planar Y'CbCr or gray format, or an RGB one that PyAV takes.
         codec: lossless unless a test wants otherwise; `libx264` gets qp 0.
         chroma: `colored` for a pattern, or the code that fills both planes.
         rate: frames a second.
@@ -93,7 +93,7 @@ def write_film(
 
 
 def write_pictures(folder: Path, pictures: list[np.ndarray], name: str = "f{}.png") -> Path:
-    """Write pictures ([H, W] grey or [H, W, 3] RGB, uint8 or uint16) as a folder of frames."""
+    """Write pictures ([H, W] gray or [H, W, 3] RGB, uint8 or uint16) as a folder of frames."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, picture in enumerate(pictures):
         stored = picture[..., ::-1] if picture.ndim == 3 else picture

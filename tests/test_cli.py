@@ -57,7 +57,7 @@ def test_progress_in_a_log_file_is_a_line_now_and_then(capsys, monkeypatch):
 @pytest.mark.parametrize("text", ["gs://bucket/run", "S3://bucket/x", "https://host/film.mp4"])
 def test_remote_addresses_are_refused(text):
     """If this fails, each host of a pod writes to a local folder named after the bucket."""
-    with pytest.raises(ValueError, match=f"--workdir={text}: .*:// is not read or written; mount"):
+    with pytest.raises(ValueError, match=f"--workdir={text}: .*:// is not supported; mount"):
         cli.local_path(text, "--workdir")
 
 

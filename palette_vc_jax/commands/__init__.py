@@ -1,1 +1,1 @@
-"""The commands: flags and what is printed. Each module has `main(argv)`; `main.py` lists them."""
+"""The commands: flags and output. Each module has `main(argv)`, and `main.py` lists them."""

@@ -15,22 +15,22 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--torch", required=True, type=flags.path, help="diffusers folder")
     add("--flax", required=True, type=flags.path, help="model folder converted from it")
-    add("--frames", type=int, default=3, help="frames")
-    add("--height", type=int, default=128, help="pixels, a multiple of 64 for SVD")
-    add("--width", type=int, default=192, help="pixels, a multiple of 64 for SVD")
-    add("--steps", type=int, default=25, help="of the pipeline")
-    add("--palette", action="store_true", help="with a palette, added in PyTorch by a hook")
+    add("--frames", type=int, default=3, help="number of frames")
+    add("--height", type=int, default=128, help="height in pixels, a multiple of 64 for SVD")
+    add("--width", type=int, default=192, help="width in pixels, a multiple of 64 for SVD")
+    add("--steps", type=int, default=25, help="denoising steps of the pipeline")
+    add("--palette", action="store_true", help="use a palette, which a hook adds in PyTorch")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> None:
-    """Compare, print the table; exit 1 if a row fails."""
+    """Compare and print the table; exit with 1 if a row fails."""
     args = parse(argv)
     try:
         from palette_vc_jax.parity import case, check, report
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"{error.name} is needed here; pip install -r requirements-dev.txt."
+            f"the package {error.name} is needed; run `pip install -r requirements-dev.txt`."
         ) from None
 
     sizes = args.frames, args.height, args.width, args.steps

@@ -1,7 +1,7 @@
 """Measure colored films against the truth: `python evaluate.py --reference DIR --output DIR`.
 
-With `--checkpoint` and `--data`, colors the clips of `--data` first, with the palettes of the
-paper's ablations, and prints its tables I and II.
+With `--checkpoint` and `--data`, color the clips of `--data` first, with the palettes of the
+paper's ablations, and print its tables I and II.
 """
 
 import argparse
@@ -28,42 +28,42 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="[NAME=]DIR",
-        help="films to measure, named as the reference's; may be given several times",
+        help="films to measure, with the names of the reference's; may be repeated",
     )
-    add("--metrics", help="names of metrics, separated by commas; all if not given")
+    add("--metrics", help="names of metrics, separated by commas (all)")
     add(
         "--weights",
         type=flags.path,
-        help="folder of the networks' weights (convert/metric_weights.py)",
+        help="folder of the networks' weights, see convert/metric_weights.py",
     )
     add(
         "--json",
         type=flags.path,
         default=Path("evaluation.json"),
-        help="file to write (%(default)s)",
+        help="JSON file to write (%(default)s)",
     )
     add(
         "--flow",
         type=flags.path,
         help="folder of CLIP/forward/*.flo and CLIP/backward/*.flo between the truth's frames, for "
-        "the warp error; computed if not given",
+        "the warp error (computed by default)",
     )
     add("--resize", action="store_true", help="resize outputs to the reference's size")
     group = parser.add_argument_group("the paper's tables")
     add = group.add_argument
     add("--tables", action="store_true", help="print tables I and II, as --checkpoint does")
     add("--checkpoint", type=flags.path, help="model folder to color with")
-    add("--data", type=flags.path, help="DAVIS 2017, or a folder of films; replaces --reference")
-    add("--split", default="val", help="list of DAVIS' clips (%(default)s)")
+    add("--data", type=flags.path, help="DAVIS 2017 or a folder of films, instead of --reference")
+    add("--split", default="val", help="name of a list of DAVIS' clips (%(default)s)")
     add("--checkpoint_a", type=flags.path, help="model trained without palettes, for row A")
-    add("--palettes", type=flags.path, help="JSON from clips to colors, for row C; replaces words")
+    add("--palettes", type=flags.path, help="JSON from clips to colors, for row C (from tags)")
     add(
         "--workdir",
         type=flags.path,
         default=Path("runs/evaluation"),
-        help="for films (%(default)s)",
+        help="folder of the colored films (%(default)s)",
     )
-    add("--seed", type=int, default=0, help="of noise and mixture; the n-th clip's is seed + n")
+    add("--seed", type=int, default=0, help="seed of the first clip; that of the n-th is SEED + n")
     flags.add_words_flags(parser)
     return parser.parse_args(argv)
 
@@ -71,7 +71,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Measure the films that the command line names."""
     args = parse(argv)
-    # Imported here so that --help and a mistyped flag answer at once.
+    # Import here so that --help and errors in flags are fast.
     from palette_vc_jax.evaluation import EvaluationOptions
     from palette_vc_jax.metrics.networks import weights
 
@@ -144,7 +144,7 @@ def _names(text: str | None) -> list[str] | None:
 def _outputs(texts: list[str]) -> dict[str, Path]:
     outputs = dict(map(_named, texts))
     if len(outputs) < len(texts):
-        raise ValueError("two outputs of one name; write --output NAME=DIR with names that differ.")
+        raise ValueError("two outputs have one name; give --output NAME=DIR with different names.")
     return outputs
 
 

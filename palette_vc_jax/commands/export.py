@@ -14,19 +14,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--source", required=True, help="the --workdir of a run of train.py")
-    add("--output", required=True, help="model folder to write; it appears when it is complete")
+    add("--source", required=True, help="the --workdir of a training run")
+    add("--output", required=True, help="model folder to write; it is created when it is complete")
     add(
         "--weights",
         default="ema",
         choices=["ema", "raw"],
-        help="the moving average over steps, or the last step's (%(default)s)",
+        help="the moving average over steps, or the weights of the last step (%(default)s)",
     )
     add(
         "--dtype",
         default="float32",
         choices=["float32", "bfloat16", "float16"],
-        help="of the weights (%(default)s)",
+        help="type of the weights (%(default)s)",
     )
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""The flags that commands share: paths, and palettes from words."""
+"""Flags that several commands share: paths, and palettes from words."""
 
 import argparse
 import os
@@ -8,11 +8,11 @@ from typing import Any
 from palette_vc_jax import cli
 
 TIMEOUT = 120.0  # seconds
-LEXICON = "PALETTE_LEXICON"  # variable that names a file of words
+LEXICON = "PALETTE_LEXICON"  # environment variable with the default of --lexicon
 
 
 def path(text: str) -> Path:
-    """Read an argument as `cli.local_path` does: `type=flags.path`."""
+    """Parse an argument by `cli.local_path`; use as `type=flags.path`."""
     try:
         return cli.local_path(text, "path")
     except ValueError as error:
@@ -20,42 +20,43 @@ def path(text: str) -> Path:
 
 
 def add_words_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of palettes from words, in a group of their own."""
+    """Add a group of flags for palettes from words."""
     add = parser.add_argument_group("palettes from words").add_argument
     unset = {"default": argparse.SUPPRESS}
     add(
         "--words_model",
         **unset,
-        help="language model that proposes colors, on a server that speaks OpenAI's protocol "
-        "(OPENAI_MODEL); without one a built-in table does, and nothing leaves this machine",
+        help="language model that proposes colors, on a server of OpenAI's protocol "
+        "(OPENAI_MODEL); if unset, a built-in table is used and no server is contacted",
     )
     add(
         "--words_server",
         **unset,
-        help="its address, such as http://localhost:11434/v1 (OPENAI_BASE_URL; else OpenAI's own)",
+        help="address of the server, such as http://localhost:11434/v1 (OPENAI_BASE_URL, else "
+        "OpenAI)",
     )
     add(
         "--words_key_file",
         **unset,
-        help="file that holds the key (else OPENAI_API_KEY); a key on the command line could be "
-        "read by everyone on the machine",
+        help="file with the key (OPENAI_API_KEY); a key on the command line would be visible to "
+        "all users of the machine",
     )
     add("--words_timeout", type=float, default=TIMEOUT, help="seconds to wait for an answer")
     add(
         "--lexicon",
         **unset,
-        help=f"file of words and colors over the built-in table ({LEXICON})",
+        help=f"file of words and colors that extends the built-in table ({LEXICON})",
     )
     add(
         "--tagger",
         default="clip",
-        help="what names the things on a film where --palette is words alone: clip (the "
-        "checkpoint's image tower; needs its text_table.safetensors) or transformers:MODEL",
+        help="tagger of films, for the palette 'words' without text: clip (the checkpoint's image "
+        "tower and text_table.safetensors) or transformers:MODEL",
     )
 
 
 def named_files(args: argparse.Namespace) -> list[Path]:
-    """Return the files that the words' flags name for reading."""
+    """Return the input files among the flags of palettes from words."""
     given = vars(args)
     names = [given.get("words_key_file"), given.get("lexicon") or os.environ.get(LEXICON)]
     return [Path(name) for name in names if name]
@@ -64,12 +65,12 @@ def named_files(args: argparse.Namespace) -> list[Path]:
 def proposer_of(
     args: argparse.Namespace, seed: int | None = None, temperature: float | None = None
 ) -> Any:
-    """Return the proposer (`words.Proposer`) that flags or the environment name.
+    """Return the proposer (`words.Proposer`) of the flags or the environment.
 
     Raises:
-        ValueError: for a key file or a table that cannot be read, and as `Server`.
+        ValueError: if a key file or a table cannot be read, and as `Server`.
     """
-    # Imported here so that --help answers at once.
+    # Import here so that --help is fast.
     from palette_vc_jax.palette.language_model import from_environment
     from palette_vc_jax.palette.words import proposer
 
@@ -78,7 +79,9 @@ def proposer_of(
         try:
             key = Path(args.words_key_file).read_text().strip()
         except (OSError, UnicodeDecodeError):
-            raise ValueError(f"{args.words_key_file}: no key can be read there.") from None
+            raise ValueError(
+                f"{args.words_key_file}: the key cannot be read; give a text file with the key."
+            ) from None
     server = from_environment(
         given.get("words_model"), given.get("words_server"), key, args.words_timeout
     )

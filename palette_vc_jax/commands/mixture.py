@@ -1,7 +1,7 @@
-"""Fit the palette mixture to clips in color: `palette-vc mixture --clips CLIPS --output FILE`.
+"""Fit the palette mixture to color clips: `palette-vc mixture --clips CLIPS --output FILE`.
 
 `sample.py --palette gmm --checkpoint MODEL` draws from MODEL/mixture.json. Training writes that
-file into the model that it exports.
+file with the model that it exports.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--source",
         default="folders",
         choices=["folders", "videos", "tfds"],
-        help="what they are: folders of frames, video files, or a prepared TFDS davis",
+        help="kind of the clips: folders of frames, video files, or a prepared TFDS davis",
     )
     add(
         "--output",
@@ -29,8 +29,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         type=flags.path,
         help="JSON file, such as MODEL/mixture.json",
     )
-    add("--components", type=int, default=16, help="Gaussians")
-    add("--seed", type=int, default=0, help="of frames, pixels and the fit")
+    add("--components", type=int, default=16, help="number of Gaussians")
+    add("--seed", type=int, default=0, help="seed of the frames, the pixels and the fit")
     return parser.parse_args(argv)
 
 
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
 
     atomic.check_targets([args.output])
     if not args.output.absolute().parent.is_dir():
-        raise ValueError(f"{args.output}: cannot be written; give --output a file in a folder.")
+        raise ValueError(f"{args.output}: its folder does not exist; create it first.")
     if args.components < 1 or args.seed < 0:
         raise ValueError("--components must be 1 or more, and --seed 0 or more.")
     mixture = fit(open_clips(args.source, args.clips), args.seed, args.components)

@@ -30,59 +30,59 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add(
         "--frame",
         metavar="FILM@TIME",
-        help="what words alone looks at: a film, frame folder or picture, and seconds or "
-        "h:mm:ss in it",
+        help="frame for the spec 'words': a film, frame folder or image, and the time in it in "
+        "seconds or h:mm:ss",
     )
     add(
         "--output",
         required=True,
         type=flags.path,
-        help="palette file (.json); a picture of the colors (.swatch.png) is written beside it",
+        help="palette file (.json); an image of the colors (.swatch.png) is written with it",
     )
     add(
         "--proposals",
         type=int,
         default=1,
-        help="palettes to make from words or gmm, with seeds from --seed on: files "
-        "NAME.1.json, NAME.2.json, ..., and one picture of them all",
+        help="number of palettes to make from words or gmm, with seeds from --seed on: files "
+        "NAME.1.json, NAME.2.json, ..., and one image of all",
     )
-    add("--seed", type=int, default=0, help="of gmm, image, and of proposals from words")
+    add("--seed", type=int, default=0, help="seed of gmm, image, and of proposals from words")
     add(
         "--temperature",
         type=float,
-        help="how far proposals from words differ, 0 to 2 (0 for one, 0.7 for more)",
+        help="variation of proposals from words, 0 to 2 (0 for one proposal, 0.7 for more)",
     )
     add(
         "--checkpoint",
         type=flags.path,
         default=DEMO,
-        help="model whose mixture and image tower serve",
+        help="model whose mixture and image tower are used",
     )
     flags.add_words_flags(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> None:
-    """Make the palettes that the command line asks for; write, draw and print them."""
+    """Make the requested palettes, and write, draw and print them."""
     args = parse(argv)
     _check(args)
-    # Imported here so that --help and a mistyped flag answer at once.
+    # Import here so that --help and errors in flags are fast.
     from palette_vc_jax.palette.file import save_palette, save_sheet
     from palette_vc_jax.palette.words import remarks
 
-    files, picture = _targets(args)
+    files, image = _targets(args)
     palettes = make_palettes(args)
     for palette, file in zip(palettes, files, strict=True):
         for line in remarks(palette) if palette is palettes[0] else []:
             print(line, file=sys.stderr)
         save_palette(palette, file)
         print(f"{','.join(palette.hex())}  {file}")
-    save_sheet(palettes, picture)
-    print(f"picture: {picture}")
+    save_sheet(palettes, image)
+    print(f"image: {image}")
 
 
 def make_palettes(args: argparse.Namespace) -> list:
-    """Make as many palettes as are asked for, each with a seed of its own."""
+    """Return the requested number of palettes, each with its own seed."""
     from palette_vc_jax.palette.spec import mixture_for, parse_spec
     from palette_vc_jax.palette.words import from_words
 
@@ -103,13 +103,17 @@ def make_palettes(args: argparse.Namespace) -> list:
             ),
         )
         if palette is None:
-            raise ValueError("palette none has no colors; give another.")
+            raise ValueError("the palette none has no colors; give another palette.")
         palettes.append(palette)
     return palettes
 
 
 def parse_time(text: str) -> float:
-    """Read seconds, m:ss or h:mm:ss. Raises ValueError for anything else."""
+    """Return the seconds of a time such as 12.5, m:ss or h:mm:ss.
+
+    Raises:
+        ValueError: if `text` has another form.
+    """
     match = TIME.fullmatch(text.strip())
     if not match:
         raise ValueError(f"time {text!r}; give seconds (12.5) or h:mm:ss.")
@@ -118,18 +122,18 @@ def parse_time(text: str) -> float:
 
 
 def _name_tags(args: argparse.Namespace) -> tuple[Sequence, str]:
-    from palette_vc_jax.sampling.tags import frame_at, grey_frame, load_tagger
+    from palette_vc_jax.sampling.tags import frame_at, gray_frame, load_tagger
     from palette_vc_jax.video.film import open_film
 
     path, time = _frame(args.frame)
     seconds = parse_time(time)
     tagger, name = load_tagger(args.tagger, args.checkpoint)
     film = open_film(path)
-    return tagger(grey_frame(frame_at(film, seconds), film)[None]), name
+    return tagger(gray_frame(frame_at(film, seconds), film)[None]), name
 
 
 def _frame(text: str) -> tuple[str, str]:
-    """Split FILM@TIME."""
+    """Split FILM@TIME into the film and the time, by default 0."""
     path, at, time = text.rpartition("@")
     return (text, "0") if not at or Path(text).exists() else (path, time)
 
@@ -140,7 +144,7 @@ def _mixture(args: argparse.Namespace) -> Path:
 
 
 def _targets(args: argparse.Namespace) -> tuple[list[Path], Path]:
-    """Return the palette files and the picture to write."""
+    """Return the palette files and the image to write."""
     files = [args.output]
     if args.proposals > 1:
         files = [args.output.with_suffix(f".{n}.json") for n in range(1, args.proposals + 1)]
@@ -148,31 +152,29 @@ def _targets(args: argparse.Namespace) -> tuple[list[Path], Path]:
 
 
 def _check_targets(args: argparse.Namespace) -> None:
-    """Raise ValueError if a file would be replaced that this command did not write."""
+    """Raise ValueError if the command would replace a file that it did not write."""
     from palette_vc_jax.palette.file import is_sheet, load_palette
     from palette_vc_jax.palette.spec import named_file
 
-    files, picture = _targets(args)
+    files, image = _targets(args)
     read = [named_file(args.spec), _mixture(args), *flags.named_files(args)]
     if args.frame:
         read.append(Path(_frame(args.frame)[0]))
-    atomic.check_targets([*files, picture], filter(None, read))
+    atomic.check_targets([*files, image], filter(None, read))
     for file in filter(Path.exists, files):
         load_palette(file)
-    if picture.exists() and not is_sheet(picture):
-        raise ValueError(
-            f"{picture}: exists and is not a palette's picture; give another --output."
-        )
+    if image.exists() and not is_sheet(image):
+        raise ValueError(f"{image}: exists and is not a palette's image; give another --output.")
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raise ValueError in one line for flags that do not fit together."""
+    """Raise ValueError for flags that are not valid or exclude each other."""
     kind, _, rest = args.spec.partition(":")
     kind = kind.strip().lower()
     if args.output.suffix.lower() != ".json":
-        raise ValueError(f"{args.output}: a palette is written as JSON; give a name in .json.")
+        raise ValueError(f"{args.output}: palettes are JSON; give a name that ends in .json.")
     if not args.output.absolute().parent.is_dir():
-        raise ValueError(f"{args.output.parent}: no such folder; make it first.")
+        raise ValueError(f"{args.output.parent}: no such folder; create it first.")
     if not 1 <= args.proposals <= MAX_PROPOSALS:
         raise ValueError(f"{args.proposals} proposals; give 1 to {MAX_PROPOSALS}.")
     if not 0 <= args.seed < 2**32 - MAX_PROPOSALS:
@@ -180,9 +182,9 @@ def _check(args: argparse.Namespace) -> None:
     if args.temperature is not None and not 0.0 <= args.temperature <= 2.0:
         raise ValueError(f"temperature {args.temperature}; give 0 to 2.")
     if args.proposals > 1 and kind != "words" and args.spec.strip().lower() != "gmm":
-        raise ValueError(f"{args.spec} has one palette only; words and gmm have more proposals.")
+        raise ValueError(f"{args.spec} has one palette only; use words or gmm with --proposals.")
     if args.frame and (kind != "words" or rest.strip()):
-        raise ValueError("--frame is looked at for words alone; leave it out, or give words.")
+        raise ValueError("--frame is for words alone, without text; leave out one of them.")
     if kind == "words" and not rest.strip() and not args.frame:
-        raise ValueError("words alone names what a frame shows; give it by --frame FILM@TIME.")
+        raise ValueError("words without text needs a frame; add --frame FILM@TIME.")
     _check_targets(args)

@@ -19,19 +19,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "(stabilityai/stable-video-diffusion-img2vid-xt-1-1)",
     )
     add("--output", required=True, type=flags.path, help="folder to write")
-    add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
+    add("--dtype", default="float32", choices=["float32", "bfloat16"], help="type of the weights")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> None:
-    """Convert, and print where the palette layer came from."""
+    """Convert the weights, and print the source of the palette layer."""
     args = parse(argv)
     from palette_vc_jax.conversion.svd import convert_svd
 
     cli.local_path(args.source, "--source")
     palette = convert_svd(args.source, args.output, args.dtype)
     if palette is None:
-        print(f"no palette layer beside {args.source}: it starts at zero")
+        print(f"no palette layer next to {args.source}: it starts at zero")
     else:
         print(f"palette layer: {palette}")
     print(f"converted: {args.output}")

@@ -1,8 +1,8 @@
 """Embed the words that films are tagged with: `python convert/text_table.py --text_tower CLIP`.
 
-SVD's image tower is that of OpenCLIP ViT-H/14. Its text tower is published in transformers' layout
-as laion/CLIP-ViT-H-14-laion2B-s32B-b79K. It is needed once: the result is a table of about 430
-words in the model's folder, and PyTorch is not needed after that.
+SVD's image tower is that of OpenCLIP ViT-H/14, whose text tower is published in transformers'
+layout as laion/CLIP-ViT-H-14-laion2B-s32B-b79K. The text tower and PyTorch are needed only once:
+the command writes a table of about 430 words to the model's folder.
 """
 
 import argparse
@@ -23,17 +23,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add(
         "--text_tower",
         required=True,
-        help="folder of a CLIP with its tokenizer, as transformers saves it (safetensors), or its "
-        "name on the hub",
+        help="folder of a CLIP model with its tokenizer, in transformers' layout (safetensors), "
+        "or its name on the hub",
     )
     add(
         "--model",
         required=True,
         type=flags.path,
-        help="converted model, whose folder gets the table",
+        help="converted model, to whose folder the table is written",
     )
-    add("--lexicon", type=flags.path, help="file of words and colors over the built-in table")
-    add("--logit_scale", type=float, default=OPENCLIP_SCALE, help="from cosines to logits")
+    add("--lexicon", type=flags.path, help="file of words and colors that extends the table")
+    add("--logit_scale", type=float, default=OPENCLIP_SCALE, help="scale from cosines to logits")
     return parser.parse_args(argv)
 
 
@@ -52,8 +52,8 @@ def main(argv: list[str]) -> None:
     tokenizer, tower = text_tower.read_tower(args.text_tower)
     if tower.config.projection_dim != width:
         raise ValueError(
-            f"{args.text_tower}: embeddings of {tower.config.projection_dim} numbers, where "
-            f"{args.model}'s image tower gives {width}; give the text tower that belongs to it."
+            f"{args.text_tower}: embeddings of {tower.config.projection_dim} values, but "
+            f"{args.model}'s image tower has {width}; give the text tower of the same model."
         )
     notes = {
         "vocabulary_sha256": hashlib.sha256("\n".join(words).encode()).hexdigest(),

@@ -1,1 +1,1 @@
-"""Conversion between the published PyTorch weights and this package's parameters."""
+"""Convert between the published PyTorch weights and this package's parameters."""

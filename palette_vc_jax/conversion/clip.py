@@ -11,7 +11,7 @@ from palette_vc_jax.conversion.table import Table, build_table
 from palette_vc_jax.models.config import ImageEncoderConfig
 
 CLASS = "CLIPVisionModelWithProjection"
-# Numbers 0, 1, 2, ... that files of older versions hold.
+# A buffer 0, 1, 2, ... in files of older versions.
 POSITIONS = "vision_model.embeddings.position_ids"
 # transformers' key -> field of ImageEncoderConfig.
 FIELDS = {
@@ -32,7 +32,7 @@ FIXED = {
     "model_type": "clip_vision_model",
     "architectures": [CLASS],
 }
-# Only the initialization of a new model, or notes of the library.
+# Keys that concern the initialization of a new model or the library's bookkeeping.
 IGNORED = (
     "initializer_factor",
     "initializer_range",
@@ -48,10 +48,12 @@ def image_encoder_table(shapes: Mapping[str, Any]) -> Table:
 
 
 def read_image_encoder_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn transformers' config values into the fields of `ImageEncoderConfig`.
+    """Convert transformers' config values to the fields of `ImageEncoderConfig`.
 
-    Raises ValueError for a missing or unknown key or a value that the model cannot express;
-    `hidden_act` must be given, since the library's default (quick_gelu) is another function.
+    `hidden_act` is required, because the library's default (quick_gelu) is another function.
+
+    Raises:
+        ValueError: if a key is missing or unknown, or a value is not supported.
     """
     check_values("image encoder", values, FIXED)
     check_keys("image encoder", values, [*FIELDS, "hidden_act"], [*FIXED, *IGNORED])
@@ -59,12 +61,12 @@ def read_image_encoder_config(values: Mapping[str, Any]) -> dict[str, Any]:
     width, heads = values["hidden_size"], values["num_attention_heads"]
     if width % heads:
         raise ValueError(
-            f"image encoder: config.json has {heads} heads of attention for a width of {width}; "
+            f"image encoder: config.json has {heads} attention heads for a width of {width}; "
             "the width must be a multiple of the heads."
         )
     return {field: values[key] for key, field in FIELDS.items()}
 
 
 def write_image_encoder_config(config: ImageEncoderConfig) -> dict[str, Any]:
-    """Turn an `ImageEncoderConfig` into transformers' config values."""
+    """Convert an `ImageEncoderConfig` to transformers' config values."""
     return {key: getattr(config, field) for key, field in FIELDS.items()} | FIXED

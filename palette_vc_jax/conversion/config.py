@@ -1,4 +1,4 @@
-"""Checks that the config readers of all three networks share."""
+"""Check the values of published config files."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -8,9 +8,12 @@ from typing import Any
 def check_keys(
     source: str, values: Mapping[str, Any], needed: Collection[str], known: Collection[str]
 ) -> None:
-    """Check that `values` has all keys of `needed` and none beyond `needed` and `known`.
+    """Check that `values` has all keys of `needed` and no others except those of `known`.
 
-    Keys with a leading underscore are a library's notes to itself. Raises ValueError.
+    Keys with a leading underscore are the library's bookkeeping and are ignored.
+
+    Raises:
+        ValueError: if a key is missing or unknown.
     """
     missing = sorted(set(needed) - set(values))
     if missing:
@@ -25,7 +28,7 @@ def check_keys(
 
 
 def check_values(source: str, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
-    """Check that every key of `fixed` that `values` has, has that value. Raises ValueError."""
+    """Check that `values` agrees with `fixed` on the keys of both; raise ValueError otherwise."""
     for key, allowed in fixed.items():
         if key in values and values[key] != allowed:
             raise ValueError(
@@ -40,9 +43,16 @@ def check_sizes(
     numbers: Collection[str],
     lists: Collection[str] = (),
 ) -> None:
-    """Check that `numbers` are positive whole numbers in `values`, and `lists` lists of these.
+    """Check that keys have positive integers, or lists of them.
 
-    A key that is in both may be either. Raises ValueError.
+    Args:
+        source: name of the config in messages.
+        values: the config.
+        numbers: keys whose values may be positive integers.
+        lists: keys whose values may be lists of positive integers.
+
+    Raises:
+        ValueError: if a value is neither.
     """
     for key in {**dict.fromkeys(numbers), **dict.fromkeys(lists)}:
         value = values[key]
@@ -51,15 +61,15 @@ def check_sizes(
         allowed = key in lists if listed else key in numbers
         if not (allowed and given and all(type(size) is int and size > 0 for size in given)):
             kinds = (
-                ("a positive whole number", numbers),
-                ("a list of positive whole numbers", lists),
+                ("a positive integer", numbers),
+                ("a list of positive integers", lists),
             )
             needed = " or ".join(kind for kind, keys in kinds if key in keys)
             raise ValueError(f"{source}: config.json says {key} = {value!r}; it must be {needed}.")
 
 
 def check_positive(source: str, values: Mapping[str, Any], keys: Collection[str]) -> None:
-    """Check that `keys` are positive, finite numbers in `values`. Raises ValueError."""
+    """Check that `keys` have positive, finite numbers in `values`; raise ValueError otherwise."""
     for key in keys:
         value = values[key]
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -70,12 +80,12 @@ def check_positive(source: str, values: Mapping[str, Any], keys: Collection[str]
 
 
 def uniform(source: str, key: str, value: Any) -> Any:
-    """Give the one value of an entry that may be a list with an element per level."""
+    """Return the value of an entry that may be a list with equal elements, one per level."""
     if not isinstance(value, list | tuple):
         return value
     if len(set(value)) != 1:
         raise ValueError(
-            f"{source}: config.json says {key} = {list(value)!r}; levels that differ in this "
+            f"{source}: config.json says {key} = {list(value)!r}; levels with different values "
             "are not supported."
         )
     return value[0]

@@ -17,14 +17,15 @@ WANTED = [
 
 
 def fetch(name: str) -> Path:
-    """Download the diffusers folder `name` (`owner/model`) into the hub's cache; give its place.
+    """Download the diffusers folder `name` (`owner/model`) and return its path in the cache.
 
-    Half precision is left out where there is full precision.
+    Half-precision files are downloaded only if there are no others. The token comes from the
+    environment (`HF_TOKEN`) or `hf auth login`.
 
-    The token comes from the environment (`HF_TOKEN`) or `hf auth login`. Raises ValueError in one
-    line for a model that is unknown, gated or out of reach.
+    Raises:
+        ValueError: if the model is unknown or gated, or the hub cannot be reached.
     """
-    from huggingface_hub import snapshot_download  # the network is touched nowhere else
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     try:
@@ -35,12 +36,12 @@ def fetch(name: str) -> Path:
     except GatedRepoError:
         raise ValueError(
             f"{name} is gated; accept its license at https://huggingface.co/{name}, and set "
-            "HF_TOKEN to a token of that account."
+            "HF_TOKEN to a token of your account."
         ) from None
     except RepositoryNotFoundError:
         raise ValueError(
-            f"{name}: neither a path here nor a model on the hub; check the name, or set HF_TOKEN "
-            "if it is private."
+            f"{name}: neither a local path nor a model on the hub; check the name, or set "
+            "HF_TOKEN if the model is private."
         ) from None
     except (HfHubHTTPError, OSError) as error:
         raise ValueError(f"{name}: the hub cannot be reached ({error}); try again later.") from None

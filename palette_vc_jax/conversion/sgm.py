@@ -1,7 +1,7 @@
 """The single-file layout of Stability AI's generative-models (SGM), in terms of diffusers' names.
 
-One pure function per network gives, for a name of diffusers or transformers, the SGM name and
-what part of the SGM tensor it is; reading and writing a file both follow from these.
+One pure function per network maps a name of diffusers or transformers to the SGM name and to a
+part of the SGM tensor. Reading and writing SGM files both use these functions.
 
 Sources: generative-models' `sgm/modules/diffusionmodules/video_model.py` and
 `sgm/modules/autoencoding/temporal_ae.py`, OpenCLIP's `VisionTransformer`.
@@ -15,11 +15,11 @@ from palette_vc_jax.models.config import ModelConfig
 
 UNET = "model.diffusion_model."
 DECODER = "first_stage_model.decoder."
-# Conditions are encoded by a VAE of their own that has kept its quant_conv.
+# SGM encodes conditions with a second VAE, the only one that has kept its quant_conv.
 CONDITION_VAE = "conditioner.embedders.3.encoder."
 CLIP = "conditioner.embedders.0.open_clip.model.visual."
-# In the file, in no network of ours: the training-time encoder of the first stage, the
-# condition VAE's decoder, and the rest of OpenCLIP (text tower, scales).
+# Tensors in the file that this package does not use: the first stage's encoder, used in training
+# only, the condition VAE's decoder, and the rest of OpenCLIP (text tower, scales).
 UNUSED = (
     "first_stage_model.encoder.",
     CONDITION_VAE + "decoder.",
@@ -28,11 +28,11 @@ UNUSED = (
 )
 
 
-class Place(NamedTuple):
-    """Where an SGM file keeps a tensor."""
+class Location(NamedTuple):
+    """The name of an SGM tensor, and the part of it that is one of diffusers' tensors."""
 
     name: str
-    part: str = "whole"  # or `pixel` (1x1 kernel of a linear layer), `transposed`, `q`, `k`, `v`
+    part: str = "full"  # or `conv1x1` (1x1 kernel of a linear layer), `transposed`, `q`, `k`, `v`
 
 
 RESNET = {
@@ -58,34 +58,37 @@ CLIP_LAYER = {
     "mlp.fc2": "mlp.c_proj",
 }
 CLIP_OUTER = {
-    "vision_model.embeddings.class_embedding": Place("class_embedding"),
-    "vision_model.embeddings.patch_embedding.weight": Place("conv1.weight"),
-    "vision_model.embeddings.position_embedding.weight": Place("positional_embedding"),
-    "vision_model.pre_layrnorm.weight": Place("ln_pre.weight"),
-    "vision_model.pre_layrnorm.bias": Place("ln_pre.bias"),
-    "vision_model.post_layernorm.weight": Place("ln_post.weight"),
-    "vision_model.post_layernorm.bias": Place("ln_post.bias"),
-    "visual_projection.weight": Place("proj", "transposed"),
+    "vision_model.embeddings.class_embedding": Location("class_embedding"),
+    "vision_model.embeddings.patch_embedding.weight": Location("conv1.weight"),
+    "vision_model.embeddings.position_embedding.weight": Location("positional_embedding"),
+    "vision_model.pre_layrnorm.weight": Location("ln_pre.weight"),
+    "vision_model.pre_layrnorm.bias": Location("ln_pre.bias"),
+    "vision_model.post_layernorm.weight": Location("ln_post.weight"),
+    "vision_model.post_layernorm.bias": Location("ln_post.bias"),
+    "visual_projection.weight": Location("proj", "transposed"),
 }
 
 
-def place(network: str, name: str, config: ModelConfig) -> Place:
-    """Give the SGM place of a tensor of `network` (`unet`, `vae`, `image_encoder`).
+def locate(network: str, name: str, config: ModelConfig) -> Location:
+    """Return the location of a tensor in an SGM file.
 
     Args:
-        network: whose tensor it is.
-        name: in diffusers' or transformers' state dict.
-        config: the `ModelConfig`; blocks are numbered through, so their count matters.
+        network: `unet`, `vae` or `image_encoder`.
+        name: name in diffusers' or transformers' state dict.
+        config: config of the model; SGM numbers blocks across levels, so their count matters.
+
+    Raises:
+        ValueError: if an SGM file has no such tensor.
     """
     found = {"unet": _unet, "vae": _vae, "image_encoder": _clip}[network](name, config)
     if found is None:
-        raise ValueError(f"{network}: {name} has no place in an SGM file.")
+        raise ValueError(f"{network}: an SGM file has no tensor for {name}.")
     return found
 
 
-def whole_shape(shape: tuple[int, ...], part: str) -> tuple[int, ...]:
-    """Give the shape of the SGM tensor of which a tensor of `shape` is `part`."""
-    if part == "pixel":
+def sgm_shape(shape: tuple[int, ...], part: str) -> tuple[int, ...]:
+    """Return the shape of the SGM tensor whose `part` is a tensor of `shape`."""
+    if part == "conv1x1":
         return (*shape, 1, 1)
     if part == "transposed":
         return shape[::-1]
@@ -95,7 +98,7 @@ def whole_shape(shape: tuple[int, ...], part: str) -> tuple[int, ...]:
 # ---- UNet
 
 
-def _unet(name: str, config: ModelConfig) -> Place | None:
+def _unet(name: str, config: ModelConfig) -> Location | None:
     per_level = config.unet.layers_per_block + 1
     top = len(config.unet.attention) - 1
 
@@ -103,7 +106,7 @@ def _unet(name: str, config: ModelConfig) -> Place | None:
         return lambda m: f"{blocks}.{first + int(m[1]) * per_level + int(m[2])}"
 
     def upsampler(match: re.Match) -> str:
-        # It stands after the attention, which the coarsest level does not have.
+        # The upsampler follows the attention, which the coarsest level lacks.
         level = int(match[1])
         slot = 2 if config.unet.attention[top - level] else 1
         return f"output_blocks.{(level + 1) * per_level - 1}.{slot}.conv"
@@ -129,7 +132,7 @@ def _unet(name: str, config: ModelConfig) -> Place | None:
         return None
     if ".resnets." in name:
         slot = "" if name.startswith("mid_block") else ".0"
-        return Place(f"{UNET}{block}{slot}{_video_resnet(rest)}")
+        return Location(f"{UNET}{block}{slot}{_video_resnet(rest)}")
     if ".attentions." in name:
         slot = "" if name.startswith("mid_block") else ".1"
         rest = rest.replace(".temporal_transformer_blocks.", ".time_stack.", 1)
@@ -138,12 +141,12 @@ def _unet(name: str, config: ModelConfig) -> Place | None:
             lambda m: f"time_pos_embed.{2 * int(m[1]) - 2}",
             rest,
         )
-        return Place(f"{UNET}{block}{slot}{rest}")
-    return Place(UNET + block + rest)
+        return Location(f"{UNET}{block}{slot}{rest}")
+    return Location(UNET + block + rest)
 
 
 def _video_resnet(rest: str) -> str:
-    """Rename `.spatial_res_block.conv1.weight` and its like."""
+    """Return the SGM name of a part of a resnet, such as `.spatial_res_block.conv1.weight`."""
     match = re.fullmatch(r"\.(spatial|temporal)_res_block\.(\w+)(\.\w+)", rest)
     if match is None:
         return rest  # .time_mixer.mix_factor
@@ -154,10 +157,10 @@ def _video_resnet(rest: str) -> str:
 # ---- VAE
 
 
-def _vae(name: str, config: ModelConfig) -> Place | None:
+def _vae(name: str, config: ModelConfig) -> Location | None:
     half, _, rest = name.partition(".")
     if half == "quant_conv":
-        return Place(CONDITION_VAE + name)
+        return Location(CONDITION_VAE + name)
     top = len(config.vae.block_out_channels) - 1
     prefix = {"encoder": CONDITION_VAE + "encoder.", "decoder": DECODER}.get(half)
     if prefix is None:
@@ -182,20 +185,20 @@ def _vae(name: str, config: ModelConfig) -> Place | None:
     if block == "mid.attn_1":
         layer, _, leaf = rest[1:].rpartition(".")
         linear = leaf == "weight" and layer != "group_norm"
-        return Place(
-            f"{prefix}{block}.{VAE_ATTENTION[layer]}.{leaf}", "pixel" if linear else "whole"
+        return Location(
+            f"{prefix}{block}.{VAE_ATTENTION[layer]}.{leaf}", "conv1x1" if linear else "full"
         )
     temporal = re.fullmatch(r"\.temporal_res_block\.(\w+)(\.\w+)", rest)
     if temporal is not None:
         rest = f".time_stack.{RESNET[temporal[1]]}{temporal[2]}"
     rest = rest.removeprefix(".spatial_res_block").replace(".time_mixer.", ".", 1)
-    return Place(prefix + block + rest.replace("conv_shortcut", "nin_shortcut"))
+    return Location(prefix + block + rest.replace("conv_shortcut", "nin_shortcut"))
 
 
 # ---- CLIP
 
 
-def _clip(name: str, config: ModelConfig) -> Place | None:
+def _clip(name: str, config: ModelConfig) -> Location | None:
     if name in CLIP_OUTER:
         outer = CLIP_OUTER[name]
         return outer._replace(name=CLIP + outer.name)
@@ -205,14 +208,14 @@ def _clip(name: str, config: ModelConfig) -> Place | None:
     block = f"{CLIP}transformer.resblocks.{match[1]}."
     projection = re.fullmatch(r"self_attn\.([qkv])_proj", match[2])
     if projection is not None:
-        return Place(f"{block}attn.in_proj_{match[3]}", projection[1])
+        return Location(f"{block}attn.in_proj_{match[3]}", projection[1])
     if match[2] not in CLIP_LAYER:
         return None
-    return Place(f"{block}{CLIP_LAYER[match[2]]}.{match[3]}")
+    return Location(f"{block}{CLIP_LAYER[match[2]]}.{match[3]}")
 
 
 def is_unused(name: str) -> bool:
-    """Tell whether an SGM tensor belongs to none of the networks."""
+    """Return whether an SGM tensor belongs to none of the networks."""
     return any(
         name.startswith(known) if isinstance(known, str) else bool(known.match(name))
         for known in UNUSED
@@ -222,7 +225,7 @@ def is_unused(name: str) -> bool:
 def _first(
     rules: list[tuple[str, str | Callable[[re.Match], str]]], name: str
 ) -> tuple[str | None, str]:
-    """Apply the first rule whose pattern is a whole dotted prefix; give its result and the rest."""
+    """Apply the first rule that matches a dotted prefix; return its result and the rest."""
     for pattern, result in rules:
         match = re.match(rf"(?:{pattern})(?=\.)", name)
         if match is not None:

@@ -1,4 +1,4 @@
-"""Open a published or fine-tuned SVD: a diffusers folder, or SGM's single file."""
+"""Open the weights of an SVD model: a diffusers folder, or SGM's single file."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy as np
 
 from palette_vc_jax.conversion import clip, sgm, unet, vae
 from palette_vc_jax.conversion.config import check_positive, check_values
-from palette_vc_jax.conversion.table import Table, faults, refuse, torch_faults
+from palette_vc_jax.conversion.table import Table, mismatches, raise_mismatches, torch_mismatches
 from palette_vc_jax.conversion.tensors import Tensor, open_sharded, open_tensors
 from palette_vc_jax.files import read_json as parse_json
 from palette_vc_jax.models import config as model_config
@@ -32,52 +32,53 @@ TABLES = {
     "vae": vae.vae_table,
     "image_encoder": clip.image_encoder_table,
 }
-# What this package computes; a scheduler that says otherwise belongs to another model.
+# The values that this package implements; a scheduler with others belongs to another model.
 SCHEDULER = {
     "_class_name": "EulerDiscreteScheduler",
     "interpolation_type": "linear",
     "prediction_type": "v_prediction",
-    "timestep_spacing": "leading",  # the noise that sampling begins with is scaled by it
+    "timestep_spacing": "leading",  # determines the scale of the initial noise
     "timestep_type": "continuous",
     "use_karras_sigmas": True,
 }
-# As the library has it by itself; newer files spell it out.
+# The library's defaults, which only newer files contain.
 SCHEDULER_DEFAULTS = {"final_sigmas_type": "zero", "rescale_betas_zero_snr": False}
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-PALETTE_FILE = "palette_embedding.safetensors"  # the palette layer, beside the networks
+PALETTE_FILE = "palette_embedding.safetensors"  # the palette layer, next to the networks
 
 
 class Source(NamedTuple):
-    """Weights of the three networks under diffusers' and transformers' names, not read yet."""
+    """Weights of the three networks under diffusers' and transformers' names, read lazily."""
 
     config: ModelConfig
     tensors: dict[str, dict[str, Tensor]]  # network -> name -> tensor
-    files: tuple[Path, ...]  # what the weights are read from
-    palette: Path | None = None  # the file of `files` that holds the palette layer, if any
+    files: tuple[Path, ...]  # files of the weights
+    palette: Path | None = None  # file with the palette layer, if any
 
 
 def tables(config: ModelConfig) -> dict[str, Table]:
-    """Give the table of each network."""
+    """Return the table of each network."""
     return {name: TABLES[name](shapes(NETWORKS[name], getattr(config, name))) for name in NETWORKS}
 
 
 def open_source(path: Path, config: ModelConfig | None = None) -> Source:
-    """Open a diffusers folder or an SGM file whose tensors are those that its config asks for.
+    """Open a diffusers folder or an SGM file, and check its tensors against its config.
 
-    A palette layer is read from `PALETTE_FILE` in the folder, or beside the file.
+    The palette layer is read from `PALETTE_FILE` in the folder, or next to the file.
 
     Args:
-        path: of either; `*.fp16.safetensors` and sharded files are found.
-        config: of an SGM file, which has none; by default SVD's, of 25 frames where the file's
-            name says `xt`.
+        path: folder or file; a folder may have `*.fp16.safetensors` or sharded files.
+        config: config of an SGM file, which contains none; by default SVD's, with 25 frames if
+            the file's name contains `xt`.
 
-    Raises ValueError for whatever is missing, damaged, contradictory or not supported.
+    Raises:
+        ValueError: if anything is missing, damaged, inconsistent or not supported.
     """
     if path.is_dir():
         source = _add_palette(_open_folder(path), path)
-        refuse(
+        raise_mismatches(
             "".join(
-                torch_faults(table, _shapes(source.tensors[network]))
+                torch_mismatches(table, _shapes(source.tensors[network]))
                 for network, table in tables(source.config).items()
             )
         )
@@ -90,21 +91,22 @@ def open_source(path: Path, config: ModelConfig | None = None) -> Source:
 
 
 def open_model(folder: Path) -> Source:
-    """Open a model folder of this package, as `open_source`; tensors are under flax' paths."""
-    config, tensors, wrong = load_config(folder), {}, ""
+    """Open a model folder of this package as `open_source` does, with tensors by flax path."""
+    config, tensors, found = load_config(folder), {}, ""
     for network, table in tables(config).items():
         tensors[network] = open_tensors(folder / f"{network}.safetensors")
         wanted = {entry.flax: entry.shape for entry in table.entries}
-        wrong += faults(network, wanted, _shapes(tensors[network]))
-    refuse(wrong)
+        found += mismatches(network, wanted, _shapes(tensors[network]))
+    raise_mismatches(found)
     return Source(config, tensors, tuple(folder / f"{network}.safetensors" for network in tensors))
 
 
 def _add_palette(source: Source, folder: Path) -> Source:
     """Add the palette layer of `PALETTE_FILE` in `folder`, if the file exists.
 
-    Raises ValueError for a file that is damaged or holds other tensors than the layer's, and for a
-    UNet that has a palette layer as well.
+    Raises:
+        ValueError: if the file is damaged or has other tensors, or the UNet has a palette layer
+            as well.
     """
     path, unet_tensors = folder / PALETTE_FILE, source.tensors["unet"]
     inside = sorted(set(unet.PALETTE) & set(unet_tensors))
@@ -121,7 +123,7 @@ def _add_palette(source: Source, folder: Path) -> Source:
         if entry.torch in unet.PALETTE
     }
     layer = open_tensors(path)
-    refuse(faults(str(path), wanted, _shapes(layer)))
+    raise_mismatches(mismatches(str(path), wanted, _shapes(layer)))
     layer = {unet.PALETTE_PREFIX + name: tensor for name, tensor in layer.items()}
     tensors = source.tensors | {"unet": unet_tensors | layer}
     return Source(source.config, tensors, (*source.files, path), path)
@@ -163,7 +165,7 @@ def _open_folder(folder: Path) -> Source:
 
 
 def _find_weights(folder: Path, stem: str) -> Path:
-    """Find a network's weights: whole before sharded, full precision before half."""
+    """Return a network's weights, preferring single files to shards and full precision to half."""
     names = [
         f"{stem}.safetensors",
         f"{stem}.safetensors.index.json",
@@ -175,14 +177,14 @@ def _find_weights(folder: Path, stem: str) -> Path:
             return folder / name
     for path in sorted(folder.glob("*")):
         _refuse_pickle(path)
-    raise ValueError(f"{folder}: no weights found; {names[0]} is needed: download it too.")
+    raise ValueError(f"{folder}: no weights found; download {names[0]} too.")
 
 
 def _refuse_pickle(path: Path) -> None:
     if path.suffix in PICKLES:
         raise ValueError(
-            f"{path}: a pickle can run code when it is read, and is not opened; give the "
-            "safetensors of the same model."
+            f"{path}: pickles are not read, because they can run code; give the safetensors of "
+            "the same model."
         )
 
 
@@ -195,26 +197,26 @@ def _open_sgm(path: Path, config: ModelConfig) -> Source:
         for entry in table.entries:
             if entry.torch in table.zero_if_absent:
                 continue
-            place = sgm.place(network, entry.torch, config)
-            shape = sgm.whole_shape(entry.torch_shape, place.part)
-            wanted[place.name] = shape
-            if place.name in stored and stored[place.name].shape == shape:
-                tensors[network][entry.torch] = part_of(stored[place.name], place.part)
+            location = sgm.locate(network, entry.torch, config)
+            shape = sgm.sgm_shape(entry.torch_shape, location.part)
+            wanted[location.name] = shape
+            if location.name in stored and stored[location.name].shape == shape:
+                tensors[network][entry.torch] = part_of(stored[location.name], location.part)
     given = {
         name: tensor.shape
         for name, tensor in stored.items()
         if name in wanted or not sgm.is_unused(name)
     }
-    refuse(faults(path.name, wanted, given))
+    raise_mismatches(mismatches(path.name, wanted, given))
     return Source(config, tensors, (path,))
 
 
 def part_of(tensor: Tensor, part: str) -> Tensor:
-    """Give what a `sgm.Place` says of an SGM tensor."""
+    """Return a part of an SGM tensor, as named by `sgm.Location`."""
     shape, read = tensor
-    if part == "whole":
+    if part == "full":
         return tensor
-    if part == "pixel":
+    if part == "conv1x1":
         return Tensor(shape[:2], lambda: read().reshape(shape[:2]))
     if part == "transposed":
         return Tensor(shape[::-1], lambda: np.ascontiguousarray(read().T))
@@ -223,7 +225,7 @@ def part_of(tensor: Tensor, part: str) -> Tensor:
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
-    """Read a config file. Raises ValueError in one line if it is missing or no JSON object."""
+    """Read a config file; raise ValueError if it is missing or is not a JSON object."""
     try:
         values = parse_json(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Convert a whole model: from diffusers or SGM to this package's folder, and back."""
+"""Convert models from diffusers or SGM to this package's model folder, and back."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from palette_vc_jax.conversion.source import (
     open_source,
     tables,
 )
-from palette_vc_jax.conversion.table import flax_array, torch_array
+from palette_vc_jax.conversion.table import Entry, flax_array, torch_array
 from palette_vc_jax.conversion.tensors import DTYPES, Tensor, write_tensors
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models.clip import MEAN, STD
@@ -27,7 +27,7 @@ from palette_vc_jax.models.store import sha256
 
 FORMATS = ("diffusers", "sgm")
 PALETTE_NOTE = (
-    "Linear layer from 15 numbers to the width of conv_in: five sRGB colors in [-1, 1], dark to "
+    "Linear layer from 15 values to the width of conv_in: five sRGB colors in [-1, 1], dark to "
     "light by luma. Its output is added at every position and frame after conv_in, before "
     "anything else; to color without a palette, add nothing."
 )
@@ -38,17 +38,17 @@ def convert_svd(source: str | Path, output: str | Path, dtype: str = "float32") 
 
     Args:
         source: diffusers folder, SGM's single file (.safetensors), or a name on the hub.
-        output: folder to write; it appears when it is complete.
-        dtype: of the weights, `float32` or `bfloat16`.
+        output: folder to write; it is created when it is complete.
+        dtype: type of the written weights, `float32` or `bfloat16`.
 
     Returns:
-        The file of the palette layer beside `source`; None if there is none, and the layer is zero.
+        The file that the palette layer was read from, or None if there was none and it is zero.
 
     Raises:
-        ValueError: in one line, as `svd_to_flax` and `hub.fetch`.
+        ValueError: as `svd_to_flax` and `hub.fetch`.
     """
     path, output = Path(source), Path(output)
-    atomic.check_folder(output)  # before gigabytes are downloaded
+    atomic.check_folder(output)  # check before gigabytes are downloaded
     if not path.exists() and hub.HUB_ID.fullmatch(str(source)):
         path = hub.fetch(str(source))
     return svd_to_flax(path, output, dtype, name=str(source))
@@ -63,19 +63,21 @@ def svd_to_flax(
 ) -> Path | None:
     """Convert a diffusers folder or an SGM file into a model folder.
 
-    The palette layer is read from `palette_embedding.safetensors` in the folder or beside the
-    file, as `flax_to_svd` writes it; without one, it is zero.
+    The palette layer is read from `palette_embedding.safetensors` in the folder or next to the
+    file, as `flax_to_svd` writes it; without that file, it is zero.
 
     Args:
         source: folder or file.
-        output: folder to write; it appears when it is whole.
-        dtype: of the weights written, `float32` or `bfloat16`.
-        name: of the source for the record; by default that of the path.
-        config: of an SGM file; see `open_source`.
+        output: folder to write; it is created when it is complete.
+        dtype: type of the written weights, `float32` or `bfloat16`.
+        name: name of the source in the record; by default that of the path.
+        config: config of an SGM file; see `open_source`.
 
-    Returns the file that the palette layer was read from, None if there is none.
+    Returns:
+        The file that the palette layer was read from, or None if there was none.
 
-    Raises ValueError for whatever is missing, damaged, contradictory or not supported.
+    Raises:
+        ValueError: if anything is missing, damaged, inconsistent or not supported.
     """
     opened = open_source(source, config)
     by_network = tables(opened.config)
@@ -83,7 +85,7 @@ def svd_to_flax(
         for network, table in by_network.items():
             given = opened.tensors[network]
             arrays = {
-                entry.flax: Tensor(entry.shape, _filled(entry, given.get(entry.torch)))
+                entry.flax: Tensor(entry.shape, _read_flax(entry, given.get(entry.torch)))
                 for entry in table.entries
             }
             write_tensors(folder / f"{network}.safetensors", arrays, dtype, bar.update)
@@ -96,7 +98,7 @@ def svd_to_flax(
                 "converter": f"palette_vc_jax {palette_vc_jax.__version__}",
             },
         )
-        # Last: a folder without it is no model.
+        # Write the config last, because it marks the folder as a complete model.
         _write_json(folder / "config.json", model_config.to_dict(opened.config))
     return opened.palette
 
@@ -104,10 +106,17 @@ def svd_to_flax(
 def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -> None:
     """Convert a model folder to a diffusers folder or a folder with SGM's single file.
 
-    The palette layer, which neither form knows, goes into a file of its own beside
-    `palette_embedding.json`, which says how to apply it.
+    Neither format has a palette layer, so it is written to a separate file, with
+    `palette_embedding.json` that describes how to apply it.
 
-    Raises ValueError for a model that diffusers cannot build, and as `svd_to_flax`.
+    Args:
+        source: model folder.
+        output: folder to write; it is created when it is complete.
+        form: one of `FORMATS`.
+        dtype: type of the written weights, `float32`, `float16` or `bfloat16`.
+
+    Raises:
+        ValueError: if diffusers cannot build the model, and as `svd_to_flax`.
     """
     if form not in FORMATS:
         raise ValueError(f"format {form!r} is not known; use one of {', '.join(FORMATS)}.")
@@ -116,7 +125,7 @@ def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -
     by_network = {
         network: {
             entry.torch: Tensor(
-                entry.torch_shape, _emptied(entry, opened.tensors[network][entry.flax])
+                entry.torch_shape, _read_torch(entry, opened.tensors[network][entry.flax])
             )
             for entry in table.entries
         }
@@ -153,30 +162,30 @@ def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -
             _write_json(folder / path, values)
 
 
-def _filled(entry: Any, tensor: Tensor | None) -> Callable[[], np.ndarray]:
-    if tensor is None:  # the palette layer of a published model: it starts without effect
+def _read_flax(entry: Entry, tensor: Tensor | None) -> Callable[[], np.ndarray]:
+    if tensor is None:  # a published model has no palette layer, so it starts as zeros
         return lambda: np.zeros(entry.shape, np.float32)
     return lambda: flax_array(entry, tensor.read())
 
 
-def _emptied(entry: Any, tensor: Tensor) -> Callable[[], np.ndarray]:
+def _read_torch(entry: Entry, tensor: Tensor) -> Callable[[], np.ndarray]:
     return lambda: torch_array(entry, tensor.read())
 
 
 def _to_sgm(
     by_network: Mapping[str, Mapping[str, Tensor]], config: ModelConfig
 ) -> dict[str, Tensor]:
-    """Name and shape the tensors as SGM's file does.
+    """Return the tensors with the names and shapes of an SGM file.
 
-    The first stage's encoder, which has no quant_conv there, is the same encoder with quant_conv
-    folded into its last convolution, so that readers of either copy encode alike.
+    The file holds a second copy of the encoder, the first stage's, without quant_conv. There,
+    quant_conv is folded into the last convolution, so that both copies encode alike.
     """
     parts: dict[str, dict[str, Tensor]] = {}
     for network, tensors in by_network.items():
         for name, tensor in tensors.items():
-            place = sgm.place(network, name, config)
-            parts.setdefault(place.name, {})[place.part] = tensor
-    result = {name: _whole(found) for name, found in parts.items()}
+            location = sgm.locate(network, name, config)
+            parts.setdefault(location.name, {})[location.part] = tensor
+    result = {name: _assemble(found) for name, found in parts.items()}
     encoder = sgm.CONDITION_VAE + "encoder."
     folded = {
         name.replace(encoder, "first_stage_model.encoder.", 1): tensor
@@ -194,19 +203,19 @@ def _to_sgm(
         mix = np.float32(quant["weight"].read())[:, :, 0, 0]
         return mix @ np.float32(last["bias"].read()) + np.float32(quant["bias"].read())
 
-    place = "first_stage_model.encoder.conv_out."
-    folded[place + "weight"] = Tensor(last["weight"].shape, weight)
-    folded[place + "bias"] = Tensor(last["bias"].shape, bias)
+    prefix = "first_stage_model.encoder.conv_out."
+    folded[prefix + "weight"] = Tensor(last["weight"].shape, weight)
+    folded[prefix + "bias"] = Tensor(last["bias"].shape, bias)
     return result | folded
 
 
-def _whole(parts: Mapping[str, Tensor]) -> Tensor:
-    """Undo `source.part_of`."""
+def _assemble(parts: Mapping[str, Tensor]) -> Tensor:
+    """Return the SGM tensor of `parts`, the inverse of `source.part_of`."""
     part, tensor = next(iter(parts.items()))
     shape, read = tensor
-    if part == "whole":
+    if part == "full":
         return tensor
-    if part == "pixel":
+    if part == "conv1x1":
         return Tensor((*shape, 1, 1), lambda: read()[:, :, None, None])
     if part == "transposed":
         return Tensor(shape[::-1], lambda: np.ascontiguousarray(read().T))
@@ -215,7 +224,7 @@ def _whole(parts: Mapping[str, Tensor]) -> Tensor:
 
 
 def _pipeline_files(config: ModelConfig) -> dict[str, dict[str, Any]]:
-    """Give what `StableVideoDiffusionPipeline.from_pretrained` reads beside the networks."""
+    """Return the other files that `StableVideoDiffusionPipeline.from_pretrained` reads."""
     sampling = config.sampling
     scheduler = SCHEDULER | {
         "beta_start": 0.00085,
@@ -252,15 +261,15 @@ def _pipeline_files(config: ModelConfig) -> dict[str, dict[str, Any]]:
     return {
         "scheduler/scheduler_config.json": scheduler,
         "feature_extractor/preprocessor_config.json": extractor,
-        "model_index.json": index,  # last: a folder without it is no model
+        "model_index.json": index,  # written last, because it marks the folder as complete
     }
 
 
 def _bytes(config: ModelConfig, dtype: str) -> int:
-    numbers = sum(
+    elements = sum(
         int(np.prod(entry.shape)) for table in tables(config).values() for entry in table.entries
     )
-    return numbers * np.dtype(DTYPES[dtype]).itemsize
+    return elements * np.dtype(DTYPES[dtype]).itemsize
 
 
 def _bar(title: str, total: int) -> Any:

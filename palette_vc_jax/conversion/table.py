@@ -1,7 +1,7 @@
-"""One reversible table per network of (torch name, flax path, kind), and what applies it.
+"""One reversible table per network of (torch name, flax path, kind), and its application.
 
-Parameter paths are the published names split at dots, so a table follows from the flax paths and
-shapes alone: only the leaf's name and the order of its axes differ between the two sides.
+Parameter paths are the published names split at dots, so a table can be derived from the flax
+paths and shapes: only the leaf's name and the order of its axes differ.
 """
 
 from collections import Counter
@@ -13,39 +13,39 @@ import numpy as np
 
 from palette_vc_jax.models.functional import flatten, nest
 
-# Kind -> order of torch's axes on the flax side: flax = torch.transpose(axes).
+# Kind -> order of torch's axes in flax: flax = torch.transpose(axes).
 AXES = {
-    "same": None,  # biases, norm scales, embeddings, mix factors: as they are
+    "same": None,  # biases, norm scales, embeddings, mix factors
     "linear": (1, 0),  # [O, I] -> [I, O]
     "conv": (2, 3, 1, 0),  # [O, I, H, W] -> [H, W, I, O]
     "temporal_conv": (2, 3, 4, 1, 0),  # [O, I, 3, 1, 1] -> [3, 1, 1, I, O]
 }
 KERNEL_KINDS = {2: "linear", 4: "conv", 5: "temporal_conv"}  # by the number of axes
-SHOWN = 100  # names of a kind in a message, which is one line
+MAX_NAMES = 100  # maximum number of names in a message
 
 
 class Entry(NamedTuple):
-    """One tensor on both sides."""
+    """One tensor in torch and in flax."""
 
     torch: str  # name in the state dict
     flax: str  # path, joined by dots
     kind: str  # key of AXES
-    shape: tuple[int, ...]  # on the flax side
+    shape: tuple[int, ...]  # shape in flax
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
-        """Give the shape on the torch side."""
+        """Return the shape in torch."""
         return tuple(self.shape[axis] for axis in _inverse(self.kind, len(self.shape)))
 
 
 @dataclass(frozen=True)
 class Table:
-    """All tensors of one network; torch names and flax paths occur once each."""
+    """All tensors of one network; each torch name and each flax path occurs once."""
 
-    network: str  # 'unet', 'vae', 'image encoder': for messages
+    network: str  # name in messages: 'unet', 'vae', 'image encoder'
     entries: tuple[Entry, ...]
     zero_if_absent: frozenset[str] = frozenset()  # torch names that a published file lacks
-    buffers: frozenset[str] = frozenset()  # torch names that some files hold beside the weights
+    buffers: frozenset[str] = frozenset()  # torch names in some files that are not weights
 
     def __post_init__(self):
         for side in ("torch", "flax"):
@@ -61,26 +61,31 @@ def build_table(
     zero_if_absent: Collection[str] = (),
     buffers: Collection[str] = (),
 ) -> Table:
-    """Derive the table of `network` from its flax paths.
+    """Derive the table of a network from its flax paths.
 
     Args:
-        network: what messages call it.
-        shapes: flat flax path -> anything with a `.shape` (arrays, `jax.ShapeDtypeStruct`).
-        zero_if_absent, buffers: as in `Table`.
+        network: name of the network in messages.
+        shapes: flat flax path -> object with a `.shape` (arrays, `jax.ShapeDtypeStruct`).
+        zero_if_absent: see `Table`.
+        buffers: see `Table`.
 
-    Raises ValueError for a kernel of a rank that no layer has.
+    Raises:
+        ValueError: if a kernel has a rank that no layer has.
     """
     entries = (_entry(path, tuple(leaf.shape)) for path, leaf in shapes.items())
     return Table(network, tuple(entries), frozenset(zero_if_absent), frozenset(buffers))
 
 
 def to_flax(table: Table, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Turn a torch state dict into a nested dict of flax parameters; element types are kept.
+    """Convert a torch state dict to a nested dict of flax parameters; keep element types.
 
-    Every tensor is used once and every parameter filled once; those of `zero_if_absent` may be
-    missing. Raises ValueError naming tensors that are missing, unknown or misshaped.
+    Raises:
+        ValueError: if tensors are missing (except those of `zero_if_absent`), unknown or of
+            another shape; the message names them.
     """
-    refuse(torch_faults(table, {name: tensor.shape for name, tensor in tensors.items()}))
+    raise_mismatches(
+        torch_mismatches(table, {name: tensor.shape for name, tensor in tensors.items()})
+    )
     flat = {}
     for entry in table.entries:
         if entry.torch in tensors:
@@ -91,36 +96,37 @@ def to_flax(table: Table, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def to_torch(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Turn nested flax parameters into a torch state dict: undo `to_flax`, element types kept.
+    """Convert nested flax parameters to a torch state dict, the inverse of `to_flax`.
 
-    Raises ValueError naming parameters that are missing, unknown or misshaped.
+    Raises:
+        ValueError: if parameters are missing, unknown or of another shape; the message names
+            them.
     """
     flat = flatten(params)
     wanted = {entry.flax: entry.shape for entry in table.entries}
-    refuse(faults(table.network, wanted, {path: np.shape(leaf) for path, leaf in flat.items()}))
+    raise_mismatches(
+        mismatches(table.network, wanted, {path: np.shape(leaf) for path, leaf in flat.items()})
+    )
     return {e.torch: torch_array(e, np.asarray(flat[e.flax])) for e in table.entries}
 
 
-def torch_faults(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Say why torch tensors of these names and shapes do not fill every parameter just once.
-
-    Empty if they do.
-    """
+def torch_mismatches(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Describe how the names and shapes of torch tensors differ from a table; empty if equal."""
     wanted = {entry.torch: entry.torch_shape for entry in table.entries}
     optional = table.zero_if_absent - set(shapes)
     wanted = {name: shape for name, shape in wanted.items() if name not in optional}
     given = {name: shape for name, shape in shapes.items() if name not in table.buffers}
-    return faults(table.network, wanted, given)
+    return mismatches(table.network, wanted, given)
 
 
-def faults(
+def mismatches(
     network: str,
     wanted: Mapping[str, tuple[int, ...]],
     given: Mapping[str, tuple[int, ...]],
 ) -> str:
-    """Tell every difference between two sets of named shapes; empty if there is none."""
+    """Describe every difference between two sets of named shapes; empty if equal."""
     misshaped = [
-        f"{name} has shape {tuple(given[name])}, the config asks for {shape}"
+        f"{name} has shape {tuple(given[name])}, but the config needs {shape}"
         for name, shape in wanted.items()
         if name in given and tuple(given[name]) != shape
     ]
@@ -133,19 +139,19 @@ def faults(
     return f"{network}: of its tensors, {'; '.join(found)}. " if found else ""
 
 
-def refuse(found: str) -> None:
-    """Raise ValueError with all that was found, if anything was."""
+def raise_mismatches(found: str) -> None:
+    """Raise ValueError with the differences that were found, if any."""
     if found:
-        raise ValueError(f"{found}Give the weights and the config of one and the same network.")
+        raise ValueError(f"{found}Give the weights and the config of the same network.")
 
 
 def flax_array(entry: Entry, tensor: np.ndarray) -> np.ndarray:
-    """Bring a torch tensor's axes into flax' order, in a copy where they differ."""
+    """Return a torch tensor with its axes in flax' order."""
     return _reorder(tensor, AXES[entry.kind])
 
 
 def torch_array(entry: Entry, array: np.ndarray) -> np.ndarray:
-    """Undo `flax_array`."""
+    """Return a flax array with its axes in torch's order, the inverse of `flax_array`."""
     return _reorder(array, _inverse(entry.kind, array.ndim))
 
 
@@ -167,10 +173,10 @@ def _inverse(kind: str, rank: int) -> tuple[int, ...]:
 
 
 def _reorder(array: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
-    # A copy in the new order: safetensors writes memory as it lies.
+    # Copy to the new order, because safetensors writes raw memory.
     return np.ascontiguousarray(array if axes is None else array.transpose(axes))
 
 
 def _some(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,4 @@
-"""Safetensors read one tensor at a time and written one tensor at a time.
-
-A full-size UNet is 6 GB; neither side is ever held whole.
-"""
+"""Read and write safetensors one tensor at a time, because a full-size UNet has 6 GB."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,40 +12,40 @@ from safetensors import SafetensorError, safe_open
 from palette_vc_jax.files import check_regular, read_json
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": bfloat16}
-CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # of the file format
-READABLE = {*CODES.values(), "F64", "I64"}  # I64: position ids that some files hold
+CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # codes of the file format
+READABLE = {*CODES.values(), "F64", "I64"}  # I64 is the type of position ids in some files
 
 
 class Tensor(NamedTuple):
-    """A tensor that is read when it is needed."""
+    """A tensor that is read on demand."""
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
 
 
 def open_tensors(path: Path) -> dict[str, Tensor]:
-    """List the tensors of a safetensors file, reading none.
+    """Return the tensors of a safetensors file without reading them.
 
-    Raises ValueError for a file that is missing, not whole safetensors or quantized; nothing in
-    it is ever executed.
+    Raises:
+        ValueError: if the file is missing, is not complete safetensors, or is quantized.
     """
     check_regular(path)
     if not path.is_file():
         raise ValueError(
-            f"{path}: not found; the model is not whole: download or convert it again."
+            f"{path}: not found; the model is incomplete: download or convert it again."
         )
     try:
         file = safe_open(path, framework="numpy")
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{path}: not a whole safetensors file ({error}); download it again, or convert a "
-            "pickle to safetensors where it came from."
+            f"{path}: not a complete safetensors file ({error}); download it again, or get the "
+            "model's safetensors if this is a pickle."
         ) from None
-    strange = sorted({part.get_dtype() for part in slices.values()} - READABLE)
-    if strange:
+    unknown = sorted({part.get_dtype() for part in slices.values()} - READABLE)
+    if unknown:
         raise ValueError(
-            f"{path}: holds numbers of type {', '.join(strange)}; give the model in float16, "
+            f"{path}: holds values of type {', '.join(unknown)}; give the model in float16, "
             "bfloat16 or float32."
         )
     return {
@@ -58,10 +55,10 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def open_sharded(index: Path) -> tuple[dict[str, Tensor], list[Path]]:
-    """List the tensors of a sharded model from its `*.index.json`, and the shards.
+    """Return the tensors of a sharded model from its `*.index.json`, and the shards.
 
-    Raises ValueError for an index that cannot be read, and for shards that are missing or lack
-    tensors.
+    Raises:
+        ValueError: if the index cannot be read, or shards or tensors are missing.
     """
     try:
         names = read_json(index)["weight_map"]
@@ -72,8 +69,8 @@ def open_sharded(index: Path) -> tuple[dict[str, Tensor], list[Path]]:
     lost = sorted(name for name, file in names.items() if name not in shards[file])
     if lost:
         raise ValueError(
-            f"{index}: {len(lost)} tensors are not in the shards named, such as {lost[0]}; "
-            "download the shards again."
+            f"{index}: {len(lost)} tensors are not in their shards, such as {lost[0]}; download "
+            "the shards again."
         )
     tensors = {name: shards[file][name] for name, file in names.items()}
     return tensors, list(paths.values())
@@ -82,10 +79,10 @@ def open_sharded(index: Path) -> tuple[dict[str, Tensor], list[Path]]:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], dtype: str, progress: Callable[[int], object]
 ) -> None:
-    """Write `tensors` as `dtype`, calling `progress(bytes)` after each.
+    """Write `tensors` as `dtype`, and call `progress(bytes)` after each.
 
-    Raises ValueError for a value that is not finite or does not fit `dtype`, as float16 ends at
-    65504.
+    Raises:
+        ValueError: if a value is not finite, or is out of range (65504 is float16's maximum).
     """
     kind = np.dtype(DTYPES[dtype])
     header, end = {}, 0
@@ -97,7 +94,7 @@ def write_tensors(
             "data_offsets": [start, end],
         }
     text = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
-    text += b" " * (-len(text) % 8)  # the format aligns the data
+    text += b" " * (-len(text) % 8)  # the format aligns the data to 8 bytes
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, tensor in tensors.items():
@@ -114,6 +111,6 @@ def write_tensors(
                     "use float32 or bfloat16."
                 )
             if array.shape != tensor.shape:
-                raise ValueError(f"{name}: {array.shape} was read where {tensor.shape} was said.")
+                raise ValueError(f"{name}: read shape {array.shape}, expected {tensor.shape}.")
             file.write(array.tobytes())
             progress(array.nbytes)

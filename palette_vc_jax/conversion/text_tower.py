@@ -1,7 +1,7 @@
-"""Embed words with the text tower of a CLIP, by PyTorch and transformers.
+"""Embed words with the text tower of a CLIP model in PyTorch and transformers.
 
-SVD's image tower is that of OpenCLIP ViT-H/14; `commands/text_table.py` turns the text tower that
-belongs to it into a table of words.
+SVD's image tower is that of OpenCLIP ViT-H/14; `commands/text_table.py` makes a table of words
+from the text tower of the same model.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import numpy as np
 
 from palette_vc_jax import cli
 
-# A word's embedding is the mean over these; the films are black and white.
+# A word's embedding is the mean over these templates, which suit black and white films.
 TEMPLATES = (
     "a photo of {}.",
     "a black and white photo of {}.",
@@ -22,14 +22,14 @@ BATCH = 64
 
 
 def read_tower(source: str) -> tuple[Any, Any]:
-    """Load a tokenizer and a text tower; pickles are not opened. Raises ValueError in one line."""
+    """Load a tokenizer and a text tower from safetensors; raise ValueError if impossible."""
     try:
         import torch  # noqa: F401
         from transformers import AutoTokenizer, CLIPTextModelWithProjection
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"{error.name} is needed here; pip install torch, then pip install -r "
-            "requirements-tagger.txt."
+            f"the package {error.name} is needed; run `pip install torch` and `pip install -r "
+            "requirements-tagger.txt`."
         ) from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -41,7 +41,7 @@ def read_tower(source: str) -> tuple[Any, Any]:
 
 
 def embed_words(tokenizer: Any, tower: Any, words: Sequence[str]) -> np.ndarray:
-    """Embed words as float32 [N, D] of unit length: the mean over templates of unit embeddings."""
+    """Return unit embeddings `[N, D]`, float32: means over templates of unit embeddings."""
     import torch
 
     sums = np.zeros((len(words), tower.config.projection_dim), np.float32)
@@ -66,7 +66,7 @@ def embed_words(tokenizer: Any, tower: Any, words: Sequence[str]) -> np.ndarray:
 
 
 def weights_hash(tower: Any) -> str:
-    """Hash a tower's weights, by name."""
+    """Return the SHA-256 of a tower's weights in the order of their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tower.state_dict().items()):
         digest.update(name.encode())

@@ -1,7 +1,7 @@
 """The UNet: its table, and diffusers' `config.json` in both directions.
 
-The counterpart is diffusers' UNetSpatioTemporalConditionModel; the palette layer is this
-project's own and travels as `palette_embedding.weight` and `palette_embedding.bias`.
+The counterpart is diffusers' UNetSpatioTemporalConditionModel. The palette layer, which diffusers
+lacks, is stored as `palette_embedding.weight` and `palette_embedding.bias`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ PALETTE_PREFIX = "palette_embedding."
 PALETTE = (PALETTE_PREFIX + "weight", PALETTE_PREFIX + "bias")
 DOWN = {True: "CrossAttnDownBlockSpatioTemporal", False: "DownBlockSpatioTemporal"}
 UP = {True: "CrossAttnUpBlockSpatioTemporal", False: "UpBlockSpatioTemporal"}
-BUILT_IN = {"norm_groups": 32, "norm_eps": 1e-6, "deep_norm_eps": 1e-5}  # no key: in the code
+BUILT_IN = {"norm_groups": 32, "norm_eps": 1e-6, "deep_norm_eps": 1e-5}  # fixed in diffusers' code
 NEEDED = (
     "in_channels",
     "out_channels",
@@ -27,10 +27,10 @@ NEEDED = (
     "projection_class_embeddings_input_dim",
     "layers_per_block",
     "cross_attention_dim",
-    "num_attention_heads",  # needed although it has a default: that one has changed
+    "num_attention_heads",  # required, because the library's default has changed
 )
 KNOWN = ("sample_size", "num_frames", "transformer_layers_per_block")
-# May be given once or once a level; levels that differ are not supported.
+# Either one value or a list with one value per level; different values are not supported.
 PER_LEVEL = ("layers_per_block", "cross_attention_dim", "transformer_layers_per_block")
 NUMBERS = ("in_channels", "out_channels", "addition_time_embed_dim", "num_frames")
 
@@ -41,9 +41,10 @@ def unet_table(shapes: Mapping[str, Any]) -> Table:
 
 
 def read_unet_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn diffusers' config values into the fields of `UNetConfig`.
+    """Convert diffusers' config values to the fields of `UNetConfig`.
 
-    Raises ValueError for a missing or unknown key or a value that the model cannot express.
+    Raises:
+        ValueError: if a key is missing or unknown, or a value is not supported.
     """
     check_values("unet", values, {"_class_name": CLASS})
     check_keys("unet", values, NEEDED, KNOWN)
@@ -53,7 +54,7 @@ def read_unet_config(values: Mapping[str, Any]) -> dict[str, Any]:
     same = {key: uniform("unet", key, values[key]) for key in PER_LEVEL}
     attention = _read_attention(values)
     fixed = {
-        "in_channels": 2 * values["out_channels"],  # [noisy, grey]
+        "in_channels": 2 * values["out_channels"],  # [noisy, gray]
         "projection_class_embeddings_input_dim": 3 * values["addition_time_embed_dim"],
         "transformer_layers_per_block": 1,
     }
@@ -63,12 +64,12 @@ def read_unet_config(values: Mapping[str, Any]) -> dict[str, Any]:
     if not len(widths) == len(heads) == len(attention):
         raise ValueError(
             f"unet: config.json has {len(attention)} blocks, {len(widths)} widths and "
-            f"{len(heads)} numbers of heads; one each a level is needed."
+            f"{len(heads)} numbers of heads; one of each per level is needed."
         )
     for width, number in zip(widths, heads, strict=True):
         if width % number:
             raise ValueError(
-                f"unet: config.json has {number} heads of attention for a width of {width}; "
+                f"unet: config.json has {number} attention heads for a width of {width}; "
                 "the width must be a multiple of the heads."
             )
     return {
@@ -84,16 +85,20 @@ def read_unet_config(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_unet_config(config: UNetConfig, num_frames: int = 14) -> dict[str, Any]:
-    """Turn a `UNetConfig` into diffusers' config values.
+    """Convert a `UNetConfig` to diffusers' config values.
 
-    `num_frames` is a note to the pipeline and changes no weight. Raises ValueError for a model
-    that diffusers cannot build, as one with fewer norm groups.
+    Args:
+        config: config of the network.
+        num_frames: the pipeline's default number of frames; it does not change the network.
+
+    Raises:
+        ValueError: if diffusers cannot build the network, for example with fewer norm groups.
     """
     for key, value in BUILT_IN.items():
         if getattr(config, key) != value:
             raise ValueError(
-                f"unet: {key} is {getattr(config, key)}, and diffusers builds this network with "
-                f"{value} only; keep this model in its own format."
+                f"unet: {key} is {getattr(config, key)}, but diffusers supports only {value}; "
+                "keep this model in its own format."
             )
     return {
         "_class_name": CLASS,
@@ -114,7 +119,7 @@ def write_unet_config(config: UNetConfig, num_frames: int = 14) -> dict[str, Any
 
 
 def _read_attention(values: Mapping[str, Any]) -> tuple[bool, ...]:
-    """Tell from the block types which levels, from the finest, have transformers."""
+    """Return which levels, from the finest, have transformers according to the block types."""
     sides = []
     for key, names in (("down_block_types", DOWN), ("up_block_types", UP)):
         kinds = {name: attends for attends, name in names.items()}
@@ -125,7 +130,7 @@ def _read_attention(values: Mapping[str, Any]) -> tuple[bool, ...]:
         sides.append(tuple(kinds[name] for name in given))
     if sides[0] != sides[1][::-1]:
         raise ValueError(
-            "unet: config.json puts transformers at other levels on the way up than on the way "
-            "down; this is not supported."
+            "unet: config.json has transformers at different levels in down_block_types and "
+            "up_block_types, which is not supported."
         )
     return sides[0]

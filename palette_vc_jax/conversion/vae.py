@@ -12,9 +12,9 @@ from palette_vc_jax.models.config import VAEConfig
 
 CLASS = "AutoencoderKLTemporalDecoder"
 DOWN = "DownEncoderBlock2D"
-NORM_GROUPS = 32  # no key: in diffusers' code
+NORM_GROUPS = 32  # fixed in diffusers' code
 NEEDED = ("block_out_channels", "latent_channels", "layers_per_block", "scaling_factor")
-# Notes to the pipeline (size and upcast), and what is always 3 channels of color.
+# Keys of the pipeline (size and upcast), and keys that have one value in every SVD model.
 KNOWN = ("in_channels", "out_channels", "down_block_types", "sample_size", "force_upcast")
 
 
@@ -24,9 +24,10 @@ def vae_table(shapes: Mapping[str, Any]) -> Table:
 
 
 def read_vae_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn diffusers' config values into the fields of `VAEConfig`.
+    """Convert diffusers' config values to the fields of `VAEConfig`.
 
-    Raises ValueError for a missing or unknown key or a value that the model cannot express.
+    Raises:
+        ValueError: if a key is missing or unknown, or a value is not supported.
     """
     check_values("vae", values, {"_class_name": CLASS, "in_channels": 3, "out_channels": 3})
     check_keys("vae", values, NEEDED, KNOWN)
@@ -49,14 +50,15 @@ def read_vae_config(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_vae_config(config: VAEConfig) -> dict[str, Any]:
-    """Turn a `VAEConfig` into diffusers' config values.
+    """Convert a `VAEConfig` to diffusers' config values.
 
-    Raises ValueError for a model that diffusers cannot build, as one with fewer norm groups.
+    Raises:
+        ValueError: if diffusers cannot build the network, for example with fewer norm groups.
     """
     if config.norm_groups != NORM_GROUPS:
         raise ValueError(
-            f"vae: norm_groups is {config.norm_groups}, and diffusers builds this network with "
-            f"{NORM_GROUPS} only; keep this model in its own format."
+            f"vae: norm_groups is {config.norm_groups}, but diffusers supports only "
+            f"{NORM_GROUPS}; keep this model in its own format."
         )
     return {
         "_class_name": CLASS,

@@ -21,21 +21,24 @@ class Coefficients(NamedTuple):
 
 
 def coefficients(sigma: jax.Array) -> Coefficients:
-    """Give c_skip, c_out, c_in and c_noise at noise levels `sigma` (> 0, any shape)."""
+    """Return c_skip, c_out, c_in and c_noise at noise levels `sigma` (> 0, any shape)."""
     total = 1.0 + jnp.square(sigma)
     root = jnp.sqrt(total)
     return Coefficients(1.0 / total, -sigma / root, 1.0 / root, 0.25 * jnp.log(sigma))
 
 
 def denoised(output: jax.Array, noisy: jax.Array, sigma: jax.Array) -> jax.Array:
-    """Turn the network's output F into the estimate D of the clean latents.
+    """Return the estimate D = c_skip * x + c_out * F of the clean latents.
 
-    `sigma` broadcasts against `noisy`, the unscaled latents x.
+    Args:
+        output: the network's output F.
+        noisy: the unscaled noisy latents x.
+        sigma: noise levels, broadcast against `noisy`.
     """
     c = coefficients(sigma)
     return c.c_skip * noisy + c.c_out * output
 
 
 def velocity_target(clean: jax.Array, noise: jax.Array, sigma: jax.Array) -> jax.Array:
-    """Give what F should be: v = (eps - sigma * x0) / sqrt(1 + sigma^2)."""
+    """Return the training target of F: v = (eps - sigma * x0) / sqrt(1 + sigma^2)."""
     return (noise - sigma * clean) / jnp.sqrt(1.0 + jnp.square(sigma))

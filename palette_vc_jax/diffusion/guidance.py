@@ -1,16 +1,16 @@
 """Classifier-free guidance with one constant scale.
 
-output = u + scale * (c - u), where c is the network's output under the conditions and u without
-some of them (Ho and Salimans, arXiv 2207.12598). SVD lets the scale grow from the first frame to
-the last of a clip; in a long film of overlapping windows that would tint frames by their place, so
-there is one scale for all frames here. Since D is affine in the output, guiding the output and
-guiding D are the same.
+output = u + scale * (c - u), where c is the network's output under all conditions and u its output
+without some of them (Ho and Salimans, arXiv 2207.12598). SVD increases the scale from the first
+frame of a clip to the last; with overlapping windows, that would make colors depend on a frame's
+position in its window, so all frames have one scale here. D is affine in the output, so guiding
+the output and guiding D are equivalent.
 
-What the unconditional branch is without is the kind of guidance:
+The kind of guidance selects the conditions that the unconditional branch lacks:
 
-    palette  the palette alone (its mask is 0): pushes the film toward the colors asked for
-    svd      the image embedding and the grey latents (zeros), as SVD's own pipeline; the palette
-             stays as it is
+    palette  the palette (its mask is 0): pushes the film toward the palette's colors
+    svd      the image embedding and the gray latents (zeros), as in SVD's pipeline; the palette
+             is kept
 """
 
 from collections.abc import Callable
@@ -25,22 +25,22 @@ Evaluate = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def unconditional(
-    kind: str, grey: jax.Array, context: jax.Array, palette_mask: jax.Array
+    kind: str, gray: jax.Array, context: jax.Array, palette_mask: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Take away the conditions that guidance of `kind` pushes away from.
+    """Return (gray, context, palette_mask) of the unconditional branch, in the same shapes.
 
-    Returns (grey, context, palette_mask), of the shapes given. Raises ValueError for a kind that
-    is not in KINDS.
+    Raises:
+        ValueError: if `kind` is not in KINDS.
     """
     if kind == "palette":
-        return grey, context, jnp.zeros_like(palette_mask)
+        return gray, context, jnp.zeros_like(palette_mask)
     if kind == "svd":
-        return jnp.zeros_like(grey), jnp.zeros_like(context), palette_mask
+        return jnp.zeros_like(gray), jnp.zeros_like(context), palette_mask
     raise ValueError(f"guidance {kind!r} is not known; use one of {', '.join(KINDS)}.")
 
 
 def combine(without: jax.Array, given: jax.Array, scale: jax.Array | float) -> jax.Array:
-    """Extrapolate from the unconditional to the conditional output: u + scale * (c - u)."""
+    """Return u + scale * (c - u) for unconditional u and conditional c."""
     return without + scale * (given - without)
 
 
@@ -48,17 +48,24 @@ def guided(
     evaluate: Evaluate,
     kind: str | None,
     scale: jax.Array | float,
-    grey: jax.Array,
+    gray: jax.Array,
     context: jax.Array,
     palette_mask: jax.Array,
 ) -> jax.Array:
-    """Evaluate the network, under guidance unless `kind` is None.
+    """Evaluate the network, with guidance unless `kind` is None.
 
-    `evaluate(grey, context, palette_mask)` gives the output. The two branches run one after the
-    other through one compiled body (`lax.map`): the program holds the network once, peak memory is
-    that of sampling without guidance, and the batch stays the one knob for how full a device is.
+    The two branches run one after the other through one compiled body (`lax.map`), so the program
+    contains the network once, and peak memory is that of sampling without guidance.
+
+    Args:
+        evaluate: function from (gray, context, palette_mask) to the network's output.
+        kind: one of KINDS, or None.
+        scale: guidance scale; 1 has no effect.
+        gray: gray latents.
+        context: image embeddings.
+        palette_mask: 1 where the palette is used.
     """
-    given = (grey, context, palette_mask)
+    given = (gray, context, palette_mask)
     if kind is None:
         return evaluate(*given)
     branches = jax.tree.map(lambda *pair: jnp.stack(pair), unconditional(kind, *given), given)

@@ -1,13 +1,13 @@
 """Solvers of the probability flow ODE dx/dsigma = (x - D(x, sigma)) / sigma.
 
-Both solvers here evaluate the network once a step and are linear in what they are given:
+Both solvers evaluate the network once per step and are linear in their inputs:
 
     x_next = a * x + b * D + c * D_previous
 
-where D is the denoised estimate at this step and D_previous that of the step before. So a solver
-is a table of (a, b, c), one row a step, made once in float64; the first step, the last step to
-sigma 0 and the logarithms live in the table, and one `step` serves arrays on a device and on the
-host alike. The only state that a sampler carries is (x, D_previous).
+where D is the denoised estimate at this step and D_previous that of the step before. A solver is
+therefore a table of (a, b, c), one row per step, computed once in float64. The table covers the
+first step, the last step to sigma 0 and the logarithms, and the same `step` works on device and
+host arrays. The state of a sampler is (x, D_previous).
 """
 
 from collections.abc import Callable
@@ -19,29 +19,38 @@ Array = TypeVar("Array")
 
 
 def euler(sigmas: np.ndarray) -> np.ndarray:
-    """Tabulate Euler's method: x + (x - D) / sigma * (sigma_next - sigma).
+    """Return the table of Euler's method, x + (x - D) / sigma * (sigma_next - sigma).
 
-    `sigmas` [steps + 1] falls; its last value may be 0. Returns float64 [steps, 3], columns a, b,
-    c. Written with the ratio r = sigma_next / sigma the step is r * x + (1 - r) * D, in which
-    nothing cancels where sigma is large. It is first order, and DDIM in these variables.
+    With the ratio r = sigma_next / sigma, the step is r * x + (1 - r) * D, which has no
+    cancellation at large sigma. It is first order, and equals DDIM in these variables.
+
+    Args:
+        sigmas: `[steps + 1]`, decreasing; the last value may be 0.
+
+    Returns:
+        Coefficients a, b and c, float64 `[steps, 3]`.
     """
     ratio = _ratios(sigmas)
     return np.stack([ratio, 1.0 - ratio, np.zeros_like(ratio)], axis=1)
 
 
 def dpmpp_2m(sigmas: np.ndarray) -> np.ndarray:
-    """Tabulate DPM-Solver++(2M): second order, from the estimates of two steps.
+    """Return the table of DPM-Solver++(2M), which is second order.
 
     Lu et al., arXiv 2211.01095, algorithm 2, with alpha = 1, so that lambda = -ln sigma and
     h_i = lambda_(i+1) - lambda_i: x_next = r * x + (1 - r) * ((1 + k) * D - k * D_previous),
-    k = h_i / (2 * h_(i-1)). The first step has no estimate before it, and the last has infinite
-    h where sigma_next is 0: both have k = 0, which is Euler's step.
+    k = h_i / (2 * h_(i-1)). The first step has no previous estimate, and the last has infinite h
+    if sigma_next is 0: both have k = 0, which is Euler's step.
 
-    `sigmas` [steps + 1] falls; its last value may be 0. Returns float64 [steps, 3].
+    Args:
+        sigmas: `[steps + 1]`, decreasing; the last value may be 0.
+
+    Returns:
+        Coefficients a, b and c, float64 `[steps, 3]`.
     """
     ratio = _ratios(sigmas)
     lambdas = -np.log(np.asarray(sigmas[:-1], np.float64))
-    widths = np.diff(lambdas)  # [steps - 1], without the step to the last sigma
+    widths = np.diff(lambdas)  # [steps - 1], h without the step to the last sigma
     if sigmas[-1] > 0.0:
         widths = np.append(widths, -np.log(np.float64(sigmas[-1])) - lambdas[-1])
     k = np.zeros_like(ratio)
@@ -50,9 +59,9 @@ def dpmpp_2m(sigmas: np.ndarray) -> np.ndarray:
 
 
 def step(latents: Array, denoised: Array, previous: Array, row: Array) -> Array:
-    """Take one step: `row` [3] of a solver's table times latents, D and the D before it.
+    """Take one step: `row` `[3]` of a solver's table times latents, D and the previous D.
 
-    `previous` must be finite where its coefficient is 0 too: start it as zeros.
+    `previous` must be finite even if its coefficient is 0, so start it as zeros.
     """
     return row[0] * latents + row[1] * denoised + row[2] * previous
 
@@ -61,9 +70,10 @@ SOLVERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"euler": euler, "dpmpp
 
 
 def solver_table(name: str, sigmas: np.ndarray) -> np.ndarray:
-    """Tabulate the solver called `name` as float32 [steps, 3].
+    """Return the table of the solver called `name`, float32 `[steps, 3]`.
 
-    Raises ValueError for a name that is not in SOLVERS.
+    Raises:
+        ValueError: if `name` is not in SOLVERS.
     """
     if name not in SOLVERS:
         raise ValueError(f"solver {name!r} is not known; use one of {', '.join(SOLVERS)}.")
@@ -71,6 +81,6 @@ def solver_table(name: str, sigmas: np.ndarray) -> np.ndarray:
 
 
 def _ratios(sigmas: np.ndarray) -> np.ndarray:
-    """Divide each sigma by the one before it."""
+    """Return each sigma divided by the one before it."""
     sigmas = np.asarray(sigmas, np.float64)
     return sigmas[1:] / sigmas[:-1]

@@ -1,6 +1,7 @@
-"""Evaluation of colored films: films in, tables out.
+"""Evaluate colored films: films in, tables out.
 
 from palette_vc_jax.evaluation import evaluate, text_table
+
 print(text_table(evaluate("truth", {"ours": "colored"})))
 """
 

@@ -1,4 +1,4 @@
-"""Sample the paper's ablations: every clip with each kind of palette; resumes at the next clip."""
+"""Sample the paper's ablations: color every clip with each kind of palette, and resume."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.rgb import read_rgb
 
-PaletteOf = Callable[[str, Path, int], Palette | None]  # of a clip's name, film and seed
-ReferenceOf = Callable[[str, Path], Reference]  # of a clip's name and film
+PaletteOf = Callable[[str, Path, int], Palette | None]  # (name of the clip, film, seed) -> palette
+ReferenceOf = Callable[[str, Path], Reference]  # (name of the clip, film) -> reference
 
 
 class Row(NamedTuple):
@@ -51,18 +51,18 @@ def sample_row(
     The noise and random palettes of the n-th film have the seed `seed` + n.
 
     Args:
-        films: by name; only their luma is read.
-        model: of the row.
-        settings: of the sampler.
+        films: films by name; only their luma is read.
+        model: model of the row.
+        settings: settings of the sampler.
         row: palettes and references.
         folder: created if it does not exist.
-        seed: of the first film.
+        seed: seed of the first film.
 
     Returns:
         The colored films by name.
 
     Raises:
-        ValueError: if a film in `folder` was not made by such a run.
+        ValueError: if a film in `folder` was not written by such a run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     outputs = {}
@@ -86,10 +86,10 @@ def sample_row(
 
 
 def _make_room(output: Path, records: Mapping[str, Path]) -> None:
-    """Remove files of an incomplete record; refuse to replace a film that no run made."""
+    """Remove files of an incomplete record; raise ValueError for a film without a record."""
     record = records["settings"]
     if output.exists() and not record.exists():
-        raise ValueError(f"{output}: exists, and no run made it; give another --workdir.")
+        raise ValueError(f"{output}: exists, and was not written by a run; give another --workdir.")
     try:
         files.read_json(record)
     except FileNotFoundError:
@@ -100,7 +100,7 @@ def _make_room(output: Path, records: Mapping[str, Path]) -> None:
 
 
 def _is_done(output: Path, records: Mapping[str, Path], plan: dict[str, Any]) -> bool:
-    """Return whether `output` and its records are complete and were made by `plan`."""
+    """Return whether `output` and its records are complete and match `plan`."""
     if not all(path.is_file() for path in (output, *records.values())):
         return False
     try:

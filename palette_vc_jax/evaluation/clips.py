@@ -1,7 +1,7 @@
-"""The clips of an evaluation: films matched by name, and read in step, chunk by chunk.
+"""The clips of an evaluation: match films by name, and read them in parallel, chunk by chunk.
 
-Rows are the truth itself, its gray copy, and the outputs. The first two show what the values of the
-others are worth.
+Rows are the truth itself, its gray copy, and the outputs. The first two are baselines for the
+others.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from palette_vc_jax.video.resize import resize
 from palette_vc_jax.video.rgb import count_frames, read_rgb, shown_size
 
 TRUTH, GRAY = "truth", "gray"  # names of rows
-CHUNK_PIXELS = 2**20  # of a row's frames held at once
+CHUNK_PIXELS = 2**20  # maximum pixels of a row's frames in memory
 CHUNK_FRAMES = 16
 
 
@@ -41,7 +41,7 @@ def find_clips(
 
     Args:
         reference: the truth, from `films.find_films`.
-        outputs: row -> its films, likewise.
+        outputs: row -> its films, from `films.find_films`.
         resized: accept outputs of other sizes.
 
     Raises:
@@ -50,7 +50,7 @@ def find_clips(
     """
     for row in outputs:
         if row in (TRUTH, GRAY):
-            raise ValueError(f"an output cannot be called {row!r}, as a row is; use another name.")
+            raise ValueError(f"{row!r} is the name of a row; give the output another name.")
     pairs = {row: films.pair(reference, given, row) for row, given in outputs.items()}
     clips = []
     for name, path in reference.items():
@@ -70,11 +70,11 @@ def find_clips(
 def read_chunks(
     clip: Clip, networks: Mapping[str, FeatureNetwork], flow: Path | None
 ) -> Iterator[tuple[str, Chunk, Chunk]]:
-    """Yield row, chunk and the truth's chunk, all rows in step.
+    """Yield row, chunk and the truth's chunk, for all rows in parallel.
 
     Args:
         clip: from `find_clips`.
-        networks: those that views of the chunks need.
+        networks: networks that views of the chunks need.
         flow: folder of the clips' flow (`warp.read_flow`); computed if None.
 
     Raises:
@@ -126,7 +126,7 @@ def _check_comparable(film: Film, clip: Clip, resized: bool) -> None:
     if (height, width) != (true_height, true_width) and not resized:
         raise ValueError(
             f"{film.path}: {width}x{height} pixels, but {path} has {true_width}x{true_height}; "
-            "give films of one size, or --resize."
+            "give films of the same size, or --resize."
         )
 
 

@@ -26,11 +26,12 @@ from palette_vc_jax.metrics.warp import check_flow
 class EvaluationOptions:
     """What is measured, and how.
 
-    metrics: names of metrics, see `tables.TITLES`; None for all.
-    weights: folder of the networks' weights.
-    flow: folder of CLIP/forward/*.flo and CLIP/backward/*.flo between the truth's frames, for the
-        warp error; computed if None.
-    resize: resize outputs to the truth's size; otherwise other sizes are refused.
+    Args:
+        metrics: names of metrics, see `tables.TITLES`; None for all.
+        weights: folder of the networks' weights.
+        flow: folder of CLIP/forward/*.flo and CLIP/backward/*.flo between the truth's frames, for
+            the warp error; computed if None.
+        resize: resize outputs to the truth's size; if False, other sizes are an error.
     """
 
     metrics: Sequence[str] | None = None
@@ -49,12 +50,12 @@ def evaluate(
 ) -> Results:
     """Measure colored films against the truth.
 
-    Films are matched by name. A metric whose weights are missing, or that a film is too short or
-    too small for, is listed in `Results.gaps`; the others are computed.
+    Films are matched by name. Metrics whose weights are missing, or for which a film is too short
+    or too small, are listed in `Results.gaps`; the others are computed.
 
     Args:
         reference: the truth: a folder of films or of frame folders, or one film.
-        outputs: name of a row of the table -> colored films, named as the reference's.
+        outputs: name of a row of the table -> colored films with the reference's names.
         options: what is measured, and how.
 
     Returns:
@@ -74,7 +75,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Measuring:
-    """Options that were checked, and the networks that the metrics need."""
+    """Checked options, and the networks that the metrics need."""
 
     options: EvaluationOptions
     metrics: tuple[str, ...]
@@ -97,7 +98,7 @@ class Measuring:
             check_flow(flow / clip.name, clip.frames)
 
     def run(self, clips: Sequence[Clip]) -> Results:
-        """Measure clips, and record how."""
+        """Measure clips, and describe the evaluation in `Results.about`."""
         start = time.time()
         names = [name for name in self.metrics if name not in self.gaps]
         results = measure_clips(clips, names, self.networks, self.options.flow)

@@ -1,9 +1,9 @@
-"""The films that are compared: found in folders by name."""
+"""Find the films to compare in folders, by name."""
 
 from pathlib import Path
 
 from palette_vc_jax.files import check_regular
-from palette_vc_jax.video.film import PICTURES
+from palette_vc_jax.video.film import IMAGES
 from palette_vc_jax.video.rgb import VIDEOS
 
 ONE = "film"  # name of a single film
@@ -11,13 +11,13 @@ DAVIS_SIZES = ("Full-Resolution", "1080p", "480p")
 
 
 def find_films(path: Path) -> dict[str, Path]:
-    """List films by name: video files, without their extension, and folders of frames.
+    """Return films by name: video files, without their extension, and folders of frames.
 
     `path` may also be one film or one folder of frames. Its name is then `ONE`, so that two single
     films match, whatever their files are called. Other files in the folder are ignored.
 
     Raises:
-        ValueError: if there is no film, or two of one name.
+        ValueError: if there is no film, or two films have the same name.
     """
     if path.suffix.lower() in VIDEOS and path.exists() and not path.is_dir():
         check_regular(path)
@@ -37,7 +37,7 @@ def find_films(path: Path) -> dict[str, Path]:
             continue
         if name in found:
             raise ValueError(
-                f"{path}: {found[name].name} and {entry.name} have one name; take one out."
+                f"{path}: {found[name].name} and {entry.name} have one name; remove one of them."
             )
         found[name] = entry
     if not found and _has_frames(path):
@@ -48,9 +48,9 @@ def find_films(path: Path) -> dict[str, Path]:
 
 
 def davis_films(root: Path, split: str) -> dict[str, Path]:
-    """List the clips of a DAVIS 2017 folder's `split`, at the largest size in it.
+    """Return the clips of a DAVIS 2017 folder's `split`, at the largest size in it.
 
-    If the folder does not have DAVIS' layout, all its films are listed.
+    If the folder does not have DAVIS' layout, return all its films.
 
     Raises:
         ValueError: if the split or clips are missing.
@@ -84,13 +84,12 @@ def pair(wanted: dict[str, Path], given: dict[str, Path], row: str) -> dict[str,
         some = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
         raise ValueError(
             f"{row}: outputs of {len(lost)} of {len(wanted)} films are missing: {some}; give "
-            "outputs that have the names of the reference."
+            "outputs with the names of the reference."
         )
     return {name: given[name] for name in wanted}
 
 
 def _has_frames(folder: Path) -> bool:
     return any(
-        path.suffix.lower() in PICTURES and not path.name.startswith(".")
-        for path in folder.iterdir()
+        path.suffix.lower() in IMAGES and not path.name.startswith(".") for path in folder.iterdir()
     )

@@ -1,4 +1,4 @@
-"""Measure all rows of all clips, streamed in chunks."""
+"""Measure all rows of all clips, in chunks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ Stats = dict[str, dict[str, FeatureStats]]  # pooled metric -> row -> its featur
 
 
 class Unavailable(NamedTuple):
-    """Stands for a meter of a film that cannot be measured."""
+    """Replacement for the meter of a film that cannot be measured."""
 
     reason: str
 
@@ -39,12 +39,13 @@ def measure_clips(
 ) -> Results:
     """Measure all rows of all clips.
 
-    A clip with a film that cannot be read to its end is left out of all rows, and listed as a gap.
+    If a film of a clip cannot be read to its end, the clip is omitted from all rows and listed as
+    a gap.
 
     Args:
         clips: from `find_clips`.
         names: keys of `METRICS` and `POOLED`, or `ADHERENCE`.
-        networks: all that these metrics need.
+        networks: networks that these metrics need.
         flow: folder of the clips' flow (`warp.read_flow`); computed if None.
 
     Raises:

@@ -1,8 +1,8 @@
 """The paper's two tables, with measured and published values.
 
-'Consistent Video Colorization via Palette Guidance', tables I and II, on DAVIS 2017. The paper does
-not name its variants of FID, FVD and SSIM, or the number of frames in a video of FVD, so its values
-are quoted without comparison. Its SSIM can only be that of luma.
+The tables are I and II of 'Consistent Video Colorization via Palette Guidance', on DAVIS 2017. The
+paper does not name its variants of FID, FVD and SSIM, or the number of frames in a video of FVD, so
+its values are quoted but not comparable. Its SSIM must be that of luma.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def load_palettes(path: Path, clips: list[str]) -> dict[str, Palette]:
     """Read a palette for each clip from JSON: `{"clip": ["#rrggbb", ...], ...}`.
 
     Raises:
-        ValueError: if the file has another form, or no colors for a clip.
+        ValueError: if the file has another format, or no colors for a clip.
     """
     check_regular(path)
     try:
@@ -65,10 +65,10 @@ def load_palettes(path: Path, clips: list[str]) -> dict[str, Palette]:
 
 
 def tables(results: Results, titles: Mapping[str, str]) -> str:
-    """Return tables I and II; a dash stands for a value that the paper does not have.
+    """Return tables I and II, with a dash for values that the paper does not have.
 
     Args:
-        results: rows of ablations, which `titles` names, and of other methods.
+        results: rows of the ablations in `titles`, and of other methods.
         titles: row of an ablation -> its title.
     """
     others = [row for row in results.clips if row not in titles]

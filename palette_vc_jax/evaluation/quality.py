@@ -1,7 +1,7 @@
-"""Assess a colored film without the truth: `sample.py --report`, one HTML file.
+"""Assess a colored film without the truth, for `sample.py --report`: one HTML file.
 
-It shows how colorful the film is, how much its colors change within shots, whether its luma is the
-source's, how near each shot comes to the palette, and the frames to look at first.
+The report shows how colorful the film is, how much its colors change within shots, whether its
+luma equals the source's, how close each shot is to the palette, and which frames to check first.
 """
 
 import base64
@@ -29,13 +29,13 @@ from palette_vc_jax.video.film import Film, open_film
 from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.rgb import read_rgb
 
-WORST = 3  # frames of a kind that are shown
-THUMBNAIL = 240  # pixels of width
-POINTS = 600  # of a curve at most
+WORST = 3  # number of frames shown for each measure
+THUMBNAIL = 240  # width in pixels
+POINTS = 600  # maximum number of points of a curve
 
 
 class Quality(NamedTuple):
-    """The measures of a film; a frame without a value has nan."""
+    """The measures of a film, with nan for frames without a value."""
 
     colorfulness: np.ndarray  # [T]
     change: np.ndarray  # [T], CDC of a*b* to the previous frame of the shot, 0 to ln 2
@@ -44,18 +44,18 @@ class Quality(NamedTuple):
 
 
 def measure(source: Film, output: Film, shots: Sequence[Shot], palette: Palette | None) -> Quality:
-    """Measure a colored film frame by frame; one frame of each film is held.
+    """Measure a colored film frame by frame, with one frame of each film in memory.
 
     Args:
         source: the gray film.
-        output: colored from it.
+        output: the film colored from it.
         shots: half-open ranges of frames that cover the film in order.
-        palette: the requested one, if any.
+        palette: the requested palette, if any.
     """
     colorful, change, palettes = [], [], {}
     frames = read_rgb(output)
     for start, stop in shots:
-        # Meters of their own for each shot: a cut is no change of color.
+        # Each shot has new meters, because a change of color at a cut must not count.
         colorfulness, cdc = METRICS["colorfulness"].meter(), METRICS["cdc_ab"].meter()
         distance = palette and PaletteDistance(palette, stop - start)
         for frame in islice(frames, stop - start):
@@ -72,7 +72,7 @@ def measure(source: Film, output: Film, shots: Sequence[Shot], palette: Palette 
 
 
 def worst_frames(quality: Quality) -> dict[int, str]:
-    """Return the frames to look at first, and why."""
+    """Return the frames to check first, and the reasons."""
     found: dict[int, str] = {}
     kinds = {
         "least colorful": (quality.colorfulness, "{:.1f}"),
@@ -122,7 +122,7 @@ def _luma_psnr(mine: np.ndarray, source: Film, other: np.ndarray, output: Film) 
     if (source.depth, source.full_range) == (output.depth, output.full_range):
         if np.array_equal(mine, other):
             return float("inf")
-    grays = color.grey(mine, source), color.grey(other, output)
+    grays = color.gray(mine, source), color.gray(other, output)
     return float(psnr(*(255.0 * gray[None] for gray in grays))[0])
 
 
@@ -175,7 +175,7 @@ def _figure(frame: np.ndarray, caption: str) -> str:
 
 
 def _curve(values: np.ndarray) -> str:
-    """Draw values over frames; a point is the largest value of the frames that it stands for."""
+    """Return an SVG curve of values over frames; a point is the maximum over its frames."""
     values = np.nan_to_num(values, nan=0.0)
     parts = np.array_split(values, min(POINTS, len(values)))
     peaks = np.array([part.max() for part in parts])

@@ -32,8 +32,8 @@ def check_replaced(
     """Check that the file replaces no input, and no file that is not an evaluation.
 
     Args:
-        path: of the file.
-        films: those that are read, by name.
+        path: path of the file.
+        films: films that are read, by name.
         read: other files that are read.
 
     Raises:
@@ -56,5 +56,5 @@ def _frames(film: Path) -> tuple[Path, ...]:
 
 
 def write_record(path: Path, results: Results) -> None:
-    """Write results as JSON; the file is complete or not there."""
+    """Write results as JSON; the file is complete or absent."""
     atomic.write_text(path, json.dumps(to_json(results), indent=1, allow_nan=False) + "\n")

@@ -25,16 +25,18 @@ Films = dict[str, Path]  # by name
 class PaperOptions:
     """Models, clips and palettes of the paper's tables.
 
-    checkpoint: model folder, with its mixture.
-    data: DAVIS 2017, or a folder of films.
-    split: list of DAVIS' clips.
-    checkpoint_a: model trained without palettes, for row A; None: `checkpoint` with the null
-        palette.
-    palettes: JSON from clips to colors, for row C; None: palettes from the words of tagged clips.
-    tagger: names the things on a clip, see `tags.load_tagger`.
-    make_proposer: makes the proposer of colors for words; called only for row C without `palettes`.
-    workdir: folder of the colored films.
-    seed: of noise and mixture; the n-th clip's is `seed` + n.
+    Args:
+        checkpoint: model folder with a mixture.
+        data: DAVIS 2017, or a folder of films.
+        split: name of a list of DAVIS' clips.
+        checkpoint_a: model trained without palettes, for row A; None for `checkpoint` with the
+            null palette.
+        palettes: JSON from clips to colors, for row C; None for palettes from the clips' tags.
+        tagger: name of a tagger, see `tags.load_tagger`.
+        make_proposer: function that returns the proposer of colors for words; called only for
+            row C without `palettes`.
+        workdir: folder of the colored films.
+        seed: seed of noise and mixture of the first clip; that of the n-th is `seed` + n.
     """
 
     checkpoint: Path
@@ -55,8 +57,8 @@ def reproduce(
 ) -> tuple[Results, dict[str, str]]:
     """Color the clips by each ablation, and measure them and other outputs.
 
-    Row C is left out, with a line on stderr, if there are no words for its palettes. Films that an
-    earlier run has colored with the same options are not colored again.
+    Row C is omitted, with a message on stderr, if its palettes are not available. Films that an
+    earlier run colored with the same options are not colored again.
 
     Args:
         given: models, clips and palettes.
@@ -73,7 +75,7 @@ def reproduce(
     outputs = outputs or {}
     taken = sorted(set(outputs) & set(paper.ABLATIONS))
     if taken:
-        raise ValueError(f"an output cannot be called {taken[0]!r}, as an ablation is.")
+        raise ValueError(f"{taken[0]!r} is the name of an ablation; give the output another name.")
     films = davis_films(given.data, given.split)
     rows = {row: find_films(Path(path)) for row, path in outputs.items()}
     measuring.check(find_clips(films, rows, options.resize))
@@ -103,7 +105,7 @@ def _color(row: str, source: ablations.Row, films: Films, given: PaperOptions) -
 
 
 def _sources(given: PaperOptions, films: Films) -> dict[str, ablations.Row]:
-    """Return the model, palettes and references of each ablation; without C if it has no words."""
+    """Return the model, palettes and references of each ablation that can be colored."""
     mixture = gmm.load(given.checkpoint / "mixture.json")
     model = given.checkpoint
     sources = {
@@ -116,12 +118,12 @@ def _sources(given: PaperOptions, films: Films) -> dict[str, ablations.Row]:
     except ValueError as error:
         if given.palettes:
             raise
-        print(f"row C is left out; give --palettes FILE.json for it. ({error})", file=sys.stderr)
+        print(f"row C is omitted; give --palettes FILE.json for it ({error})", file=sys.stderr)
     return sources
 
 
 def _words(given: PaperOptions, clips: list[str]) -> ablations.PaletteOf:
-    """Return ablation C's palettes: those of a file, or from the words of a tagger.
+    """Return ablation C's palettes, from a file or from the words of a tagger.
 
     Raises:
         ValueError: if there is neither a file nor a tagger.

@@ -12,17 +12,17 @@ from palette_vc_jax.metrics.pooled import POOLED
 
 @dataclass
 class Results:
-    """All values, and why some are missing."""
+    """All values, and the reasons for missing ones."""
 
     clips: dict[str, dict[str, dict[str, float]]]  # row -> clip -> metric -> value
     pooled: dict[str, dict[str, float]]  # row -> metric -> value over all clips
-    metrics: tuple[str, ...] = ()  # requested ones, in the order of the tables
+    metrics: tuple[str, ...] = ()  # requested metrics, in the order of the tables
     counts: dict[str, int] = field(default_factory=dict)  # pooled metric -> frames or videos
-    gaps: dict[str, str] = field(default_factory=dict)  # metric, or 'row, clip, metric' -> why
+    gaps: dict[str, str] = field(default_factory=dict)  # metric, or 'row, clip, metric' -> reason
     about: dict[str, Any] = field(default_factory=dict)  # how it was measured, as JSON values
 
     def values(self, row: str, metric: str) -> list[float]:
-        """Return a row's values of the clips that have one."""
+        """Return a row's values of a metric, for the clips that have one."""
         return [values[metric] for values in self.clips[row].values() if metric in values]
 
     def mean(self, row: str, metric: str) -> float:
@@ -39,13 +39,13 @@ def interval(
     """Return the bootstrap interval of the mean over clips.
 
     Args:
-        values: one of each clip.
-        share: of the resampled means that lie within the interval.
-        draws: resamples of the clips; their random numbers are fixed.
+        values: one value per clip.
+        share: share of the resampled means within the interval.
+        draws: number of resamples of the clips, drawn with a fixed seed.
 
     Returns:
-        Percentiles of the resampled means; None if there are fewer than two values or infinite
-        ones.
+        Percentiles of the resampled means; None if there are fewer than two values, or infinite
+        values.
     """
     values = np.asarray(values, np.float64)
     if len(values) < 2 or not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""Results as tables and as JSON."""
+"""Format results as tables and as JSON."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ EXAMPLES = 3  # gaps listed under one reason
 
 
 def text_table(results: Results) -> str:
-    """Return a table of all metrics, one a line, and what is missing.
+    """Return a table with one metric per line, followed by the missing values.
 
     A cell is the mean over clips with its bootstrap interval.
     """
@@ -40,7 +40,7 @@ def text_table(results: Results) -> str:
 
 
 def to_json(results: Results) -> dict[str, Any]:
-    """Return results as plain JSON values; infinite ones as the string 'inf'."""
+    """Return results as plain JSON values, infinite values as the string 'inf'."""
 
     def row(name: str) -> dict[str, Any]:
         return {

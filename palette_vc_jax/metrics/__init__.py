@@ -1,1 +1,1 @@
-"""Metrics of colored films: pure measures, and the networks that some of them need."""
+"""Metrics of colored films, and the networks that some of them need."""

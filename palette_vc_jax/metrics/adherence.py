@@ -1,6 +1,6 @@
-"""How near a film's colors come to the requested palette.
+"""Measure how close a film's colors are to the requested palette.
 
-The film's palette is that of its middle frame, by K-means, as `--palette image:` takes it.
+The film's palette is that of its middle frame, by K-means as for `--palette image:`.
 """
 
 import numpy as np

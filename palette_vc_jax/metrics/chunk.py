@@ -1,7 +1,7 @@
-"""A chunk of a film's frames, and the views of it that metrics use, each computed once.
+"""A chunk of a film's frames, and its views for metrics, each computed once.
 
-Metrics read a film as a stream of chunks, so that memory does not grow with its length. A row of
-the table and the truth are two streams; all rows share the views of the truth's chunk.
+Metrics read a film as a stream of chunks, so that memory does not grow with its length. Each row
+of the table is a stream, as is the truth, and all rows share the views of the truth's chunks.
 """
 
 import functools
@@ -16,11 +16,13 @@ from palette_vc_jax.video.color import rgb_to_luma
 
 
 class FeatureNetwork(NamedTuple):
-    """A network that metrics compare films by, as jitted functions.
+    """A network whose features metrics compare, as jitted functions.
 
-    features: `[n, H, W, 3]` float32 sRGB in [0, 1] -> a tree of arrays `[n, ...]`.
-    distance: two such trees -> `[n]`; for networks that compare frames.
-    videos: features of frames `[1, T, ...]` -> `[1, C]`; for networks that read videos.
+    Args:
+        features: function from sRGB `[n, H, W, 3]`, float32 in [0, 1], to a tree of arrays
+            `[n, ...]`.
+        distance: function from two such trees to `[n]`; for networks that compare frames.
+        videos: function from features of frames `[1, T, ...]` to `[1, C]`; for video networks.
     """
 
     features: Callable
@@ -32,12 +34,12 @@ class Chunk:
     """Consecutive frames, and the frame before them.
 
     Args:
-        frames: `[n, H, W, 3]` sRGB, uint8 or float in [0, 1].
+        frames: sRGB `[n, H, W, 3]`, uint8 or float in [0, 1].
         before: the last frame of the previous chunk; None at the film's start.
-        matrix: color matrix of the luma, such as `bt709`; that of the truth.
-        flow: returns the flow from the n-th frame of `with_before` to the next; None computes DIS
-            flow.
-        networks: by name, for the views that need them.
+        matrix: color matrix of the truth's luma, such as `bt709`.
+        flow: function that returns the flow from the n-th frame of `with_before` to the next;
+            None computes DIS flow.
+        networks: networks by name, for the views that need them.
         room: frames in one call of a network; fewer are padded, so that one shape is compiled.
     """
 
@@ -77,7 +79,7 @@ class Chunk:
 
     @functools.cached_property
     def luma_codes(self) -> np.ndarray:
-        """Y' of the codes, rounded, `[n, H, W]` uint8; a gray copy has the same."""
+        """Rounded Y' of the codes, `[n, H, W]` uint8; a gray copy has the same."""
         return _luma_codes(self.frames, self.matrix)
 
     @functools.cached_property

@@ -1,6 +1,6 @@
-"""Measures of the colors of single frames: pure functions of numpy arrays.
+"""Measure the colors of single frames: pure functions of numpy arrays.
 
-a*b* is that of CIE Lab under D65, as scikit-image computes it; one unit is about a just noticeable
+a*b* are those of CIE Lab under D65, as in scikit-image; one unit is about a just noticeable
 difference. `meters.py` measures films with these functions.
 """
 
@@ -9,8 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from skimage.color import rgb2lab
 
 LUMA_BINS = 16
-HISTOGRAM_BINS = 32  # a side
-HISTOGRAM_STEP = 4.0  # a*b* units a bin
+HISTOGRAM_BINS = 32  # bins per axis
+HISTOGRAM_STEP = 4.0  # a*b* units per bin
 
 
 def chroma(frames: np.ndarray) -> np.ndarray:
@@ -19,18 +19,19 @@ def chroma(frames: np.ndarray) -> np.ndarray:
 
 
 def colorfulness(frames: np.ndarray, signed: bool = True) -> np.ndarray:
-    """Measure how colorful frames are: 0 not at all, 33 moderately, 59 quite, 109 extremely.
+    """Return how colorful frames are: 0 not at all, 33 moderately, 59 quite, 109 extremely.
 
     With rg = R - G and yb = (R + G) / 2 - B on a scale of 0 to 255, a frame has
     M = hypot(std rg, std yb) + 0.3 hypot(mean rg, mean yb). Hasler and Suesstrunk 2003,
-    "Measuring colourfulness in natural images", have both signed; the code of several
-    colorization papers (DDColor, ColorMNet) takes absolute values first: `signed=False`.
+    "Measuring colourfulness in natural images", use signed rg and yb; the code of several
+    colorization papers (DDColor, ColorMNet) uses their absolute values: `signed=False`.
 
     Args:
-        frames: `[T, H, W, 3]` sRGB in [0, 1].
+        frames: sRGB `[T, H, W, 3]` in [0, 1].
+        signed: use signed rg and yb.
 
     Returns:
-        `[T]`.
+        M of each frame, `[T]`.
     """
     red, green, blue = np.moveaxis(frames.astype(np.float64) * 255.0, -1, 0)
     opponents = [red - green, 0.5 * (red + green) - blue]
@@ -42,10 +43,17 @@ def colorfulness(frames: np.ndarray, signed: bool = True) -> np.ndarray:
 
 
 def beyond_luma(ab: np.ndarray, luma: np.ndarray) -> np.ndarray:
-    """Remove from one frame's a*b* `[H, W, 2]` what follows from its luma `[H, W]`.
+    """Return the part of one frame's a*b* that does not follow from its luma.
 
-    Pixels are sorted by luma into 16 bins of equal counts (equal lumas share a bin), and each
-    bin's mean a* and b* are subtracted. Returns `[H * W, 2]` float64.
+    Pixels are sorted by luma into 16 bins of equal counts (equal lumas share a bin), and the mean
+    a* and b* of each bin are subtracted.
+
+    Args:
+        ab: a*b* `[H, W, 2]`.
+        luma: Y' `[H, W]`.
+
+    Returns:
+        The residual `[H * W, 2]`, float64.
     """
     edges = np.quantile(luma, np.arange(1, LUMA_BINS) / LUMA_BINS)
     bins = np.searchsorted(edges, luma.ravel(), side="right")
@@ -56,10 +64,10 @@ def beyond_luma(ab: np.ndarray, luma: np.ndarray) -> np.ndarray:
 
 
 def histogram(ab: np.ndarray) -> np.ndarray:
-    """Count pixels of a*b* `[..., 2]` in 32 x 32 bins of 4 units, `[1024]`.
+    """Return the counts `[1024]` of a*b* `[..., 2]` in 32 x 32 bins of 4 units.
 
-    One bin is centered on neutral, so that gray does not fall on an edge; colors beyond
-    [-66, 62] count in the outer bins.
+    One bin is centered on neutral, so that gray is not on an edge. Colors outside [-66, 62] count
+    in the outer bins.
     """
     codes = np.rint(ab / HISTOGRAM_STEP).astype(int) + HISTOGRAM_BINS // 2
     a, b = np.moveaxis(codes.clip(0, HISTOGRAM_BINS - 1), -1, 0)
@@ -67,10 +75,7 @@ def histogram(ab: np.ndarray) -> np.ndarray:
 
 
 def channel_histograms(codes: np.ndarray) -> np.ndarray:
-    """Return the histograms of codes 0 to 255 in each frame and channel of `[T, H, W, C]`.
-
-    `[T, C, 256]`; each histogram sums to 1.
-    """
+    """Return the histograms `[T, C, 256]` of codes `[T, H, W, C]` 0 to 255; each sums to 1."""
     channels = np.moveaxis(codes, -1, 1).reshape(len(codes), codes.shape[-1], -1)  # [T, C, H*W]
     counts = [[np.bincount(c, minlength=256) for c in frame] for frame in channels]
     return np.array(counts) / channels.shape[-1]
@@ -92,8 +97,8 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def palette_distance(requested: np.ndarray, found: np.ndarray) -> float:
     """Return the distance of two sets of sRGB colors `[n, 3]` in [0, 1], in units of a*b*.
 
-    Colors are paired one to one so that the mean distance over pairs is smallest; that mean is the
-    value. Lightness is ignored: a film's luma is its source's, whatever the requested palette.
+    The distance is the smallest mean over one-to-one pairs of colors. Lightness is ignored,
+    because a film's luma is its source's, whatever the requested palette.
     """
     costs = np.linalg.norm(chroma(requested)[:, None] - chroma(found)[None], axis=-1)
     return float(costs[linear_sum_assignment(costs)].mean())

@@ -1,4 +1,4 @@
-"""The Frechet distance of two sets of features, each read once and kept as its moments."""
+"""The Frechet distance of two sets of features, computed from their moments."""
 
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ def moments(features: np.ndarray) -> Moments:
     features = np.asarray(features, np.float64)
     if not np.isfinite(features).all():
         raise ValueError(
-            f"features of {len(features)} items are not all finite; look for NaN in the frames, "
+            f"features of {len(features)} items are not all finite; check the frames for NaN, "
             "and convert the network's weights again."
         )
     mean = features.sum(axis=0) / max(len(features), 1)
@@ -45,7 +45,7 @@ def moments(features: np.ndarray) -> Moments:
 def merge(a: Moments | None, b: Moments) -> Moments:
     """Return the moments of the union of two sets; None is the empty set.
 
-    Chan et al. 1979: the scatter grows by that of the two means; no large terms cancel.
+    Chan et al. 1979: the scatter grows by that of the two means, without cancellation.
     """
     if a is None:
         return b
@@ -64,7 +64,7 @@ def frechet(a: Moments, b: Moments) -> float:
     """Return the Frechet distance of two sets of features.
 
     Raises:
-        ValueError: if a set has fewer than 2 items, and so no covariance, or if the features are
+        ValueError: if a set has fewer than 2 items and thus no covariance, or the features are
             of different networks.
     """
     if min(a.count, b.count) < 2:
@@ -74,23 +74,23 @@ def frechet(a: Moments, b: Moments) -> float:
         )
     if a.mean.shape != b.mean.shape:
         raise ValueError(
-            f"features of {a.mean.size} and {b.mean.size} numbers; compare those of one network."
+            f"features of {a.mean.size} and {b.mean.size} values; compare those of one network."
         )
     return distance(normal(a.mean, a.covariance), normal(b.mean, b.covariance))
 
 
 def normal(mean: np.ndarray, covariance: np.ndarray) -> Normal:
-    """Return a normal distribution, with its covariance factored: that takes most of the time."""
+    """Return a normal distribution with a factored covariance, the slowest step."""
     return Normal(mean, _factor(covariance))
 
 
 def distance(a: Normal, b: Normal) -> float:
     """Return |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) of two normal distributions.
 
-    With A = F F' and B = G G', the eigenvalues of A B are the squared singular values of F' G: the
-    trace of the root is the sum of those values. No root of a singular matrix or of rounding errors
-    is taken, and the distance of a set to itself is 0 even if it has few items. Dowson and
-    Landau 1982, "The Frechet distance between multivariate normal distributions".
+    With A = F F' and B = G G', the eigenvalues of A B are the squared singular values of F' G, so
+    the trace of the root is the sum of the singular values. This avoids the root of a singular
+    matrix, and the distance of a set to itself is 0 even if it has few items. Dowson and Landau
+    1982, "The Frechet distance between multivariate normal distributions".
     """
     shared = np.linalg.svd(a.factor.T @ b.factor, compute_uv=False).sum()
     spread = np.sum(a.factor**2) + np.sum(b.factor**2) - 2.0 * shared
@@ -100,7 +100,7 @@ def distance(a: Normal, b: Normal) -> float:
 def _factor(covariance: np.ndarray) -> np.ndarray:
     """Return F `[D, rank]` with F F' = `covariance`."""
     try:
-        return np.linalg.cholesky(covariance)  # takes a tenth of the time of the eigenvectors
+        return np.linalg.cholesky(covariance)  # ten times faster than the eigenvectors
     except np.linalg.LinAlgError:  # lower rank: fewer items than features
         values, vectors = np.linalg.eigh(covariance)
         kept = values > values[-1] * len(values) * np.finfo(np.float64).eps

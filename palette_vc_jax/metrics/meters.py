@@ -12,12 +12,12 @@ import numpy as np
 from palette_vc_jax.metrics import color, structure, warp
 from palette_vc_jax.metrics.chunk import Chunk
 
-COLORLESS = 0.1  # a*b* units; a*b* of an exact gray is off 0 by less than 0.01
+COLORLESS = 0.1  # a*b* units; for comparison, an exact gray has less than 0.01
 STRIDES = (1, 2, 4)  # distances of the frames that the CDC compares
 
 
 class Meter(Protocol):
-    """Measures one film against the truth."""
+    """Measure one film against the truth."""
 
     def update(self, film: Chunk, truth: Chunk) -> None:
         """Add the next frames of both."""
@@ -26,15 +26,16 @@ class Meter(Protocol):
         """Return the film's value.
 
         Raises:
-            ValueError: if the film has none; the message says why, and is listed with the table.
+            ValueError: if the film has no value; the message says why, and is listed with the
+                table.
         """
 
 
 class Mean:
     """The mean over frames of `measure(film, truth) -> [n]`.
 
-    Infinite values are left out unless there are no others: PSNR is infinite where a frame, a
-    black one for instance, equals the truth's.
+    Infinite values are ignored unless there are no others: PSNR is infinite if a frame, for
+    example a black one, equals the truth's.
     """
 
     def __init__(self, measure: Callable[[Chunk, Chunk], np.ndarray]):
@@ -57,8 +58,8 @@ class ChromaCorrelation:
 
     In each frame the means over 16 bins of the truth's luma are subtracted from both
     (`color.beyond_luma`). The value is over all frames and both channels: 1 for the truth, about 0
-    for any color that is a function of luma, and 0 if the rest of either film is below 0.1 units,
-    as that of a gray copy is.
+    for any color that is a function of luma, and 0 if the residual of either film is below 0.1
+    units, as that of a gray copy is.
     """
 
     def __init__(self):
@@ -116,9 +117,9 @@ class ColorConsistency:
             self.counts += known
 
     def changes(self, film: Chunk) -> np.ndarray:
-        """Return the divergence of the next frames from those before, `[n, len(STRIDES)]`.
+        """Return the divergence `[n, len(STRIDES)]` of the next frames from earlier ones.
 
-        nan where the film has no frame before at that distance.
+        Values are nan where the film has no earlier frame at that distance.
         """
         changes = np.full((len(film), len(STRIDES)), np.nan)
         frames = color.channel_histograms(self.codes(film))
@@ -157,10 +158,10 @@ class WarpError:
 
 
 class Metric(NamedTuple):
-    """A metric of single films: its name in the field, what is better, and its meter."""
+    """A metric of single films."""
 
-    title: str
-    better: str  # 'high', 'low', or 'truth': nearer to the truth's value
+    title: str  # established name
+    better: str  # 'high', 'low', or 'truth': close to the truth's value
     meter: Callable[[], Meter]
     network: str | None = None  # name of the network that it needs
 
@@ -237,11 +238,11 @@ def measure(
 
     Args:
         names: keys of `METRICS` that need no network.
-        film: `[T, H, W, 3]`, uint8 or float in [0, 1].
-        truth: of the same shape; None for the film itself.
+        film: sRGB `[T, H, W, 3]`, uint8 or float in [0, 1].
+        truth: film of the same shape; None for the film itself.
 
     Raises:
-        ValueError: if the film has no value under one of the metrics.
+        ValueError: if the film has no value for one of the metrics.
     """
     chunk = Chunk(film)
     reference = chunk if truth is None else Chunk(truth)

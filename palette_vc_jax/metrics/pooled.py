@@ -14,10 +14,10 @@ from palette_vc_jax.metrics.frechet import Moments, Normal, add, distance, norma
 
 
 class Pooled(NamedTuple):
-    """A metric of sets: its name in the field, and the network whose features it compares."""
+    """A metric of sets of films."""
 
-    title: str
-    network: str
+    title: str  # established name
+    network: str  # name of the network whose features are compared
     frames: int  # consecutive frames of one feature; features share no frame
 
 
@@ -28,7 +28,7 @@ POOLED = {
 
 
 class FeatureStats:
-    """Statistics of the features of one row of the table."""
+    """Collect statistics of the features of one row of the table."""
 
     def __init__(self, metric: Pooled, networks: Mapping[str, FeatureNetwork]):
         self.metric, self.network = metric, networks[metric.network]
@@ -58,7 +58,7 @@ class FeatureStats:
         self.waiting, self.before = [], self.moments
 
     def end_clip(self) -> None:
-        """End a clip; frames at its end that do not fill a video are left out.
+        """End a clip, and drop frames at its end that do not fill a video.
 
         Raises:
             ValueError: if the clip is too short for one video.
@@ -67,7 +67,7 @@ class FeatureStats:
             raise ValueError(f"fewer than {self.metric.frames} frames")
 
     def drop_clip(self) -> None:
-        """Remove what the current clip has added."""
+        """Remove the features of the current clip."""
         self.moments = self.before
 
     def compute(self, truth: "FeatureStats") -> float:

@@ -1,21 +1,21 @@
-"""PSNR and SSIM of single frames, as scikit-image computes them.
+"""Compute PSNR and SSIM of single frames, as scikit-image does.
 
-Its SSIM has a uniform window of 7 x 7, without Gaussian weights.
+SSIM has a uniform window of 7 x 7 pixels, without Gaussian weights.
 """
 
 import numpy as np
 from skimage.metrics import structural_similarity
 
-SSIM_WINDOW = 7  # pixels a side
+SSIM_WINDOW = 7  # width and height in pixels
 
 
 def psnr(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the peak signal-to-noise ratio `[T]` of frames `[T, ...]` from 0 to 255, in dB.
 
-    10 log10(255^2 / mean squared error) of each frame, over all its pixels and channels; infinite
-    for equal frames.
+    It is 10 log10(255^2 / mean squared error) over all pixels and channels of a frame, and
+    infinite for equal frames.
     """
-    # The difference of uint8 would wrap around: a gray copy then gains 7 dB.
+    # Convert first, because differences of uint8 wrap around, which adds 7 dB for a gray copy.
     difference = left.astype(np.float64) - right.astype(np.float64)
     error = np.mean(difference**2, axis=tuple(range(1, left.ndim)))
     with np.errstate(divide="ignore"):
@@ -25,13 +25,13 @@ def psnr(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def ssim(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the structural similarity `[T]` of frames `[T, H, W]` or `[T, H, W, 3]`, 0 to 255.
 
-    Channels are averaged.
+    The value is the mean over channels.
 
     Raises:
         ValueError: if the frames are smaller than the window.
     """
     if min(left.shape[1:3]) < SSIM_WINDOW:
-        raise ValueError(f"frames of less than {SSIM_WINDOW} pixels a side have no SSIM")
+        raise ValueError(f"frames of less than {SSIM_WINDOW} pixels per side have no SSIM")
     axis = -1 if left.ndim == 4 else None
     pairs = zip(left, right, strict=True)
     return np.array(

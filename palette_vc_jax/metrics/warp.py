@@ -1,9 +1,9 @@
-"""How much a film changes along its motion: the warp error of Lai et al. 2018.
+"""Measure how much a film changes along its motion.
 
-"Learning Blind Video Temporal Consistency"; the rules of the mask are from its
-`evaluate_WarpError.py`. The flow is that of the truth, so that every method is measured along the
-same motion. It is read from files, or computed between lumas by OpenCV's DIS (Kroeger et al. 2016,
-preset medium).
+This is the warp error of Lai et al. 2018, "Learning Blind Video Temporal Consistency", with the
+mask of its `evaluate_WarpError.py`. The flow is that of the truth, so that every method is measured
+along the same motion. It is read from files, or computed between lumas by OpenCV's DIS (Kroeger et
+al. 2016, preset medium).
 """
 
 import functools
@@ -16,7 +16,7 @@ import numpy as np
 from palette_vc_jax.files import check_regular
 from palette_vc_jax.video.film import natural
 
-WAYS = ("forward", "backward")
+DIRECTIONS = ("forward", "backward")
 FLO_MAGIC, FLO_HEADER = b"PIEH", 12  # bytes: the float 202021.25, width and height
 
 
@@ -24,9 +24,8 @@ class Flow(NamedTuple):
     """The positions of one frame's pixels in the next frame."""
 
     offsets: np.ndarray  # [H, W, 2] float32, columns and rows
-    seen: (
-        np.ndarray
-    )  # [H, W] float32: 1 where the pixel is visible in both and the motion is smooth
+    # [H, W] float32: 1 where the pixel is visible in both frames and the motion is smooth, else 0.
+    seen: np.ndarray
 
 
 def dis_flow(first: np.ndarray, second: np.ndarray) -> Flow:
@@ -36,7 +35,7 @@ def dis_flow(first: np.ndarray, second: np.ndarray) -> Flow:
         ValueError: if the frames are too small for the method.
     """
     if min(first.shape) < 16:
-        raise ValueError("frames of less than 16 pixels a side have no DIS flow")
+        raise ValueError("frames of less than 16 pixels per side have no DIS flow")
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     forward = dis.calc(first, second, None)
     backward = dis.calc(second, first, None)
@@ -52,12 +51,12 @@ def check_flow(folder: Path, frames: int) -> None:
     Raises:
         ValueError: if there are more or fewer files, or a header is not valid.
     """
-    for way in WAYS:
-        paths = _flow_files(folder / way)
+    for direction in DIRECTIONS:
+        paths = _flow_files(folder / direction)
         if len(paths) != frames - 1:
             raise ValueError(
-                f"{folder / way}: {len(paths)} .flo files for {frames} frames; give {frames - 1}, "
-                "one for each pair."
+                f"{folder / direction}: {len(paths)} .flo files for {frames} frames; give "
+                f"{frames - 1}, one for each pair."
             )
         for path in paths:
             _flow_size(path)
@@ -69,9 +68,9 @@ def read_flow(folder: Path, index: int) -> Flow:
     Raises:
         ValueError: if files are damaged or differ in size.
     """
-    both = [_read_flo(_flow_files(folder / way)[index]) for way in WAYS]
+    both = [_read_flo(_flow_files(folder / direction)[index]) for direction in DIRECTIONS]
     if both[0].shape != both[1].shape:
-        raise ValueError(f"{folder}: forward and backward flow differ in size; give one size.")
+        raise ValueError(f"{folder}: forward and backward flow must have the same size.")
     return Flow(both[0], seen(*both))
 
 
@@ -95,7 +94,7 @@ def _flow_size(path: Path) -> tuple[int, int]:
     length = path.stat().st_size
     if min(width, height) < 1 or length != FLO_HEADER + 8 * width * height:
         raise ValueError(
-            f"{path}: {length} bytes, where its header says {width}x{height} pixels of 8 bytes; "
+            f"{path}: {length} bytes, but its header says {width}x{height} pixels of 8 bytes; "
             "the file is damaged: compute the flow again."
         )
     return height, width
@@ -107,9 +106,9 @@ def _flow_files(folder: Path) -> list[Path]:
 
 
 def seen(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-    """Return 1 where forward and backward flow agree and are smooth, else 0, `[H, W]` float32.
+    """Return a mask `[H, W]`, float32: 1 where forward and backward flow agree and are smooth.
 
-    0 where |f + b|^2 > 0.01 (|f|^2 + |b|^2) + 0.5, with b at the end of f (occlusion), where
+    It is 0 where |f + b|^2 > 0.01 (|f|^2 + |b|^2) + 0.5, with b at the end of f (occlusion), where
     |grad f|^2 > 0.01 |f|^2 + 0.002 (motion boundary), and where f leaves the frame.
     """
     back = warped(backward, forward)
@@ -124,7 +123,7 @@ def seen(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
 
 
 def warped(frame: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Warp a frame `[H, W, ...]` back along a flow: at each pixel, the frame at the flow's end."""
+    """Return a frame `[H, W, ...]` sampled, at each pixel, at the end of that pixel's flow."""
     x, y = _ends(offsets)
     return cv2.remap(np.asarray(frame, np.float32), x, y, cv2.INTER_LINEAR)
 
@@ -132,8 +131,8 @@ def warped(frame: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 def warp_error(first: np.ndarray, second: np.ndarray, flow: Flow) -> float:
     """Return the mean squared change of `[H, W, C]` along the flow, over visible pixels.
 
-    sum((second warped - first)^2 seen) / sum(seen) over pixels and channels; nan if no pixel is
-    visible in both frames.
+    It is sum((second warped - first)^2 seen) / sum(seen) over pixels and channels, and nan if no
+    pixel is visible in both frames.
     """
     change = (warped(second, flow.offsets) - first) ** 2
     weight = flow.seen.sum() * first.shape[-1]

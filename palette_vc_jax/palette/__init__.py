@@ -1,1 +1,1 @@
-"""Palettes: five colors that steer a film, and where they come from."""
+"""Palettes: five colors that guide the colors of a film, and their sources."""

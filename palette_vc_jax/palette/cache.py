@@ -1,4 +1,4 @@
-"""Colors that a language model proposed, kept on disk so that one question is asked once."""
+"""Cache the answers of language models on disk, so that each question is sent once."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from palette_vc_jax.palette.proposals import Proposals, Tag
 
 
 def folder() -> Path:
-    """Give the place of kept proposals, below `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Return the folder of the cache, below `$XDG_CACHE_HOME` or `~/.cache`."""
     root = os.environ.get("XDG_CACHE_HOME")
     base = Path(root) if root else Path("~/.cache").expanduser()
     return base / "palette_vc_jax" / "palettes"
@@ -30,14 +30,22 @@ def ask_once(
     temperature: float | None = None,
     propose: Callable[..., Proposals] = language_model.propose,
 ) -> Proposals:
-    """Give what the same server, model and prompt have proposed before, or ask and keep it.
+    """Return cached proposals for the same server, model and prompt, or ask and cache them.
 
-    What is refused is not kept; a file that cannot be read or written only costs a question.
+    Errors are not cached. If the cache cannot be read or written, the server is asked.
+
+    Args:
+        server: language model server.
+        tags: tags to propose colors for.
+        seed: sent to the server if given.
+        temperature: sent to the server if given.
+        propose: function that asks the server.
     """
     path = folder() / f"{_key(server, tags, seed, temperature)}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = files.read_json(path)
-        return Proposals(language_model.check_colors(kept["colors"], tags), dict(kept["details"]))
+        values = files.read_json(path)
+        colors = language_model.check_colors(values["colors"], tags)
+        return Proposals(colors, dict(values["details"]))
     proposals = propose(server, tags, seed, temperature)
     proposals = proposals._replace(details={**proposals.details, "date": date.today().isoformat()})
     with contextlib.suppress(OSError, ValueError):
@@ -46,8 +54,8 @@ def ask_once(
 
 
 def _key(server: Server, tags: Sequence[Tag], seed: int | None, temperature: float | None) -> str:
-    place = server.host + urlsplit(server.url).path
-    question = [place, server.model, language_model.prompt(tags), seed, temperature]
+    address = server.host + urlsplit(server.url).path
+    question = [address, server.model, language_model.prompt(tags), seed, temperature]
     return hashlib.sha256(json.dumps(question).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Palettes as files: JSON that can be edited by hand, and a swatch picture to look at."""
+"""Read and write palettes as JSON that can be edited by hand, and as swatch images."""
 
 import json
 from collections.abc import Sequence
@@ -13,26 +13,28 @@ from palette_vc_jax import atomic, files
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.text import parse_colors
 
-SOFTWARE = "palette_vc_jax"  # noted in the pictures, so that no other one is replaced
-SWATCH = 96  # pixels a side of one color
+SOFTWARE = "palette_vc_jax"  # tag of swatch images; other images are never replaced
+SWATCH = 96  # width and height of one color in pixels
 GAP = 8  # white pixels between palettes
 
 
 def save_palette(palette: Palette, path: str | Path) -> None:
     """Write a palette as `{"colors": ["#rrggbb", ...], "source": ...}`, dark to light.
 
-    What a palette's details hold follows, such as the tags and the model behind words.
+    The palette's details follow, such as the tags and the model of a palette from words.
     """
     values = {"colors": palette.hex(), "source": palette.source, **palette.details}
     atomic.write_text(Path(path), json.dumps(values, indent=2) + "\n")
 
 
 def load_palette(path: str | Path) -> Palette:
-    """Read a palette's JSON: `colors` holds 1 to 5 of what `parse_colors` takes.
+    """Read a palette's JSON, in which `colors` holds 1 to 5 colors as `parse_colors` takes them.
 
-    `source` becomes the file's name, what it said is kept as `made_from`; all else stays as it is.
+    The palette's `source` is the file's name; the file's `source` is kept as `made_from`, and all
+    other entries are kept unchanged.
 
-    Raises ValueError in one line for a file that is missing or holds something else.
+    Raises:
+        ValueError: if the file is missing or is not a palette.
     """
     files.check_regular(path)
     try:
@@ -60,7 +62,7 @@ def save_swatch(palette: Palette, path: str | Path) -> None:
 
 
 def save_sheet(palettes: Sequence[Palette], path: str | Path) -> None:
-    """Write several palettes as rows of squares; where there are several, they are numbered."""
+    """Write palettes as rows of squares, numbered if there are several."""
     rows = [_row(palette) for palette in palettes]
     if len(rows) > 1:
         gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
@@ -81,10 +83,10 @@ def save_sheet(palettes: Sequence[Palette], path: str | Path) -> None:
 
 
 def is_sheet(path: str | Path) -> bool:
-    """Return whether `save_sheet` wrote the picture at `path`."""
+    """Return whether `save_sheet` wrote the image at `path`."""
     try:
-        with Image.open(path) as picture:
-            return picture.info.get("Software") == SOFTWARE
+        with Image.open(path) as image:
+            return image.info.get("Software") == SOFTWARE
     except (OSError, SyntaxError, ValueError):
         return False
 

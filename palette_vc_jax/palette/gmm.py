@@ -1,8 +1,8 @@
 """The paper's palette prior: a Gaussian mixture over the colors of training film.
 
-Ten frames of each training clip are drawn, pixels whose R, G and B differ little (variance under
-50 in 8-bit units: greys) are left out, a mixture is fitted to the rest, and a palette is five
-draws from it ('Consistent Video Colorization via Palette Guidance', section 3.3).
+Ten frames are drawn from each training clip. Gray pixels, whose R, G and B have a variance below
+50 in 8-bit units, are removed. A mixture is fitted to the other pixels, and a palette is five draws
+from it ('Consistent Video Colorization via Palette Guidance', section 3.3).
 """
 
 import json
@@ -16,18 +16,19 @@ from palette_vc_jax import atomic, files
 from palette_vc_jax.palette.palette import COLORS, Palette
 
 COMPONENTS = 16
-FIT = "python -m palette_vc_jax mixture --clips CLIPS --output {}"  # the command
-GREY_VARIANCE = 50.0  # of a pixel's three 8-bit values; below it the pixel counts as grey
+FIT = "python -m palette_vc_jax mixture --clips CLIPS --output {}"  # command that fits a mixture
+GRAY_VARIANCE = 50.0  # variance of a pixel's three 8-bit values, below which it is gray
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
     """A mixture of K Gaussians over sRGB in [0, 1].
 
-    weights: `[K]`, they sum to 1.
-    means: `[K, 3]`.
-    covariances: `[K, 3, 3]`.
-    fitted_on: what the pixels were, in words and numbers.
+    Args:
+        weights: `[K]`, with sum 1.
+        means: `[K, 3]`.
+        covariances: `[K, 3, 3]`.
+        fitted_on: description of the pixels, as plain JSON values.
     """
 
     weights: np.ndarray
@@ -37,22 +38,29 @@ class Mixture:
 
 
 def colored(pixels: np.ndarray) -> np.ndarray:
-    """Leave out the grey ones of pixels `[N, 3]` uint8."""
-    return pixels[pixels.astype(np.float32).var(axis=-1) >= GREY_VARIANCE]
+    """Return pixels `[N, 3]` uint8 without the gray ones."""
+    return pixels[pixels.astype(np.float32).var(axis=-1) >= GRAY_VARIANCE]
 
 
 def fit(
     pixels: np.ndarray, components: int = COMPONENTS, seed: int = 0, **fitted_on: object
 ) -> Mixture:
-    """Fit a mixture to pixels `[N, 3]` uint8 sRGB; grey ones are left out.
+    """Fit a mixture to the colored ones of pixels `[N, 3]` uint8 sRGB.
 
-    Raises ValueError if fewer pixels than ten a component have color.
+    Args:
+        pixels: sRGB `[N, 3]` uint8.
+        components: number of Gaussians.
+        seed: seed of the fit.
+        fitted_on: description of the pixels.
+
+    Raises:
+        ValueError: if there are fewer than ten colored pixels per component.
     """
     kept = colored(pixels)
     if len(kept) < 10 * components:
         raise ValueError(
             f"{len(kept)} of {len(pixels)} pixels have color; a mixture of {components} needs "
-            f"{10 * components}: give more frames in color."
+            f"{10 * components}: give more color frames."
         )
     model = GaussianMixture(components, random_state=seed, reg_covar=1e-4).fit(kept / 255.0)
     order = np.argsort(-model.weights_)
@@ -61,7 +69,7 @@ def fit(
 
 
 def sample(mixture: Mixture, seed: int) -> Palette:
-    """Draw five colors; the same seed gives the same palette on every machine."""
+    """Draw a palette of five colors, which depends only on the mixture and the seed."""
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(mixture.weights), size=COLORS, p=mixture.weights)
     normal = rng.standard_normal((COLORS, 3))
@@ -82,9 +90,10 @@ def save(mixture: Mixture, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> Mixture:
-    """Read what `save` wrote.
+    """Read a mixture that `save` wrote.
 
-    Raises ValueError in one line for a file that is missing or is not a mixture.
+    Raises:
+        ValueError: if the file is missing or is not a valid mixture.
     """
     files.check_regular(path)
     try:
@@ -95,18 +104,20 @@ def load(path: str | Path) -> Mixture:
         fitted_on = values["fitted_on"]
     except FileNotFoundError:
         raise ValueError(
-            f"{path}: no mixture there; `{FIT.format(path)}` fits one to clips in color."
+            f"{path}: no such mixture; run `{FIT.format(path)}` to fit one to color clips."
         ) from None
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: not a mixture's JSON ({error!r}).") from None
     count = weights.size
     parts = (weights, means, covariances)
     if [part.shape for part in parts] != [(count,), (count, 3), (count, 3, 3)]:
-        raise ValueError(f"{path}: a mixture's weights, means and covariances do not fit together.")
+        raise ValueError(
+            f"{path}: the shapes of the mixture's weights, means and covariances do not agree."
+        )
     if not all(np.isfinite(part).all() for part in parts) or weights.min(initial=0.0) < 0.0:
-        raise ValueError(f"{path}: a mixture's numbers must be finite, its weights not below 0.")
+        raise ValueError(f"{path}: a mixture's values must be finite, and its weights at least 0.")
     if weights.sum() == 0.0 or np.linalg.eigvalsh(covariances).min() <= 0.0:
         raise ValueError(
-            f"{path}: a mixture needs a weight above 0, and covariances that are positive definite."
+            f"{path}: a mixture needs a weight above 0 and positive definite covariances."
         )
     return Mixture(weights / weights.sum(), means, covariances, fitted_on)

@@ -1,4 +1,4 @@
-"""A palette from a picture: the centers of a K-means clustering of its pixels."""
+"""Make a palette from an image by K-means clustering of its pixels."""
 
 import warnings
 
@@ -8,19 +8,19 @@ from sklearn.exceptions import ConvergenceWarning
 
 from palette_vc_jax.palette.palette import COLORS, Palette
 
-PIXELS = 4096  # clustered at most; more change the centers by less than a code
+PIXELS = 4096  # maximum pixels to cluster; more change the centers by less than an 8-bit code
 
 
-def from_image(picture: np.ndarray, source: str, seed: int = 0) -> Palette:
-    """Cluster the colors of a picture `[H, W, 3]` uint8 sRGB into a palette.
+def from_image(image: np.ndarray, source: str, seed: int = 0) -> Palette:
+    """Cluster the colors of an image `[H, W, 3]` uint8 sRGB into a palette.
 
-    A picture of fewer than five colors gives those, repeated as `Palette.of` does.
+    If the image has fewer than five colors, `Palette.of` repeats them.
     """
-    return Palette.of(kmeans(picture.reshape(-1, 3), seed) / 255.0, source)
+    return Palette.of(kmeans(image.reshape(-1, 3), seed) / 255.0, source)
 
 
 def kmeans(pixels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Give at most five cluster centers `[n, 3]` of pixels `[N, 3]`, in their own scale."""
+    """Return at most five cluster centers `[n, 3]` of pixels `[N, 3]`, in the input's scale."""
     if len(pixels) > PIXELS:
         pixels = np.random.default_rng(seed).choice(pixels, PIXELS, replace=False)
     distinct = len(np.unique(pixels, axis=0))

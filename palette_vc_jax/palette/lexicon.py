@@ -1,8 +1,9 @@
-"""The built-in proposer: a table of everyday things and their usual colors, and how it is read.
+"""Propose colors from a table of everyday things and their usual colors.
 
-`lexicon.tsv` holds the table and tells its form. A phrase is cut into groups of words at
-prepositions; in each group the last thing is the head ('an old brick wall': wall), materials
-before it win over it, names of colors over both, and modifiers shift what comes out.
+`lexicon.tsv` holds the table and describes its format. A phrase is divided into groups of words at
+prepositions. In each group, the last thing is the head ('an old brick wall': wall); materials
+before it take precedence over it, color names take precedence over both, and modifiers shift the
+result.
 """
 
 import re
@@ -19,13 +20,11 @@ from palette_vc_jax.palette.text import HEX, parse_colors
 
 BUILT_IN = Path(__file__).with_name("lexicon.tsv")
 COLORED = ("color", "material", "thing", "place", "time", "mood")
-NAMEABLE = ("material", "thing", "place", "time")  # what a picture can be said to show
-RANKS = (1.0, 0.7, 0.5, 0.4, 0.3)  # weight of an entry's first color, second color, ...
-BESIDE = 0.35  # weight of a group's less important words, over that of the most important
-NAMED = (
-    0.75  # share of a color's name in lightness and chroma; the thing it is said of has the rest
-)
-LONGEST = 3  # words of an entry's name
+VISIBLE = ("material", "thing", "place", "time")  # kinds that an image can show
+RANKS = (1.0, 0.7, 0.5, 0.4, 0.3)  # weights of an entry's first color, second color, ...
+MINOR = 0.35  # weight of a group's other words, relative to its most important word
+COLOR_SHARE = 0.75  # share of the named color in lightness and chroma; the rest is the thing's
+MAX_WORDS = 3  # maximum words of an entry's name
 SINGULARS = {
     "leaves": "leaf", "loaves": "loaf", "wolves": "wolf", "calves": "calf", "knives": "knife",
     "shelves": "shelf", "geese": "goose", "feet": "foot", "teeth": "tooth", "mice": "mouse",
@@ -37,7 +36,7 @@ SHIFT = re.compile(r"(?:L(?P<l>[+-]\d+) ?)?(?:C(?P<c>\d+(?:\.\d+)?) ?)?(?:a(?P<a
 
 
 class Shift(NamedTuple):
-    """What a modifier does in CIE L*a*b*."""
+    """The change that a modifier makes to colors in CIE L*a*b*."""
 
     lightness: float = 0.0
     chroma: float = 1.0
@@ -45,48 +44,50 @@ class Shift(NamedTuple):
     b: float = 0.0
 
     def __call__(self, lab: np.ndarray) -> np.ndarray:
-        """Shift colors `[n, 3]`."""
+        """Return shifted colors `[n, 3]`."""
         factor = np.array([1.0, self.chroma, self.chroma])
         return lab * factor + np.array([self.lightness, self.a, self.b])
 
 
 @dataclass(frozen=True, eq=False)
 class Word:
-    """What the table says about a word, or about up to three that belong together."""
+    """An entry of the table, for one to three words."""
 
     name: str
     kind: str = "ignored"
-    lab: np.ndarray | None = None  # its colors [n, 3], the most usual first
+    lab: np.ndarray | None = None  # colors [n, 3], the most usual first
     shift: Shift | None = None
 
 
-Lexicon = Mapping[tuple[str, ...], Word]  # normalized words -> what they mean
+Lexicon = Mapping[tuple[str, ...], Word]  # normalized words -> entry
 
 
 def load(extension: str | Path | None = None) -> Lexicon:
-    """Read the built-in table, with a file of the same form over it.
+    """Read the built-in table, and replace or add the entries of a file in the same format.
 
-    Raises ValueError in one line that names the file, the line and what is wrong in it.
+    Raises:
+        ValueError: if a line is not valid; the message names the file and the line.
     """
     table = _read(BUILT_IN)
     return table | _read(Path(extension)) if extension else table
 
 
 def vocabulary(lexicon: Lexicon) -> list[str]:
-    """Give the first names of the things, materials, places and times of a table, in order."""
-    named = (word.name for word in lexicon.values() if word.kind in NAMEABLE)
-    return list(dict.fromkeys(named))
+    """Return the first names of the things, materials, places and times of a table, in order."""
+    names = (word.name for word in lexicon.values() if word.kind in VISIBLE)
+    return list(dict.fromkeys(names))
 
 
 def propose(lexicon: Lexicon, tags: Sequence[Tag]) -> Proposals:
     """Look up the usual colors of tags.
 
-    Raises ValueError if the table knows none of their words.
+    Raises:
+        ValueError: if none of the words is in the table.
     """
     found, unknown = [], []
     for tag in tags:
-        colors, strange = look_up(lexicon, tag.text)
-        unknown += strange if colors or strange else [tag.text]
+        colors, missing = look_up(lexicon, tag.text)
+        unknown += missing if colors or missing else [tag.text]
         rgb = to_srgb(np.array([lab for lab, _ in colors]).reshape(-1, 3))
         found += [
             Proposal(tag.text, tuple(map(float, color)), tag.weight * weight)
@@ -95,15 +96,15 @@ def propose(lexicon: Lexicon, tags: Sequence[Tag]) -> Proposals:
     unknown = list(dict.fromkeys(unknown))
     if not found:
         raise ValueError(
-            f"of the words {', '.join(tag.text for tag in tags)!r} none is in the table of usual "
-            "colors; name colors or common things, add to the table with --lexicon, or ask a "
-            "language model with --words_model."
+            f"of the words {', '.join(tag.text for tag in tags)!r}, none is in the table of usual "
+            "colors; name colors or common things, add entries with --lexicon, or use a language "
+            "model with --words_model."
         )
     return Proposals(tuple(found), {"proposer": "table"}, tuple(unknown))
 
 
 def look_up(lexicon: Lexicon, phrase: str) -> tuple[list[tuple[np.ndarray, float]], list[str]]:
-    """Give a phrase's colors in CIE L*a*b* with weights, heaviest first, and its unknown words."""
+    """Return a phrase's colors in CIE L*a*b* with weights, highest first, and unknown words."""
     code = phrase.strip().lower()
     if HEX.fullmatch(code):
         return [(to_lab(parse_colors(code).colors[:1])[0], 1.0)], []
@@ -114,7 +115,7 @@ def look_up(lexicon: Lexicon, phrase: str) -> tuple[list[tuple[np.ndarray, float
             groups.append([])
         elif word.kind != "ignored":
             groups[-1].append(word)
-    # Night falls on all of a phrase, and so does 'in the dark', which is said of nothing else.
+    # A time such as night applies to the whole phrase, as does a group of modifiers alone.
     has_things = any(word.kind in COLORED and not word.shift for word in words)
     scene, colors = [], []
     for group in groups:
@@ -131,36 +132,36 @@ def look_up(lexicon: Lexicon, phrase: str) -> tuple[list[tuple[np.ndarray, float
 
 
 def _group_colors(group: Sequence[Word]) -> Iterator[tuple[np.ndarray, float, bool]]:
-    """Yield colors of words that belong together, their weights, and if the light is theirs."""
+    """Yield the colors of a group, their weights, and whether they are those of a light."""
     shifts = [word.shift for word in group if word.shift and word.lab is None]
     names = [word for word in group if word.kind == "color"]
     lights = [word for word in group if word.lab is not None and word.shift]
     moods = [word for word in group if word.kind in ("time", "mood") and word not in lights]
     things = [word for word in group if word.kind in ("material", "thing", "place")]
     materials = [] if names else [word for word in things if word.kind == "material"]
-    # The head first, unless it is made of something or covered with it.
+    # The head comes first, unless a material takes precedence.
     things = materials + [word for word in reversed(things) if word not in materials]
     for name in names:
         lab = name.lab[0]
         if things:
-            lab = _named(lab, things[0].lab[0])
+            lab = _tint(lab, things[0].lab[0])
         yield _shifted(lab, shifts), 1.0, False
         yield _shifted(lab - (16.0, 0.0, 0.0), shifts), 0.4, False
     ordered = moods + ([] if names else things)
     for index, word in enumerate(ordered):
-        scale = 1.0 if index == 0 and not names else BESIDE
+        scale = 1.0 if index == 0 and not names else MINOR
         for lab, rank in zip(word.lab, RANKS, strict=False):
             yield _shifted(lab, shifts), scale * rank, False
     for word in lights:
         for lab, rank in zip(word.lab, RANKS, strict=False):
-            yield lab, (1.0 if len(group) == 1 else BESIDE) * rank, True
+            yield lab, (1.0 if len(group) == 1 else MINOR) * rank, True
 
 
-def _named(color: np.ndarray, thing: np.ndarray) -> np.ndarray:
-    """Give a thing the hue of a color's name, and a mean of their lightness and chroma."""
+def _tint(color: np.ndarray, thing: np.ndarray) -> np.ndarray:
+    """Return the hue of `color` with a mean of both lightnesses and chromas."""
     chroma, own = np.hypot(*color[1:]), np.hypot(*thing[1:])
-    lightness = NAMED * color[0] + (1.0 - NAMED) * thing[0]
-    wanted = chroma if chroma < 10.0 else NAMED * chroma + (1.0 - NAMED) * own
+    lightness = COLOR_SHARE * color[0] + (1.0 - COLOR_SHARE) * thing[0]
+    wanted = chroma if chroma < 10.0 else COLOR_SHARE * chroma + (1.0 - COLOR_SHARE) * own
     return np.array([lightness, *(color[1:] * wanted / max(chroma, 1e-6))])
 
 
@@ -171,11 +172,11 @@ def _shifted(lab: np.ndarray, shifts: Sequence[Shift]) -> np.ndarray:
 
 
 def _words(lexicon: Lexicon, phrase: str) -> tuple[list[Word], list[str]]:
-    """Find the words of a phrase in the table, the longest names first; also those not found."""
+    """Return the entries of a phrase, the longest names first, and the words not found."""
     tokens, found, unknown, at = _tokens(phrase), [], [], 0
     keys = [singular(token) for token in tokens]
     while at < len(keys):
-        sizes = range(min(LONGEST, len(keys) - at), 0, -1)
+        sizes = range(min(MAX_WORDS, len(keys) - at), 0, -1)
         size = next((n for n in sizes if tuple(keys[at : at + n]) in lexicon), 0)
         if size:
             found.append(lexicon[tuple(keys[at : at + size])])
@@ -188,7 +189,7 @@ def _words(lexicon: Lexicon, phrase: str) -> tuple[list[Word], list[str]]:
 
 
 def _compound(lexicon: Lexicon, key: str) -> Word | None:
-    """Find a word written in one by its last part, as 'sailboat' by 'boat', or as a CSS color."""
+    """Return a compound word by its last part ('sailboat' by 'boat'), or as a CSS color."""
     for cut in range(3, len(key) - 3):
         word = lexicon.get((key[cut:],))
         if word and word.kind in ("material", "thing", "place"):
@@ -204,7 +205,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def singular(word: str) -> str:
-    """Bring a word to the form that the table is searched by; plurals lose their ending."""
+    """Return the singular of a word, the form of the table's keys."""
     if word in SINGULARS:
         return SINGULARS[word]
     if len(word) > 4 and word.endswith("ies"):
@@ -223,7 +224,7 @@ def _read(path: Path) -> dict[tuple[str, ...], Word]:
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); give a table.") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a table of words; write it as UTF-8 text.") from None
+        raise ValueError(f"{path}: not a table of words; save it as UTF-8 text.") from None
     table: dict[tuple[str, ...], Word] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
@@ -239,7 +240,7 @@ def _add(table: dict[tuple[str, ...], Word], line: str) -> None:
     columns = line.rstrip().split("\t")
     names, kind, value = (columns + ["", ""])[:3]
     if len(columns) > 3 or kind not in (*COLORED, "modifier", "break", "ignored"):
-        raise ValueError(f"{line[:60]!r} is not 'names, kind, colors' between tabs.")
+        raise ValueError(f"{line[:60]!r} is not 'names, kind, colors' separated by tabs.")
     lab = shift = None
     if kind in COLORED:
         lab = to_lab(np.concatenate([parse_colors(c).colors[:1] for c in value.split() or [""]]))
@@ -252,12 +253,12 @@ def _add(table: dict[tuple[str, ...], Word], line: str) -> None:
     first = names.split("|")[0].strip()
     for name in names.split("|"):
         key = tuple(singular(token) for token in _tokens(name))
-        if not 1 <= len(key) <= LONGEST:
-            raise ValueError(f"{name[:40]!r}: a name of 1 to {LONGEST} words is needed.")
+        if not 1 <= len(key) <= MAX_WORDS:
+            raise ValueError(f"{name[:40]!r}: give a name of 1 to {MAX_WORDS} words.")
         before = table.get(key)
         if before is None:
             table[key] = Word(first, kind, lab, shift)
         elif before.kind in ("time", "thing") and kind == "modifier" and before.shift is None:
-            table[key] = Word(before.name, before.kind, before.lab, shift)  # a light: both
+            table[key] = Word(before.name, before.kind, before.lab, shift)  # a light has both
         else:
-            raise ValueError(f"{name!r} stands there twice.")
+            raise ValueError(f"{name!r} occurs twice.")

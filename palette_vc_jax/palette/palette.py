@@ -1,4 +1,4 @@
-"""Five sRGB colors in luma order, and the vector that the network reads."""
+"""Five sRGB colors in luma order, and their vector for the network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,11 @@ COLORS = 5
 class Palette:
     """Five colors, dark to light.
 
-    colors: float32 `[5, 3]`, sRGB in [0, 1], sorted by BT.601 luma, ties by red, green, blue: one
-        set of colors is one vector, whatever its source.
-    source: where they came from, such as `image:still.png`.
-    details: what else is worth keeping of that, as plain JSON values.
+    Args:
+        colors: float32 `[5, 3]`, sRGB in [0, 1], sorted by BT.601 luma, then red, green and blue,
+            so that a set of colors has one vector, whatever its source.
+        source: origin of the colors, such as `image:still.png`.
+        details: further information about the origin, as plain JSON values.
     """
 
     colors: np.ndarray
@@ -32,16 +33,17 @@ class Palette:
     ) -> "Palette":
         """Make a palette of 1 to 5 sRGB colors `[n, 3]` in [0, 1].
 
-        Fewer than five are sorted, then repeated from the darkest on until there are five
-        (a b c -> a b c a b), then sorted again.
+        Fewer than five colors are sorted, repeated from the darkest on until there are five
+        (a b c -> a b c a b), and sorted again.
 
-        Raises ValueError for no color, more than five, or values outside [0, 1].
+        Raises:
+            ValueError: if there are no colors or more than five, or values outside [0, 1].
         """
         colors = np.asarray(colors, np.float32).reshape(-1, 3)
         if not 1 <= len(colors) <= COLORS:
-            raise ValueError(f"a palette of {len(colors)} colors; 1 to {COLORS} are needed.")
+            raise ValueError(f"a palette of {len(colors)} colors; give 1 to {COLORS}.")
         if not (np.isfinite(colors).all() and colors.min() >= 0.0 and colors.max() <= 1.0):
-            raise ValueError("palette colors must lie in [0, 1] in red, green and blue.")
+            raise ValueError("palette colors must have red, green and blue in [0, 1].")
         colors = _sorted(colors)
         return cls(_sorted(colors[np.arange(COLORS) % len(colors)]), source, dict(details or {}))
 
@@ -54,7 +56,7 @@ class Palette:
                 [0, 1].
 
         Raises:
-            ValueError: in one line that names the color which is none.
+            ValueError: if a color is not valid; the message names it.
         """
         from palette_vc_jax.palette.text import parse_colors
 
@@ -66,14 +68,14 @@ class Palette:
 
     @classmethod
     def from_image(cls, image: str | Path | np.ndarray, seed: int = 0) -> "Palette":
-        """Make a palette of an image's main colors, by K-means.
+        """Make a palette of an image's main colors by K-means.
 
         Args:
             image: a file, or pixels `[H, W, 3]` uint8 sRGB.
-            seed: of the clustering.
+            seed: seed of the clustering.
 
         Raises:
-            ValueError: if the file is missing or no image.
+            ValueError: if the file is missing or is not an image.
         """
         from palette_vc_jax.images import read_image
         from palette_vc_jax.palette.image import from_image
@@ -84,10 +86,10 @@ class Palette:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Palette":
-        """Read a palette file, such as the one that is written beside a film.
+        """Read a palette file, such as the one that is written with a film.
 
         Raises:
-            ValueError: if the file is missing or no palette.
+            ValueError: if the file is missing or is not a palette.
         """
         from palette_vc_jax.palette.file import load_palette
 
@@ -95,14 +97,14 @@ class Palette:
 
     @classmethod
     def from_words(cls, text: str, lexicon: str | Path | None = None) -> "Palette":
-        """Make a palette of the usual colors of what `text` names, from the built-in table.
+        """Make a palette of the usual colors of the things in `text`, from the built-in table.
 
         Args:
-            text: such as `"autumn, a red tram"`.
-            lexicon: file of words and colors over the built-in table.
+            text: names of things, such as `"autumn, a red tram"`.
+            lexicon: file whose entries replace or extend the built-in table.
 
         Raises:
-            ValueError: if none of the words has a known color, or for a wrong `lexicon`.
+            ValueError: if none of the words has a known color, or `lexicon` is not valid.
         """
         from palette_vc_jax.palette.words import from_words, proposer
 
@@ -110,10 +112,10 @@ class Palette:
 
     @classmethod
     def from_mixture(cls, path: str | Path | None = None, seed: int = 0) -> "Palette":
-        """Draw five colors from the mixture of a `mixture.json`, by default the demo model's.
+        """Draw five colors from the mixture in a file, by default the demo model's.
 
         Raises:
-            ValueError: if the file is missing or no mixture.
+            ValueError: if the file is missing or is not a mixture.
         """
         from palette_vc_jax.palette import gmm
 
@@ -121,31 +123,31 @@ class Palette:
 
     @classmethod
     def from_spec(cls, spec: str, seed: int = 0) -> "Palette | None":
-        """Read what `--palette` takes, such as `image:still.png`; `none` gives None.
+        """Make a palette from a value of `--palette`, such as `image:still.png`; None for `none`.
 
         Raises:
-            ValueError: in one line for anything else.
+            ValueError: if `spec` is not valid.
         """
         from palette_vc_jax.palette.spec import parse_spec
 
         return parse_spec(spec, seed=seed)
 
     def vector(self) -> np.ndarray:
-        """Give the colors as the network reads them: float32 `[15]` in [-1, 1]."""
+        """Return the colors as the network's input, float32 `[15]` in [-1, 1]."""
         return (2.0 * self.colors - 1.0).reshape(-1)
 
     def hex(self) -> list[str]:
-        """Give the colors as `#rrggbb`, rounded to 8 bits."""
+        """Return the colors as `#rrggbb`, rounded to 8 bits."""
         return to_hex(self.colors)
 
 
 def to_hex(colors: np.ndarray) -> list[str]:
-    """Write sRGB colors `[n, 3]` in [0, 1] as `#rrggbb`, rounded to 8 bits."""
+    """Return sRGB colors `[n, 3]` in [0, 1] as `#rrggbb`, rounded to 8 bits."""
     codes = np.rint(np.asarray(colors) * 255.0).astype(int)
     return ["#{:02x}{:02x}{:02x}".format(*code) for code in codes]
 
 
 def _sorted(colors: np.ndarray) -> np.ndarray:
-    # lexsort's last key counts first.
+    # The last key of lexsort is the primary one.
     lumas = luma(colors, np.float64)
     return colors[np.lexsort((colors[:, 2], colors[:, 1], colors[:, 0], lumas))]

@@ -1,8 +1,8 @@
-"""Colors proposed for what is named, and the five of them that make a palette.
+"""Choose the five colors of a palette among the colors proposed for tags.
 
-Five are picked one by one, each far from those picked before (Gonzalez, 'Clustering to minimize
-the maximum intercluster distance', 1985), with weights: a mean of proposals, as K-means would
-give, turns red and green into a brown that nobody proposed.
+Colors are picked one at a time, each far from those picked before (Gonzalez, 'Clustering to
+minimize the maximum intercluster distance', 1985), with weights. K-means would average proposals,
+and turn red and green into a brown that was not proposed.
 """
 
 import itertools
@@ -15,22 +15,22 @@ from skimage.color import lab2rgb, rgb2lab
 
 from palette_vc_jax.palette.palette import COLORS
 
-FAR = 40.0  # in CIE L*a*b*; colors farther apart do not count as more different
-ALIKE = 7.0  # colors nearer than this are one
-SHADE = 18.0  # of lightness, between a color and the next of its shades
-LEAST = 4.0  # lightness of a shade, and its distance from white
-DULL = 0.85  # factor of chroma from a color to the next of its shades
+FAR = 40.0  # distance in CIE L*a*b* at which the score of a difference saturates
+ALIKE = 7.0  # distance in CIE L*a*b* below which two colors count as one
+SHADE = 18.0  # difference in lightness between neighboring shades of a color
+MARGIN = 4.0  # minimum distance in lightness of a shade from black and white
+DULL = 0.85  # ratio of chroma between neighboring shades of a color
 
 
 class Tag(NamedTuple):
-    """A thing, place, time or mood in words."""
+    """Words for a thing, place, time or mood."""
 
     text: str
-    weight: float = 1.0  # above 0; how much of the film it is
+    weight: float = 1.0  # importance in the film, above 0
 
 
 class Proposal(NamedTuple):
-    """A color that a tag should have."""
+    """A color that is proposed for a tag."""
 
     tag: str
     color: tuple[float, float, float]  # sRGB in [0, 1]
@@ -38,24 +38,25 @@ class Proposal(NamedTuple):
 
 
 class Proposals(NamedTuple):
-    """What a proposer answers."""
+    """The answer of a proposer."""
 
     colors: tuple[Proposal, ...]
-    details: Mapping[str, object]  # which proposer, as plain JSON values
-    unknown: tuple[str, ...] = ()  # words that it made nothing of
+    details: Mapping[str, object]  # description of the proposer, as plain JSON values
+    unknown: tuple[str, ...] = ()  # words without a known color
 
 
 def choose(proposals: Sequence[Proposal], seed: int = 0, temperature: float = 0.0) -> np.ndarray:
-    """Pick five colors `[5, 3]`, sRGB in [0, 1], that differ.
+    """Return five different colors `[5, 3]`, sRGB in [0, 1].
 
-    The first is the one of greatest weight; each of the others has the greatest
-    sqrt(weight / (1 + colors picked of its tag)) * distance to those picked. Where the proposals
-    do not hold five that differ, lighter and darker shades of those picked fill up.
+    The first has the highest weight. Each of the others has the highest
+    sqrt(weight / (1 + colors picked of its tag)) * distance to those picked. If fewer than five
+    proposals differ, lighter and darker shades of them are added.
 
     Args:
-        proposals: one or more.
-        seed, temperature: weights are multiplied by exp(temperature * Gumbel noise of `seed`);
-            at 0 the seed is without effect.
+        proposals: at least one.
+        seed: seed of the noise.
+        temperature: weights are multiplied by exp(temperature * Gumbel noise), so the seed has no
+            effect at 0.
     """
     noise = np.random.default_rng(seed).gumbel(size=len(proposals))
     weights = np.array([p.weight for p in proposals]) * np.exp(temperature * noise)
@@ -73,26 +74,26 @@ def choose(proposals: Sequence[Proposal], seed: int = 0, temperature: float = 0.
 
 
 def to_lab(colors: np.ndarray) -> np.ndarray:
-    """Turn sRGB `[n, 3]` in [0, 1] to CIE L*a*b* (D65)."""
+    """Convert sRGB `[n, 3]` in [0, 1] to CIE L*a*b* (D65)."""
     return rgb2lab(np.asarray(colors, np.float64))
 
 
 def to_srgb(lab: np.ndarray) -> np.ndarray:
-    """Turn CIE L*a*b* `[n, 3]` to sRGB, clipped to [0, 1]."""
+    """Convert CIE L*a*b* `[n, 3]` to sRGB, clipped to [0, 1]."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of colors that are clipped
+        warnings.simplefilter("ignore", UserWarning)  # lab2rgb warns about clipped colors
         return np.clip(lab2rgb(lab), 0.0, 1.0)
 
 
 def _with_shades(lab: np.ndarray) -> np.ndarray:
-    """Add shades of `lab` `[n, 3]`, those of the first before the others', until there are five."""
+    """Add shades of `lab` `[n, 3]`, closest shades and first colors first, up to five colors."""
     steps = [sign * k for k in range(1, COLORS + 1) for sign in (-1, 1)]
     for step, base in itertools.product(steps, lab):
         if len(lab) == COLORS:
             break
         dull = DULL ** abs(step)
         shade = to_lab(to_srgb(base * (1.0, dull, dull) + (step * SHADE, 0.0, 0.0)))
-        if LEAST <= base[0] + step * SHADE <= 100.0 - LEAST:
+        if MARGIN <= base[0] + step * SHADE <= 100.0 - MARGIN:
             if np.linalg.norm(lab - shade, axis=-1).min() >= ALIKE:
                 lab = np.concatenate([lab, shade[None]])
     return lab

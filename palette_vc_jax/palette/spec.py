@@ -1,4 +1,4 @@
-"""The `--palette` argument: one line of text to a palette."""
+"""Parse the `--palette` argument."""
 
 import warnings
 from collections.abc import Callable
@@ -23,16 +23,17 @@ def parse_spec(
     seed: int = 0,
     words: Callable[[str], Palette] | None = None,
 ) -> Palette | None:
-    """Return the palette that `spec` asks for, or None for `none`.
+    """Return the palette that `spec` describes, or None for `none`.
 
     Args:
         spec: one of `FORMS`.
-        mixture: file of the mixture that `gmm` samples; read only then.
-        seed: of `gmm` where the spec names none.
-        words: gives the palette of words, or for the empty text of what is shown; by default the
-            built-in table gives it.
+        mixture: file of the mixture that `gmm` samples; read for `gmm` only.
+        seed: seed of `gmm` if the spec has none.
+        words: function from words to a palette, where the empty text means the film's tags. By
+            default the built-in table is used.
 
-    Raises ValueError in one line for what is none of these.
+    Raises:
+        ValueError: if `spec` has another form, or its file or seed is not valid.
     """
     kind, colon, rest = spec.partition(":")
     kind = kind.strip().lower()
@@ -60,19 +61,19 @@ def named_file(spec: str) -> Path | None:
 def mixture_for(spec: str, checkpoint: Path) -> Path:
     """Return the file of the mixture that `gmm` samples: the checkpoint's, or else the demo's.
 
-    Warns if `spec` is `gmm` and the checkpoint has none.
+    Warn if `spec` is `gmm` and the checkpoint has none.
 
     Args:
         spec: one of `FORMS`.
         checkpoint: model folder.
     """
     own = checkpoint / "mixture.json"
-    if own.exists():  # what is no file is refused where it is read
+    if own.exists():  # reading it raises if it is not a regular file
         return own
     if spec.partition(":")[0].strip().lower() == "gmm":
         warnings.warn(
-            f"{checkpoint} has no mixture.json: gmm draws colors of the demo model's clips; "
-            f"`{gmm.FIT.format(own)}` fits one to other clips.",
+            f"{checkpoint} has no mixture.json: gmm draws colors from the demo model's mixture; "
+            f"run `{gmm.FIT.format(own)}` to fit one to other clips.",
             stacklevel=2,
         )
     return DEMO / "mixture.json"

@@ -1,4 +1,4 @@
-"""Colors as people type them: `#rrggbb`, `#rgb` and CSS names."""
+"""Parse colors in text: `#rrggbb`, `#rgb` and CSS names."""
 
 import re
 
@@ -11,9 +11,10 @@ HEX = re.compile(r"#([0-9a-f]{3}|[0-9a-f]{6})")
 
 
 def parse_colors(text: str, source: str | None = None) -> Palette:
-    """Read 1 to 5 colors separated by commas.
+    """Return the palette of 1 to 5 colors separated by commas.
 
-    Raises ValueError in one line that names the color which is none.
+    Raises:
+        ValueError: if a color is not valid; the message names it.
     """
     names = [name.strip().lower() for name in text.split(",")]
     if len(names) > COLORS:

@@ -1,9 +1,9 @@
-"""A palette from words: tags, colors that each should have, five of these.
+"""Make palettes from words: propose colors for each tag, and choose five of them.
 
-The paper's third source of palettes: a tagging model names what the grey frame shows, a language
-model proposes a color for each tag ('Consistent Video Colorization via Palette Guidance', section
-3.3). Here the tags may be the user's own words, and the colors come from a built-in table where no
-language model is named.
+This is the paper's third source of palettes: a tagging model names what the gray frame shows, and
+a language model proposes a color for each tag ('Consistent Video Colorization via Palette
+Guidance', section 3.3). Here, tags may also be the user's words, and without a language model the
+colors come from a built-in table.
 """
 
 import functools
@@ -20,25 +20,28 @@ from palette_vc_jax.palette.palette import Palette, to_hex
 from palette_vc_jax.palette.proposals import Proposals, Tag, choose
 
 MAX_TAGS = 20
-MAX_LENGTH = 100  # characters of a tag
+MAX_LENGTH = 100  # maximum characters of a tag
 
 Proposer = Callable[[Sequence[Tag]], Proposals]
 
 
 def split_words(text: str) -> list[Tag]:
-    """Cut what the user wrote into tags, at commas, semicolons and line ends; the first count most.
+    """Split the user's words into tags at commas, semicolons and line ends.
 
-    Raises ValueError for none, for more than 20, and for one of more than 100 characters.
+    Weights decrease from the first tag on.
+
+    Raises:
+        ValueError: if there are no tags or more than 20, or a tag is longer than 100 characters.
     """
     parts = [" ".join(part.split()) for part in re.split(r"[,;\n]", text)]
     parts = list(dict.fromkeys(part for part in parts if part))
     if not 1 <= len(parts) <= MAX_TAGS:
-        raise ValueError(f"words for {len(parts)} things; give 1 to {MAX_TAGS} between commas.")
+        raise ValueError(f"words for {len(parts)} things; give 1 to {MAX_TAGS} with commas.")
     for part in parts:
         if len(part) > MAX_LENGTH or not part.isprintable():
             raise ValueError(
-                f"{part[:40]!r}...: words of {len(part)} characters; give printable ones, "
-                f"{MAX_LENGTH} at most between two commas."
+                f"{part[:40]!r}...: words of {len(part)} characters; give at most {MAX_LENGTH} "
+                "printable characters between two commas."
             )
     return [Tag(part, 0.95**index) for index, part in enumerate(parts)]
 
@@ -49,12 +52,16 @@ def proposer(
     seed: int | None = None,
     temperature: float | None = None,
 ) -> Proposer:
-    """Give the proposer that is named: a language model, or else the table of usual colors.
+    """Return a proposer: a language model if a server is given, else the table of usual colors.
 
     Args:
-        server: of a language model; its answers are kept on disk.
-        extension: file of words and colors over the built-in table.
-        seed, temperature: sent to a server where given.
+        server: server of a language model, whose answers are cached on disk.
+        extension: file whose entries replace or extend the built-in table.
+        seed: sent to the server if given.
+        temperature: sent to the server if given.
+
+    Raises:
+        ValueError: if `extension` is not a valid table.
     """
     if server is not None:
         return functools.partial(cache.ask_once, server, seed=seed, temperature=temperature)
@@ -69,16 +76,18 @@ def from_words(
     seed: int = 0,
     temperature: float = 0.0,
 ) -> Palette:
-    """Make a palette from words, or from what a film is found to show.
+    """Make a palette from words, or from the tags of a film.
 
     Args:
-        text: the user's words; empty to have the tags named by `name_tags`.
-        propose: gives colors for tags.
-        name_tags: gives tags and what found them.
-        seed, temperature: of the choice of five among the colors; see `proposals.choose`.
+        text: the user's words; if empty, `name_tags` is called.
+        propose: function from tags to proposals.
+        name_tags: function that returns tags and the name of the tagger.
+        seed: see `proposals.choose`.
+        temperature: see `proposals.choose`.
 
-    Raises ValueError in one line for words that are missing or not known, OSError where a
-    language model fails.
+    Raises:
+        ValueError: if words are missing or unknown.
+        OSError: if a language model fails.
     """
     tagger = "words"
     if text.strip():
@@ -88,7 +97,7 @@ def from_words(
     else:
         raise ValueError('palette words: give words, as in words:"autumn, a red tram".')
     proposals = propose(tags)
-    # Whole codes, so that the palette's file gives the very same film again.
+    # Round to 8 bits, so that the palette's file reproduces the film exactly.
     colors = np.rint(255.0 * choose(proposals.colors, seed, temperature)) / 255.0
     details = {
         "tagger": tagger,
@@ -110,7 +119,7 @@ def from_words(
 
 
 def remarks(palette: Palette | None) -> list[str]:
-    """Say in lines what the user should know of a palette from words; none of other palettes."""
+    """Return messages about a palette from words; an empty list for other palettes."""
     if palette is None or not palette.source.startswith("words:"):
         return []
     details = palette.details

@@ -1,7 +1,7 @@
-"""Compare a converted model with the PyTorch one it came from.
+"""Compare a converted model with its PyTorch source.
 
-The torch side runs first, records what goes in and out of every block, and is freed before the
-JAX side is loaded: each block is then given the recorded inputs, so that its error is its own.
+The torch side runs first, records the inputs and outputs of every block, and is freed before the
+JAX side is loaded. Each JAX block then gets the recorded inputs, so that errors do not accumulate.
 """
 
 import gc
@@ -22,10 +22,16 @@ from palette_vc_jax.parity.report import Row, compare_values
 def check(torch_folder: Path, flax_folder: Path, case: Case) -> Iterator[Row]:
     """Run both sides and yield a row for each component, cheap ones first.
 
-    PyTorch's weights are rounded to the type that the converted ones are stored in. Models whose
-    parameters differ in shape have one row, which says so.
+    PyTorch's weights are rounded to the type of the converted weights. Models whose parameters
+    differ in shape have a single row that reports it.
 
-    Raises ValueError for folders that cannot be read, and for a size that the model cannot take.
+    Args:
+        torch_folder: diffusers folder.
+        flax_folder: model folder converted from it.
+        case: size and length of the comparison.
+
+    Raises:
+        ValueError: if a folder cannot be read, or the model does not support the size.
     """
     if not torch_folder.is_dir():
         raise ValueError(f"{torch_folder}: not a folder; give the diffusers folder of the model.")
@@ -45,7 +51,7 @@ def check(torch_folder: Path, flax_folder: Path, case: Case) -> Iterator[Row]:
 
 
 def _values(config: ModelConfig) -> dict[str, object]:
-    """Give the values of architecture, and of the sigmas, by name."""
+    """Return the values of the architecture and of the sigmas by name."""
     networks = {
         f"{network}.{field}": getattr(getattr(config, network), field)
         for network in NETWORKS
@@ -56,7 +62,7 @@ def _values(config: ModelConfig) -> dict[str, object]:
 
 
 def _palette_layer(folder: Path, config: ModelConfig) -> dict[str, np.ndarray]:
-    """Read the palette layer; one that is zero, as after conversion, is drawn at random."""
+    """Return the palette layer, or a random one if it is zero, as after conversion."""
     layer = load_model(folder, ("unet",)).params["unet"]["palette_embedding"]
     if any(np.any(leaf) for leaf in layer.values()):
         return layer

@@ -1,4 +1,4 @@
-"""The JAX side: the networks of a model folder on what PyTorch was run on."""
+"""The JAX side: run the networks of a model folder on PyTorch's inputs, and compare."""
 
 import functools
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ from palette_vc_jax.models.store import NETWORKS
 from palette_vc_jax.models.unet import Level, UNet
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.parity.case import GUIDANCES, SMALL, Case
-from palette_vc_jax.parity.report import BLOCK, PIPELINE, WHOLE, Row, compare, compare_values
+from palette_vc_jax.parity.report import BLOCK, NETWORK, PIPELINE, Row, compare, compare_values
 from palette_vc_jax.pixels import to_signed
 from palette_vc_jax.sampling.sampler import sample_scan
 from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
 
-TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # by safetensors' codes
+TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' code -> type
 
 
 def stored_dtype(folder: Path) -> str:
-    """Name the type of a model folder's weights."""
+    """Return the name of the type of a model folder's weights."""
     with safe_open(Path(folder) / "unet.safetensors", framework="numpy") as file:
         return TYPES[file.get_slice(next(iter(file.keys()))).get_dtype()]
 
@@ -38,7 +38,15 @@ def stored_dtype(folder: Path) -> str:
 def compare_all(
     folder: Path, inputs: dict, recorded: dict, config: ModelConfig, case: Case
 ) -> Iterator[Row]:
-    """Run one network after the other and compare each with `torch_side.run`'s results."""
+    """Run the networks in turn and yield comparisons with the results of `torch_side.run`.
+
+    Args:
+        folder: model folder.
+        inputs: from `draw_inputs`.
+        recorded: from `torch_side.run`.
+        config: config of the model.
+        case: size and length of the comparison.
+    """
     yield compare_values("norms", norms(config), recorded["norms"])
     sigmas = schedule.karras_sigmas(
         case.steps, config.sampling.sigma_min, config.sampling.sigma_max
@@ -46,22 +54,22 @@ def compare_all(
     yield compare("sigmas", sigmas, recorded["sigmas"], 1e-6)
     yield compare("one Euler step", _middle_step(inputs, sigmas), recorded["step"], BLOCK)
 
-    pixels = to_signed(inputs["picture"])[None]
+    pixels = to_signed(inputs["image"])[None]
     params = _load(folder, "vae")
     encode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="encode"))
     decode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="decode"))
-    grey = np.asarray(encode(params, pixels[None])[0][0])  # [1, h, w, C]
-    yield compare("VAE encode", grey, recorded["vae"]["encode"], WHOLE)
+    gray = np.asarray(encode(params, pixels[None])[0][0])  # [1, h, w, C]
+    yield compare("VAE encode", gray, recorded["vae"]["encode"], NETWORK)
     decoded = decode(params, inputs["latents"])[0]
-    yield compare("VAE decode", decoded, recorded["vae"]["decode"], WHOLE)
+    yield compare("VAE decode", decoded, recorded["vae"]["decode"], NETWORK)
 
-    del params  # before the next are read
+    del params  # free memory before the next network is read
     params = _load(folder, "image_encoder")
     ready = clip.preprocess(pixels, config.image_encoder.image_size)
     yield compare("CLIP preprocessing", ready, recorded["preprocessed"], BLOCK)
     embed = jax.jit(functools.partial(functional.apply, ImageEncoder, config.image_encoder))
     context = np.asarray(embed(params, ready))
-    yield compare("CLIP embedding", context, recorded["embedding"], WHOLE)
+    yield compare("CLIP embedding", context, recorded["embedding"], NETWORK)
 
     del params
     params = _load(folder, "unet")
@@ -70,14 +78,14 @@ def compare_all(
     yield from unet_rows(params, inputs, recorded["unet"], config, case)
     for scale in GUIDANCES:
         theirs = recorded[f"pipeline {scale:g}"]
-        ours = _sample(params, inputs, grey, context, config, case, scale)
+        ours = _sample(params, inputs, gray, context, config, case, scale)
         for frame in range(case.frames):
             name = f"pipeline, guidance {scale:g}, frame {frame}"
             yield compare(name, ours[frame], theirs[frame], PIPELINE)
 
 
 def _middle_step(inputs: dict, sigmas: np.ndarray) -> np.ndarray:
-    """Take the step in the middle with the noise, scaled, as sample and as v what is at hand."""
+    """Take the middle step with scaled noise as the sample and part of another input as v."""
     index = (len(sigmas) - 1) // 2
     sample, v = (
         inputs["noise"] * sigmas[index],
@@ -89,7 +97,7 @@ def _middle_step(inputs: dict, sigmas: np.ndarray) -> np.ndarray:
 
 
 def norms(config: ModelConfig) -> dict[str, tuple[float, int]]:
-    """Give epsilon and groups (0 for a layer norm) of every norm, as `torch_side` does."""
+    """Return the epsilon and groups (0 for a layer norm) of every norm, as `torch_side` does."""
     found = {}
     for network, kind in NETWORKS.items():
         module = nnx.merge(*functional.abstract(kind, getattr(config, network)))
@@ -103,7 +111,7 @@ def norms(config: ModelConfig) -> dict[str, tuple[float, int]]:
 def unet_rows(
     params: Any, inputs: dict, recorded: dict, config: ModelConfig, case: Case
 ) -> Iterator[Row]:
-    """Compare each level with what `torch_side.record_unet` recorded, then the whole UNet."""
+    """Compare each level with the record of `torch_side.record_unet`, then the whole UNet."""
     module = functional.build(UNet, config.unet, params)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -121,7 +129,7 @@ def unet_rows(
             )
             out = level(graph, state, x, block["time"], inputs["context"], skips)
             yield compare(f"UNet {name}{note}", out, block[expected], BLOCK)
-    whole = _predict(config)(
+    output = _predict(config)(
         params,
         inputs["sample"],
         0.25 * np.log(inputs["sigma"]),
@@ -130,11 +138,11 @@ def unet_rows(
         inputs["palette"],
         np.full(1, float(case.palette), np.float32),
     )
-    yield compare("UNet", whole, recorded["out"], WHOLE)
+    yield compare("UNet", output, recorded["out"], NETWORK)
 
 
 def _level(block: Level, x: Any, time: Any, context: Any, skips: list[Any]) -> Any:
-    """Run one level as `UNet.__call__` does; skips are taken from the end."""
+    """Run one level as `UNet.__call__` does, taking skips from the end."""
     skips = list(skips)
     for index in range(len(block.resnets)):
         x = jnp.concatenate([x, skips.pop()], axis=-1) if skips else x
@@ -148,7 +156,7 @@ def _level(block: Level, x: Any, time: Any, context: Any, skips: list[Any]) -> A
 def _load(folder: Path, network: str) -> Any:
     """Read a network's parameters as float32, one tensor at a time.
 
-    `store.load_model` holds them all as numpy first: 6 GB more for a full-size UNet.
+    `store.load_model` needs 6 GB more for a full-size UNet, because it reads all as numpy first.
     """
     tensors = open_tensors(folder / f"{network}.safetensors")
     return functional.nest(
@@ -164,13 +172,13 @@ def _predict(config: ModelConfig) -> Any:
 def _sample(
     params: Any,
     inputs: dict,
-    grey: np.ndarray,
+    gray: np.ndarray,
     context: np.ndarray,
     config: ModelConfig,
     case: Case,
     scale: float,
 ) -> np.ndarray:
-    """Run the sampler over one window as diffusers' pipeline runs: `[T, h, w, C]`."""
+    """Sample one window `[T, h, w, C]` with the settings of diffusers' pipeline."""
     settings = SamplerSettings(
         steps=case.steps,
         sigma_min=config.sampling.sigma_min,
@@ -181,7 +189,7 @@ def _sample(
         overlap=0,
     )
     conditions = FilmConditions(
-        np.repeat(grey, case.frames, axis=0),
+        np.repeat(gray, case.frames, axis=0),
         context,
         inputs["ids"][0],
         inputs["palette"],

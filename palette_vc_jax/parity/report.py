@@ -1,11 +1,11 @@
-"""How two outputs are compared, and the table of all comparisons."""
+"""Compare two outputs, and format all comparisons as a table."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# Limits of relative L2 errors in float32.
-BLOCK, WHOLE, PIPELINE = 2e-5, 1e-4, 1e-3
+# Limits of relative L2 errors in float32: of a block, a whole network and the whole pipeline.
+BLOCK, NETWORK, PIPELINE = 2e-5, 1e-4, 1e-3
 
 
 class Row(NamedTuple):
@@ -14,21 +14,21 @@ class Row(NamedTuple):
     name: str
     max_error: float
     relative: float  # L2 norm of the difference over that of PyTorch's output
-    limit: float  # of `relative`
+    limit: float  # maximum of `relative`
 
     @property
     def passed(self) -> bool:
-        """Tell whether the relative error is in its limit; one that is not a number is not."""
+        """Return whether the relative error is within its limit; NaN is not."""
         return self.relative <= self.limit
 
 
 def compare(name: str, ours: Any, theirs: Any, limit: float) -> Row:
-    """Compare two outputs; other shapes, non-finite and constant outputs fail."""
+    """Compare two outputs; the row fails if shapes differ, or one is not finite or constant."""
     ours, theirs = (np.asarray(x, np.float64) for x in (ours, theirs))
-    sound = ours.shape == theirs.shape and all(
+    comparable = ours.shape == theirs.shape and all(
         np.isfinite(x).all() and np.ptp(x) > 0.0 for x in (ours, theirs)
     )
-    if not sound:
+    if not comparable:
         return Row(name, float("nan"), float("nan"), limit)
     difference = np.abs(ours - theirs)
     norm = np.linalg.norm(theirs)
@@ -36,14 +36,14 @@ def compare(name: str, ours: Any, theirs: Any, limit: float) -> Row:
 
 
 def compare_values(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> Row:
-    """Compare settings one by one; the row counts those that differ, and names the first."""
+    """Compare settings; the row counts those that differ and names the first."""
     different = sorted(k for k in ours | theirs if ours.get(k) != theirs.get(k))
     count = float(len(different))
     return Row(f"{name} ({different[0]})" if different else name, count, count, 0.0)
 
 
 def table(rows: list[Row]) -> str:
-    """Lay out rows as text."""
+    """Return rows as a text table."""
     lines = [f"{'component':<40}{'max error':>12}{'relative L2':>14}{'limit':>10}"]
     for row in rows:
         verdict = "pass" if row.passed else "FAIL"

@@ -1,6 +1,6 @@
-"""The PyTorch side: diffusers' pipeline, its networks, and what goes in and out of their blocks.
+"""The PyTorch side: run diffusers' pipeline and networks, and record inputs and outputs.
 
-All results are numpy, channels last. torch and diffusers are imported nowhere else in the package.
+All results are numpy, channels last.
 """
 
 import sys
@@ -21,16 +21,17 @@ NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 
 @torch.no_grad()
 def run(folder: Path, inputs: dict, config: ModelConfig, case: Case, dtype: str) -> dict[str, Any]:
-    """Run everything that is compared.
+    """Run all networks and the pipeline, and return what is compared.
 
     Args:
-        folder: diffusers folder; a fp16 variant is taken where there is nothing else.
-        inputs: of `draw_inputs`, and with `case.palette` the palette `layer`.
-        config: of the model.
-        case: size and length.
-        dtype: torch's name of the type that weights are rounded to first, as the other side's were.
+        folder: diffusers folder; its fp16 variant is used if there is no other.
+        inputs: from `draw_inputs`, and with `case.palette` the palette `layer`.
+        config: config of the model.
+        case: size and length of the comparison.
+        dtype: name of the torch type that weights are rounded to, that of the converted weights.
 
-    Raises ValueError for a folder that diffusers cannot load.
+    Raises:
+        ValueError: if diffusers cannot load the folder.
     """
     pipe = _load(folder)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), desc="PyTorch")
@@ -39,9 +40,9 @@ def run(folder: Path, inputs: dict, config: ModelConfig, case: Case, dtype: str)
         for parameter in network.parameters():
             parameter.copy_(parameter.to(getattr(torch, dtype)))
     tensor = {k: torch.from_numpy(v) for k, v in inputs.items() if isinstance(v, np.ndarray)}
-    picture = Image.fromarray(inputs["picture"])
+    image = Image.fromarray(inputs["image"])
     out = {"norms": _norms(networks), "vae": record_vae(pipe.vae, inputs, case.frames)}
-    out |= _record_image(pipe, picture) | _record_scheduler(pipe.scheduler, tensor, case)
+    out |= _record_image(pipe, image) | _record_scheduler(pipe.scheduler, tensor, case)
     if case.palette:
         layer = {k: torch.from_numpy(v) for k, v in inputs["layer"].items()}
         colors = (tensor["palette"] @ layer["kernel"] + layer["bias"])[:, :, None, None]
@@ -49,7 +50,7 @@ def run(folder: Path, inputs: dict, config: ModelConfig, case: Case, dtype: str)
     out["unet"] = record_unet(pipe.unet, inputs, case.frames)
     for scale in GUIDANCES:
         result = pipe(
-            picture,
+            image,
             height=case.height,
             width=case.width,
             num_frames=case.frames,
@@ -66,8 +67,8 @@ def run(folder: Path, inputs: dict, config: ModelConfig, case: Case, dtype: str)
 
 @torch.no_grad()
 def record_vae(vae: Any, inputs: dict, frames: int) -> dict[str, np.ndarray]:
-    """Encode the picture to the mode of its latents, and decode the latents."""
-    pixels = torch.from_numpy(to_signed(inputs["picture"]))
+    """Encode the image to the mode of its latents, and decode the latents."""
+    pixels = torch.from_numpy(to_signed(inputs["image"]))
     latents = torch.from_numpy(inputs["latents"])[0].permute(0, 3, 1, 2)
     mode = vae.encode(pixels.permute(2, 0, 1)[None]).latent_dist.mode()
     decoded = vae.decode(latents, num_frames=frames).sample
@@ -79,9 +80,9 @@ def record_vae(vae: Any, inputs: dict, frames: int) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def record_unet(unet: Any, inputs: dict, frames: int) -> dict[str, Any]:
-    """Run the UNet once and keep each block's inputs and output, `[1, T, h, w, C]`.
+    """Run the UNet once and return the inputs and output of each block, `[1, T, h, w, C]`.
 
-    Blocks are run on their own again with `SMALL` times the inputs, time embedding apart.
+    Each block is also run alone on `SMALL` times its inputs, except the time embedding.
     """
     calls: dict[str, Any] = {}
 
@@ -120,30 +121,30 @@ def record_unet(unet: Any, inputs: dict, frames: int) -> dict[str, Any]:
     return {"blocks": blocks, "out": _numpy(out.permute(0, 1, 3, 4, 2))}
 
 
-def _record_image(pipe: Any, picture: Image.Image) -> dict[str, np.ndarray]:
-    """Embed the picture, keeping what its preprocessing gave."""
+def _record_image(pipe: Any, image: Image.Image) -> dict[str, np.ndarray]:
+    """Embed the image, keeping what its preprocessing gave."""
     out = {}
     hook = pipe.image_encoder.register_forward_pre_hook(
         lambda module, args: out.update(preprocessed=_numpy(args[0].permute(0, 2, 3, 1)))
     )
-    out["embedding"] = _numpy(pipe._encode_image(picture, "cpu", 1, False))
+    out["embedding"] = _numpy(pipe._encode_image(image, "cpu", 1, False))
     hook.remove()
     return out
 
 
 def _record_scheduler(scheduler: Any, tensor: dict, case: Case) -> dict[str, np.ndarray]:
-    """Give the sigmas, and the step in the middle as `jax_side` takes it."""
+    """Return the sigmas, and the middle step as in `jax_side`."""
     scheduler.set_timesteps(case.steps)
     index = case.steps // 2
     sample = tensor["noise"] * scheduler.sigmas[index]
     v = tensor["sample"][0][..., : sample.shape[-1]]
-    scheduler.scale_model_input(sample, scheduler.timesteps[index])  # where the step is counted
+    scheduler.scale_model_input(sample, scheduler.timesteps[index])  # sets the step's index
     moved = scheduler.step(v, scheduler.timesteps[index], sample).prev_sample
     return {"sigmas": _numpy(scheduler.sigmas), "step": _numpy(moved)}
 
 
 def _norms(networks: dict[str, Any]) -> dict[str, tuple[float, int]]:
-    """Give epsilon and groups (0 for a layer norm) of every norm."""
+    """Return the epsilon and groups (0 for a layer norm) of every norm."""
     return {
         f"{network}.{name}": (norm.eps, getattr(norm, "num_groups", 0))
         for network, module in networks.items()
@@ -161,16 +162,16 @@ def _load(folder: Path) -> Any:
             local_files_only=True,
             low_cpu_mem_usage=False,
         )
-    except OSError as error:  # a file that is not among the weights is missing
+    except OSError as error:  # a file other than the weights is missing
         raise ValueError(
             f"{folder}: diffusers cannot load it ({error}); download it again."
         ) from None
 
 
 def _variant(folder: Path) -> str | None:
-    """Tell diffusers to read half precision where full precision is missing."""
-    whole = (folder / "unet").glob("diffusion_pytorch_model.safetensors*")
-    return None if any(not path.name.endswith(".fp16.json") for path in whole) else "fp16"
+    """Return the variant to read: half precision if full precision is missing."""
+    full = (folder / "unet").glob("diffusion_pytorch_model.safetensors*")
+    return None if any(not path.name.endswith(".fp16.json") for path in full) else "fp16"
 
 
 def _first(output: Any) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""Sampling: windows over a film, the sampler on its latents, and the VAE in chunks."""
+"""Color films: plan windows, sample latents, decode in chunks, and write the result."""

@@ -1,4 +1,4 @@
-"""Color grey pictures: encode, embed, sample, decode, as one stream over a run of shots."""
+"""Color gray frames: encode, embed, sample and decode, as one stream over a run of shots."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,38 +23,40 @@ from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video.resize import resize
 
-OUTER = ("short_side", "fps", "motion_bucket", "noise_augmentation")  # not the sampler's
-_PIXELS = 1  # sets the noise on gray frames apart from other uses of a seed
+OUTER = ("short_side", "fps", "motion_bucket", "noise_augmentation")  # fields of ColorizeSettings
+_PIXELS = 1  # makes the noise on gray frames independent of other uses of a seed
 
 
 @dataclass(frozen=True)
 class ColorizeSettings:
-    """Settings of a run beside the palette, the reference and the seed.
+    """Settings of a run except the palette, the reference and the seed.
 
-    Raises ValueError on construction for micro-conditioning out of range, or a size of the
-    model's pictures below 1.
+    Raises:
+        ValueError: if micro-conditioning is out of range, or `short_side` is below 1.
     """
 
     sampler: SamplerSettings
-    short_side: int  # pixels of the model's pictures
+    short_side: int  # pixels of the shorter side of the model's frames
     fps: int = 6  # the value sent to the network (SVD: frames per second - 1)
     motion_bucket: int = 127
-    noise_augmentation: float = 0.0  # deviation of noise on the gray pixels, in [-1, 1]
+    noise_augmentation: float = 0.0  # standard deviation of noise on gray pixels in [-1, 1]
     encode_batch: int = 8  # frames encoded together
     decode_chunk: int = 10  # frames decoded together
-    decode_context: int = 1  # decoded and dropped at either end of a chunk
-    decode_fade: int = 2  # frames over which neighboring chunks fade into each other
+    decode_context: int = 1  # frames decoded and dropped at each end of a chunk
+    decode_fade: int = 2  # frames over which neighboring chunks are cross-faded
 
     def __post_init__(self):
         check_conditioning(self.fps, self.motion_bucket, self.noise_augmentation)
         if self.short_side < 1:
-            raise ValueError(f"short side of {self.short_side} pixels; at least 1 is needed.")
+            raise ValueError(f"short side of {self.short_side} pixels; give at least 1.")
 
 
 def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:
-    """Return the settings that a model was trained for, with some of the sampler's replaced.
+    """Return the settings that a model was trained for, with overrides.
 
-    Names of `OUTER` may be among the overrides; None leaves the default.
+    Args:
+        config: config of the model.
+        overrides: fields of `SamplerSettings`, or those in `OUTER`; None keeps the default.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     own = config.sampling
@@ -76,18 +78,21 @@ def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:
 
 
 class Networks(NamedTuple):
-    """A model's networks as jitted functions; `params` are on the device, in compute type."""
+    """The networks of a model as jitted functions, with `params` on the device.
+
+    The element type of `params` is the one that the networks compute in.
+    """
 
     config: ModelConfig
     params: dict[str, Any]
     encode: Any  # (params, frames [N, H, W, 3] in [-1, 1]) -> latents [N, h, w, C], unscaled
-    embed: Any  # (params, pictures [N, H, W, 3] in [-1, 1]) -> [N, 1, D]
+    embed: Any  # (params, images [N, H, W, 3] in [-1, 1]) -> [N, 1, D]
     predict: Any  # the sampler's `predict`
     decode: Any  # (params, latents [1, T, h, w, C] of unit scale) -> frames [1, T, H, W, 3]
 
 
 def load_networks(model: Model) -> Networks:
-    """Put a model on the device: bfloat16 on accelerators, float32 on the CPU."""
+    """Load a model onto the device, in bfloat16 on accelerators and float32 on the CPU."""
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), model.params)
     return Networks(model.config, params, *_functions(model.config))
@@ -95,7 +100,7 @@ def load_networks(model: Model) -> Networks:
 
 @functools.lru_cache(maxsize=8)
 def _functions(config: ModelConfig) -> tuple[Any, Any, Any, Any]:
-    """Make a config's functions once: jit knows a function by its identity."""
+    """Return the functions of a config, cached because jit identifies functions by object."""
 
     def cast(params: Any, *arrays: jax.Array) -> tuple[jax.Array, ...]:
         dtype = jax.tree.leaves(params)[0].dtype
@@ -108,10 +113,10 @@ def _functions(config: ModelConfig) -> tuple[Any, Any, Any, Any]:
         return mean[0].astype(jnp.float32)
 
     @jax.jit
-    def embed(params, pictures):
+    def embed(params, images):
         tower = params["image_encoder"]
-        (ready,) = cast(tower, clip.preprocess(pictures, config.image_encoder.image_size))
-        return functional.apply(ImageEncoder, config.image_encoder, tower, ready)
+        (images,) = cast(tower, clip.preprocess(images, config.image_encoder.image_size))
+        return functional.apply(ImageEncoder, config.image_encoder, tower, images)
 
     def predict(params, inputs, c_noise, context, ids, palette, mask):
         inputs, context = cast(params["unet"], inputs, context)
@@ -130,7 +135,7 @@ def _functions(config: ModelConfig) -> tuple[Any, Any, Any, Any]:
 
 def colorize(
     networks: Networks,
-    greys: Iterable[np.ndarray],
+    grays: Iterable[np.ndarray],
     shots: Sequence[Shot],
     palette: Palette | None,
     settings: ColorizeSettings,
@@ -138,41 +143,41 @@ def colorize(
     progress: Progress | None = None,
     reference: Reference = GRAY,
 ) -> Iterator[np.ndarray]:
-    """Color a run of shots, yielding frames in order as float32 [n, H, W, 3] in [0, 1].
+    """Color a run of shots; yield frames in order, float32 `[n, H, W, 3]` in [0, 1].
+
+    Memory holds the latents of all shots (`sampler.film_bytes`) and the pixels of a few frames.
 
     Args:
         networks: from `load_networks`.
-        greys: Y' pictures [H, W] in [0, 1] of the model's size, one for each frame of `shots`,
-            read once.
-        shots: half-open ranges in the film's frame numbers, each following the one before.
-        palette: colors to steer by, or None for the null palette.
+        grays: Y' frames `[H, W]` in [0, 1] at the model's size, one per frame of `shots`; read
+            once.
+        shots: consecutive half-open ranges in the film's frame numbers.
+        palette: colors that guide the result, or None for the null palette.
         settings: see `ColorizeSettings`.
-        seed: of the noise, 0 to 2^32 - 1.
+        seed: seed of the noise, 0 to 2^32 - 1.
         progress: called with (done, total) batches of windows while sampling.
-        reference: what the image tower sees.
-
-    Holds the latents of all shots given (`sampler.film_bytes`), and pixels of a few frames.
+        reference: the image that the image tower sees.
 
     Raises:
-        FloatingPointError: if a network gives values that are not finite.
+        FloatingPointError: if a network returns values that are not finite.
     """
     config, params = networks.config, networks.params
     middles = [(start + stop) // 2 for start, stop in shots]
-    seen: list[np.ndarray] = []  # the middle frame of each shot
+    middle_frames: list[np.ndarray] = []
 
-    def watched() -> Iterator[np.ndarray]:
-        for index, grey in enumerate(greys, start=shots[0][0]):
+    def noised() -> Iterator[np.ndarray]:
+        for index, gray in enumerate(grays, start=shots[0][0]):
             if index in middles:
-                seen.append(grey)
-            yield _with_noise(grey, settings.noise_augmentation, seed, index)
+                middle_frames.append(gray)
+            yield _with_noise(gray, settings.noise_augmentation, seed, index)
 
     encode = functools.partial(networks.encode, params)
-    grey_latents = np.concatenate(list(encode_frames(encode, watched(), settings.encode_batch)))
-    check_finite(grey_latents, "the VAE's encoder")
+    gray_latents = np.concatenate(list(encode_frames(encode, noised(), settings.encode_batch)))
+    check_finite(gray_latents, "the VAE's encoder")
     vector = np.zeros(3 * config.unet.palette_colors) if palette is None else palette.vector()
-    context = _context(networks, reference, seen)
+    context = _context(networks, reference, middle_frames)
     conditions = film_conditions(
-        settings, grey_latents, context, vector, float(palette is not None)
+        settings, gray_latents, context, vector, float(palette is not None)
     )
     latents = sample(
         networks.predict, params, conditions, shots, settings.sampler, seed, progress=progress
@@ -191,14 +196,14 @@ def colorize(
 
 def film_conditions(
     settings: ColorizeSettings,
-    grey: np.ndarray,
+    gray: np.ndarray,
     context: np.ndarray,
     palette: np.ndarray,
     palette_mask: np.ndarray | float = 1.0,
 ) -> FilmConditions:
-    """Return what a film is sampled from; arrays as `FilmConditions` has them."""
+    """Return the conditions of a film; shapes are those of `FilmConditions`."""
     ids = np.array([settings.fps, settings.motion_bucket, settings.noise_augmentation], np.float32)
-    return FilmConditions(grey, context, ids, palette, palette_mask)
+    return FilmConditions(gray, context, ids, palette, palette_mask)
 
 
 def decode_film(
@@ -207,32 +212,40 @@ def decode_film(
     shots: Sequence[Shot],
     settings: ColorizeSettings,
 ) -> Iterator[np.ndarray]:
-    """Decode latents in the chunks of the settings, as `decode_chunks` does."""
+    """Decode latents by `decode_chunks` with the chunk sizes of `settings`."""
     sizes = settings.decode_chunk, settings.decode_context, settings.decode_fade
     return decode_chunks(decode, latents, shots, *sizes)
 
 
-def _with_noise(grey: np.ndarray, deviation: float, seed: int, index: int) -> np.ndarray:
+def _with_noise(gray: np.ndarray, deviation: float, seed: int, index: int) -> np.ndarray:
     """Add SVD's noise augmentation to frame `index` of a film.
 
-    SVD adds noise of this deviation to the pixels, in [-1, 1], before the VAE. A frame's noise
-    depends on the seed and the frame's number alone. Returns `grey` `[H, W]` as it is where the
-    deviation is 0, otherwise [H, W, 3], in [0, 1] but for the noise.
+    SVD adds noise of this standard deviation to pixels in [-1, 1] before the VAE. A frame's noise
+    depends only on the seed and the frame's number.
+
+    Args:
+        gray: Y' `[H, W]` in [0, 1].
+        deviation: standard deviation of the noise, on the scale of [-1, 1].
+        seed: seed of the noise.
+        index: number of the frame in the film.
+
+    Returns:
+        `gray` itself if the deviation is 0, else `[H, W, 3]`.
     """
     if deviation == 0.0:
-        return grey
-    noise = np.random.default_rng((_PIXELS, seed, index)).standard_normal((*grey.shape, 3))
-    return (grey[..., None] + 0.5 * deviation * noise).astype(np.float32)
+        return gray
+    noise = np.random.default_rng((_PIXELS, seed, index)).standard_normal((*gray.shape, 3))
+    return (gray[..., None] + 0.5 * deviation * noise).astype(np.float32)
 
 
-def _context(networks: Networks, reference: Reference, greys: list[np.ndarray]) -> np.ndarray:
-    """Embed what the image tower sees of S shots whose middle frames are `greys`: [S, L, D]."""
+def _context(networks: Networks, reference: Reference, grays: list[np.ndarray]) -> np.ndarray:
+    """Return the image embeddings `[S, L, D]` of S shots with the middle frames `grays`."""
     if reference.source == NONE.source:
-        return np.zeros((len(greys), 1, networks.config.image_encoder.projection_dim), np.float32)
-    if reference.picture is None:
-        pictures = np.stack(greys)[..., None].repeat(3, axis=-1)
+        return np.zeros((len(grays), 1, networks.config.image_encoder.projection_dim), np.float32)
+    if reference.image is None:
+        images = np.stack(grays)[..., None].repeat(3, axis=-1)
     else:
-        pictures = resize(reference.picture, *greys[0].shape)[None] / np.float32(255.0)
-    context = np.asarray(networks.embed(networks.params, 2.0 * pictures - 1.0), np.float32)
+        images = resize(reference.image, *grays[0].shape)[None] / np.float32(255.0)
+    context = np.asarray(networks.embed(networks.params, 2.0 * images - 1.0), np.float32)
     check_finite(context, "the image encoder")
-    return np.broadcast_to(context, (len(greys), *context.shape[1:]))
+    return np.broadcast_to(context, (len(grays), *context.shape[1:]))

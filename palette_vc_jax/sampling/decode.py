@@ -1,10 +1,10 @@
-"""Stream a film through the VAE: grey frames in, decoded frames out, in batches of fixed shape.
+"""Encode and decode a film with the VAE in batches of a fixed shape.
 
-The encoder sees frames one by one. The decoder mixes them in time: its convolutions pad with zeros
-at the ends of what they are given, and its norms pool over all frames of it. Chunks decoded side
-by side would show seams, so they overlap: the frames next to an inner end of a chunk, its context,
-are decoded and dropped, and between two chunks' contexts the film fades from one to the other,
-for the pooled norms make chunks differ by a little everywhere.
+The encoder processes each frame alone. The decoder mixes frames in time: its convolutions pad the
+ends of their input with zeros, and its norms pool over all frames. Chunks that only touch would
+show seams, so chunks overlap. The frames next to an inner end of a chunk, its context, are decoded
+and dropped. Between the contexts of two chunks, the film fades from one chunk to the other,
+because the pooled norms make chunks differ slightly at every frame.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,22 +22,28 @@ from palette_vc_jax.sampling.windows import (
 
 
 def plan_chunks(shots: Sequence[Shot], chunk: int, context: int, fade: int) -> WindowPlan:
-    """Plan the chunks in which a film is decoded, as windows with weights that sum to 1.
+    """Plan the chunks in which a film is decoded, as windows whose weights sum to 1.
 
-    Neighboring chunks of a shot share 2 * context + fade frames: `context` frames at either end
-    have weight 0, over the `fade` frames between them one weight falls while the other rises. The
-    last chunk of a shot is moved back to end with the shot. At a shot's own ends nothing is
-    dropped. A shot shorter than a chunk is extended by mirrored frames of weight 0.
+    Neighboring chunks of a shot share 2 * context + fade frames. The `context` frames at each end
+    have weight 0; over the `fade` frames between them, one weight falls while the other rises. The
+    last chunk of a shot is moved back to end with the shot. No frames are dropped at the ends of a
+    shot. A shot shorter than a chunk is extended by mirrored frames of weight 0.
 
-    Raises ValueError for shots that are no film, negative context or fade, and unless
-    chunk > 2 * context + fade.
+    Args:
+        shots: half-open frame ranges that cover the film from frame 0.
+        chunk: frames of a chunk, more than 2 * context + fade.
+        context: frames dropped at each inner end of a chunk.
+        fade: frames over which neighboring chunks are cross-faded.
+
+    Raises:
+        ValueError: if the shots do not cover a film, or a size is out of range.
     """
     check_shots(shots)
     shared = 2 * context + fade
     if context < 0 or fade < 0 or chunk <= shared:
         raise ValueError(
-            f"chunks of {chunk} frames with context {context} and fade {fade}; chunk > "
-            f"2 * context + fade = {shared} is needed, none below 0: lengthen the chunk."
+            f"chunks of {chunk} frames with context {context} and fade {fade}; chunk must exceed "
+            f"2 * context + fade = {shared}, and none may be below 0: lengthen the chunk."
         )
     ramp = np.concatenate(
         [np.zeros(context), np.arange(1, fade + 1) / (fade + 1), np.ones(chunk - context - fade)]
@@ -52,8 +58,8 @@ def plan_chunks(shots: Sequence[Shot], chunk: int, context: int, fade: int) -> W
                 weights *= ramp
             if begin != starts[-1]:
                 weights *= ramp[::-1]
-            places = begin + np.arange(chunk) if frames >= chunk else mirror(frames, chunk)
-            indices.append(start + places)
+            positions = begin + np.arange(chunk) if frames >= chunk else mirror(frames, chunk)
+            indices.append(start + positions)
             raw.append(weights)
             owner.append(number)
     plan_indices = np.asarray(indices, np.int32)
@@ -70,73 +76,83 @@ def decode_chunks(
     context: int = 2,
     fade: int = 2,
 ) -> Iterator[np.ndarray]:
-    """Decode a film's latents, yielding its frames in order as float32 [n, H, W, 3].
+    """Decode a film's latents; yield its frames in order, float32 `[n, H, W, 3]`.
 
-    decode: latents [1, chunk, h, w, C] -> frames [1, chunk, H, W, 3]; always this shape, so a
-        jitted function is compiled once. Values pass as they are: scaling belongs to `decode`.
-    latents: [N, h, w, C], read a chunk at a time (a memory map serves).
-    shots: half-open frame ranges; no chunk crosses a cut.
-    chunk, context, fade: as `plan_chunks` has them.
+    Memory holds at most two chunks of decoded frames, whatever N is.
 
-    Holds two chunks of decoded frames at most, whatever N is. Raises ValueError as `plan_chunks`,
-    and when shots and latents differ in length, before anything is decoded.
+    Args:
+        decode: function from latents `[1, chunk, h, w, C]` to frames `[1, chunk, H, W, 3]`. The
+            shape is always the same, so a jitted function is compiled once. It must scale the
+            latents itself.
+        latents: `[N, h, w, C]`, read a chunk at a time; may be a memory map.
+        shots: half-open frame ranges; no chunk crosses a cut.
+        chunk: see `plan_chunks`.
+        context: see `plan_chunks`.
+        fade: see `plan_chunks`.
+
+    Raises:
+        ValueError: as `plan_chunks`, or if shots and latents differ in length; before anything is
+            decoded.
     """
     plan = plan_chunks(shots, chunk, context, fade)
     if len(latents) != plan.frames:
         raise ValueError(
-            f"{len(latents)} latents for shots of {plan.frames} frames; as many are needed: give "
-            "shots and latents of the same film."
+            f"{len(latents)} latents for shots of {plan.frames} frames; the numbers must agree: "
+            "give shots and latents of the same film."
         )
     return _decode_plan(decode, latents, plan)
 
 
 def _decode_plan(decode, latents, plan: WindowPlan) -> Iterator[np.ndarray]:
     starts = np.append(plan.indices[:, 0], plan.frames)
-    begun = None  # weighted frames from the next chunk's first frame on, still to be added to
+    begun = None  # weighted frames that the next chunk still adds to
     for number, (indices, weights) in enumerate(zip(plan.indices, plan.weights, strict=True)):
         frames = np.asarray(decode(latents[indices][None]), np.float32)[0]  # [chunk, H, W, 3]
         frames = weights[:, None, None, None] * frames
         if begun is not None:
             frames[: len(begun)] += begun
-        ready = starts[number + 1] - starts[number]  # no later chunk holds these
+        ready = starts[number + 1] - starts[number]  # frames that no later chunk contains
         same_shot = number + 1 < plan.windows and plan.shot[number + 1] == plan.shot[number]
         begun = frames[ready:].copy() if same_shot else None
         yield frames[:ready]
 
 
 def encode_frames(
-    encode: Callable[[np.ndarray], np.ndarray], greys: Iterable[np.ndarray], batch: int
+    encode: Callable[[np.ndarray], np.ndarray], grays: Iterable[np.ndarray], batch: int
 ) -> Iterator[np.ndarray]:
-    """Encode gray frames, yielding their latents in order as float32 [n, h, w, C], n <= batch.
+    """Encode gray frames; yield their latents in order, float32 `[n, h, w, C]` with n <= batch.
 
-    encode: frames [batch, H, W, 3] in [-1, 1] -> latents [batch, h, w, C], the mode; always this
-        shape, so a jitted function is compiled once. The last batch is filled with copies of its
-        last frame, whose latents are dropped.
-    greys: pictures [H, W], or [H, W, 3] with noise, in [0, 1], all of one size; read a batch at a
-        time.
+    Args:
+        encode: function from frames `[batch, H, W, 3]` in [-1, 1] to latents `[batch, h, w, C]`,
+            the mode. The shape is always the same, so a jitted function is compiled once; the
+            last batch is filled with copies of its last frame, whose latents are dropped.
+        grays: frames `[H, W]`, or `[H, W, 3]` with noise, in [0, 1] and of one size; read a batch
+            at a time.
+        batch: frames encoded together.
 
-    Raises ValueError for batch < 1, and on meeting a picture of another size.
+    Raises:
+        ValueError: if `batch` is below 1, or a frame's size differs from the first.
     """
     if batch < 1:
-        raise ValueError(f"batches of {batch} frames; at least 1 is needed: give a larger number.")
-    return _encode_batches(encode, greys, batch)
+        raise ValueError(f"batches of {batch} frames; give at least 1.")
+    return _encode_batches(encode, grays, batch)
 
 
-def _encode_batches(encode, greys, batch: int) -> Iterator[np.ndarray]:
+def _encode_batches(encode, grays, batch: int) -> Iterator[np.ndarray]:
     filled, frames = 0, None
-    for grey in greys:
+    for gray in grays:
         if frames is None:
-            frames = np.empty((batch, *grey.shape[:2], 3), np.float32)
-        if grey.shape[:2] != frames.shape[1:3]:
+            frames = np.empty((batch, *gray.shape[:2], 3), np.float32)
+        if gray.shape[:2] != frames.shape[1:3]:
             raise ValueError(
-                f"a grey frame of shape {grey.shape} after frames of {frames.shape[1:3]}; one size "
-                "is needed: resize the film first."
+                f"a gray frame of shape {gray.shape} after frames of {frames.shape[1:3]}; all "
+                "frames need the same size: resize the film first."
             )
-        frames[filled] = 2.0 * (grey if grey.ndim == 3 else grey[..., None]) - 1.0
+        frames[filled] = 2.0 * (gray if gray.ndim == 3 else gray[..., None]) - 1.0
         filled += 1
         if filled == batch:
             yield np.asarray(encode(frames), np.float32)
-            # A new array: on the CPU a jitted function may still read the one it was given.
+            # Allocate a new array, because on the CPU a jitted function may still read the old.
             filled, frames = 0, np.empty_like(frames)
     if filled:
         frames[filled:] = frames[filled - 1]

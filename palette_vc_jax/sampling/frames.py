@@ -1,4 +1,4 @@
-"""Color frames that are in memory, and put the model's chroma to the frames' own luma."""
+"""Color frames in memory, and merge the model's chroma with the frames' own luma."""
 
 import itertools
 from collections.abc import Sequence
@@ -33,25 +33,26 @@ def color_frames(
     matrix: str = "bt601",
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Color frames; their luma stays, and colors that they may have are ignored.
+    """Color frames; keep their luma and ignore any colors that they have.
 
     Args:
         frames: Y' `[T, H, W]` or sRGB `[T, H, W, 3]`, uint8 or float in [0, 1].
-        model: from `load_model`; or its networks on the device, which saves loading them again.
-        palette: colors to steer by, or None for the null palette.
+        model: from `load_model`; or its networks on the device, to avoid loading them again.
+        palette: colors that guide the result, or None for the null palette.
         settings: from `default_settings`; None for the model's own.
-        seed: of the noise, 0 to 2^32 - 1.
-        reference: what the image tower sees; None for what the model was mostly trained with.
+        seed: seed of the noise, 0 to 2^32 - 1.
+        reference: the image that the image tower sees; None for the kind of reference that the
+            model was mostly trained with.
         shots: half-open ranges that cover the frames; None for a single shot.
-        matrix: `bt601` (that of JPEG), `bt709` or `bt2020`, between RGB and luma.
-        progress: called with (done, total), counted in batches of windows.
+        matrix: matrix between RGB and luma: `bt601` (as in JPEG), `bt709` or `bt2020`.
+        progress: called with (done, total) batches of windows.
 
     Returns:
         sRGB `[T, H, W, 3]` of the type of `frames`.
 
     Raises:
-        ValueError: for frames of another shape or type, and for settings that do not fit.
-        FloatingPointError: if a network gives values that are not finite.
+        ValueError: if the shape or type of the frames or the settings are not valid.
+        FloatingPointError: if a network returns values that are not finite.
     """
     gray = to_gray(frames, matrix)
     networks = model if isinstance(model, Networks) else load_networks(model)
@@ -77,29 +78,29 @@ def color_frames(
 
 
 def to_gray(frames: np.ndarray, matrix: str) -> np.ndarray:
-    """Return Y' `[T, H, W]` float32 in [0, 1] of frames as `color_frames` takes them.
+    """Return Y' `[T, H, W]`, float32 in [0, 1], of frames as `color_frames` takes them.
 
     Raises:
-        ValueError: for frames of another shape or type.
+        ValueError: if the frames have another shape or type.
     """
     is_gray, is_rgb = frames.ndim == 3, frames.ndim == 4 and frames.shape[-1] == 3
     known = frames.dtype == np.uint8 or np.issubdtype(frames.dtype, np.floating)
     if not (is_gray or is_rgb) or not known or not frames.size:
         raise ValueError(
-            f"frames of shape {frames.shape} and type {frames.dtype}; [T, H, W] or [T, H, W, 3] is "
-            "needed, uint8 or float in [0, 1]."
+            f"frames of shape {frames.shape} and type {frames.dtype}; give [T, H, W] or "
+            "[T, H, W, 3], uint8 or float in [0, 1]."
         )
     gray = frames.astype(np.float32) if is_gray else color.rgb_to_luma(frames, matrix)
     return gray / np.float32(255.0) if frames.dtype == np.uint8 else gray
 
 
 def merge_chroma(gray: np.ndarray, image: np.ndarray, matrix: str) -> np.ndarray:
-    """Return the model's chroma at a frame's size, within the gamut at the frame's luma.
+    """Return the model's chroma at a frame's size, limited to the gamut at the frame's luma.
 
     Args:
         gray: the frame's Y' `[H, W]` in [0, 1].
         image: the model's RGB `[h, w, 3]` in [0, 1].
-        matrix: of both.
+        matrix: matrix between RGB and luma of both.
 
     Returns:
         (Cb, Cr) `[H, W, 2]`.

@@ -1,8 +1,8 @@
-"""The whole job on a film: find shots, color run by run, merge with the source's luma, write.
+"""Color a film: find its shots, color them in runs, merge with the source's luma, and write.
 
-The film is read twice, luma alone: once to find the cuts, once in two streams side by side, of
-which one feeds the encoder and the other waits for the colors. Shots are colored in runs of a
-bounded number of frames, so that memory does not grow with the film.
+Only the film's luma is read. The first pass finds the cuts; then two streams read in parallel, one
+for the encoder and one that is merged with the colors. Shots are colored in runs of a bounded
+number of frames, so that memory does not grow with the film.
 """
 
 import itertools
@@ -41,32 +41,32 @@ from palette_vc_jax.video.resize import model_size, resize
 from palette_vc_jax.video.shots import find_shots
 from palette_vc_jax.video.write import FilmWriter, check_output
 
-RUN_BYTES = 2**30  # of the latents held for one run of shots
+RUN_BYTES = 2**30  # maximum bytes of the latents of one run of shots
 
-Progress = Callable[[int, int | None], Any]  # (frames done, frames in all, if that is known)
+Progress = Callable[[int, int | None], Any]  # (frames done, total frames or None if unknown)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done to a film, before anything is done."""
+    """How a film will be colored."""
 
     film: Film
     config: ModelConfig
     settings: ColorizeSettings
     reference: Reference
     shots: list[Shot]
-    size: tuple[int, int]  # height and width of the model's pictures, which stand upright
+    size: tuple[int, int]  # height and width of the model's frames, which are upright
     latent_shape: tuple[int, int, int]  # h, w, C
     runs: list[list[Shot]]  # shots colored together
 
     @property
     def frames(self) -> int:
-        """Count the film's frames."""
+        """Return the number of the film's frames."""
         return self.shots[-1][1]
 
 
 class Result(NamedTuple):
-    """What `color_film` wrote."""
+    """The files and the record that `color_film` wrote."""
 
     film: Path
     side_files: dict[str, Path]  # by kind, see `side_files`
@@ -80,14 +80,15 @@ def plan_film(
     reference: Reference | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Find a film's shots and divide them into runs; reads the film's luma once.
+    """Find a film's shots and divide them into runs; read the film's luma once.
 
     Args:
         film: from `open_film`, or its path.
-        model: from `load_model`; its config is enough (`load_model(folder, ())`).
+        model: from `load_model`; only its config is used (`load_model(folder, ())`).
         settings: from `default_settings`; None for the model's own.
-        reference: what the image tower sees; None for what the model was mostly trained with.
-        progress: called with the frames read, and those that the film says it has.
+        reference: the image that the image tower sees; None for the kind of reference that the
+            model was mostly trained with.
+        progress: called with the frames read, and the number of frames that the film declares.
 
     Raises:
         ValueError: if the film cannot be read.
@@ -114,7 +115,7 @@ def plan_film(
 
 
 def describe(plan: Plan, palette: Palette | None, seed: int) -> dict[str, Any]:
-    """Return a plan as plain JSON values: what `--dry_run` prints and the record holds."""
+    """Return a plan as plain JSON values, for `--dry_run` and the record."""
     windows = [
         plan.settings.sampler.plan([(a - run[0][0], b - run[0][0]) for a, b in run]).windows
         for run in plan.runs
@@ -153,27 +154,27 @@ def color_film(
     reference: Reference | None = None,
     luma: str = "source",
 ) -> Result:
-    """Color a film into `output`, with the `side_files` beside it.
+    """Color a film, and write it to `output` with its `side_files`.
 
-    Nothing is left under `output` unless the film is complete. Then the side files are written, the
-    record first: it says that the others are this run's.
+    If the run fails, no partial film is left at `output`. The side files are written after the
+    film, the record first, because it marks the others as written by this run. Warn if a palette
+    is given and the model's palette layer is all zeros.
 
     Args:
-        film: a film or its path; or a plan, which holds its own settings and reference.
-        output: `.mp4` (H.264), `.mkv` (FFV1), `.mov` (ProRes), the name of a picture for a picture,
-            or a folder for PNG frames.
+        film: a film or its path; or a plan, which has its own settings and reference.
+        output: `.mp4` (H.264), `.mkv` (FFV1), `.mov` (ProRes), `.png` or `.jpg` if the source is
+            an image, or a folder for PNG frames.
         model: from `load_model`.
-        palette: colors to steer by, or None for the null palette.
-        settings, reference: as `plan_film` takes them.
-        progress: called with (frames done, frames in all).
-        seed: of the noise, 0 to 2^32 - 1.
-        luma: `source` (the film's own, untouched) or `model` (the decoder's, resized).
+        palette: colors that guide the result, or None for the null palette.
+        settings: see `plan_film`; None if `film` is a plan.
+        progress: called with (frames done, total frames).
+        seed: seed of the noise, 0 to 2^32 - 1.
+        reference: see `plan_film`; None if `film` is a plan.
+        luma: `source` (the film's own, unchanged) or `model` (the decoder's, resized).
 
     Raises:
-        ValueError: as `check_output` and `check_side_files`, and for a plan of another model.
-        FloatingPointError: if a network gives values that are not finite.
-
-    Warns if a palette is given and the model's palette layer is all zeros.
+        ValueError: as `check_output` and `check_side_files`, or if the plan is of another model.
+        FloatingPointError: if a network returns values that are not finite.
     """
     output, plan = Path(output), film
     if not isinstance(film, Plan):
@@ -181,32 +182,32 @@ def color_film(
         check_output(output, film)
         plan = plan_film(film, model, settings, reference)
     elif settings or reference or plan.config != model.config:
-        raise ValueError("the plan has other settings, or is of another model; plan again.")
-    beside = side_files(output, with_palette=palette is not None)
-    check_side_files(output, beside.values(), [plan.film.path, *plan.film.files])
+        raise ValueError("the plan has other settings or is of another model; plan again.")
+    sides = side_files(output, with_palette=palette is not None)
+    check_side_files(output, sides.values(), [plan.film.path, *plan.film.files])
     record = _record(plan, model, palette, seed, output, luma)
-    _warn_of_zeros(model, palette)
+    _warn_if_no_effect(model, palette)
     sheet = SideBySide(plan.frames, plan.film)
     with FilmWriter(output, plan.film) as writer:
-        for frame, chroma, replaced in _merged(plan, model, palette, seed, luma, progress):
-            sheet.add(frame.index, color.grey(frame.luma, plan.film), chroma)
+        for frame, chroma, replaced in _color_frames(plan, model, palette, seed, luma, progress):
+            sheet.add(frame.index, color.gray(frame.luma, plan.film), chroma)
             writer.write(replaced, chroma)
-    atomic.write_text(beside["settings"], json.dumps(record, indent=2) + "\n")
-    sheet.save(beside["side by side"])
+    atomic.write_text(sides["settings"], json.dumps(record, indent=2) + "\n")
+    sheet.save(sides["side by side"])
     if palette is not None:
-        save_palette(palette, beside["palette"])
-        save_swatch(palette, beside["swatch"])
-    return Result(output, beside, record)
+        save_palette(palette, sides["palette"])
+        save_swatch(palette, sides["swatch"])
+    return Result(output, sides, record)
 
 
 def _record(
     plan: Plan, model: Model, palette: Palette | None, seed: int, output: Path, luma: str
 ) -> dict[str, Any]:
-    """Return what is kept beside a film: what was done, by which weights, where."""
+    """Return the record of a run: its plan, output, weights, versions and device."""
     return describe(plan, palette, seed) | {
         "output": output.name,
         "luma": luma,
-        # Weights of a run are in no model folder: where they come from is said instead.
+        # Weights of a training run are not in a model folder, so record their origin instead.
         "weights_sha256": file_hashes(model.folder) if model.folder and not model.origin else None,
         "training": model.origin,
         "version": __version__,
@@ -215,11 +216,11 @@ def _record(
     }
 
 
-def _warn_of_zeros(model: Model, palette: Palette | None) -> None:
+def _warn_if_no_effect(model: Model, palette: Palette | None) -> None:
     if palette is not None and not has_palette(model):
         warnings.warn(
             f"the palette layer of {model.folder or model.config.name} is all zeros, so the "
-            "palette has no effect; fine-tune it, or give --palette none.",
+            "palette has no effect; fine-tune the model, or give --palette none.",
             stacklevel=3,
         )
 
@@ -227,7 +228,7 @@ def _warn_of_zeros(model: Model, palette: Palette | None) -> None:
 def side_files(
     output: Path, with_palette: bool = True, with_report: bool = False
 ) -> dict[str, Path]:
-    """Name the files that are written beside a film `output`, by kind."""
+    """Return the paths of the files that are written next to a film `output`, by kind."""
     kinds = {"settings": "run.json", "side by side": "side_by_side.png"}
     if with_palette:
         kinds |= {"palette": "palette.json", "swatch": "palette.png"}
@@ -237,41 +238,41 @@ def side_files(
     return {kind: Path(f"{stem}.{ending}") for kind, ending in kinds.items()}
 
 
-def check_side_files(output: Path, beside: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Check, before any work, that nothing of the user's is replaced by what a run writes.
+def check_side_files(output: Path, sides: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Check that a run will not replace any of the user's files, before any work is done.
 
     Args:
         output: the film.
-        beside: files that are written beside it.
+        sides: the side files.
         inputs: files that the run reads.
 
     Raises:
-        ValueError: if `output` or a file beside it is among the inputs or is not a regular file,
-            or if a file beside it exists that no earlier run of the same output wrote.
+        ValueError: if `output` or a side file is among the inputs or is not a regular file, or if
+            a side file exists that no earlier run of the same output wrote.
     """
-    beside = list(beside)
+    sides = list(sides)
     films = [] if output.is_dir() else [output]
-    atomic.check_targets([*films, *beside], inputs)
-    existing = [path for path in beside if os.path.lexists(path)]
-    if existing and not _wrote(output):
+    atomic.check_targets([*films, *sides], inputs)
+    existing = [path for path in sides if os.path.lexists(path)]
+    if existing and not _has_record(output):
         raise ValueError(
-            f"{existing[0]}: exists, and no run that wrote {output.name} made it; move it away, or "
-            "give the output another name."
+            f"{existing[0]}: exists, and was not written by an earlier run of {output.name}; move "
+            "it away, or give the output another name."
         )
 
 
-def _wrote(output: Path) -> bool:
-    """Return whether the record beside `output` is that of a run that wrote it."""
+def _has_record(output: Path) -> bool:
+    """Return whether a record exists next to `output` and is of a run that wrote `output`."""
     try:
         record = files.read_json(side_files(output)["settings"])
     except (OSError, ValueError):
         return False
-    # Records of version 0.1 do not name their output.
+    # Early records of version 0.1 do not name their output.
     known = isinstance(record, dict) and "weights_sha256" in record
     return known and record.get("output", output.name) == output.name
 
 
-def _merged(
+def _color_frames(
     plan: Plan,
     model: Model,
     palette: Palette | None,
@@ -279,38 +280,38 @@ def _merged(
     luma: str,
     progress: Progress | None,
 ) -> Iterator[tuple[Frame, np.ndarray, Frame]]:
-    """Yield each source frame, its chroma [H, W, 2], and the frame whose luma is written."""
+    """Yield each source frame, its chroma `[H, W, 2]`, and the frame whose luma is written."""
     networks = load_networks(model)
     film = plan.film
     ahead, behind = read_frames(film), read_frames(film)
     for run in plan.runs:
         first, count = run[0][0], run[-1][1] - run[0][0]
-        greys = (_small(frame, film, plan.size) for frame in itertools.islice(ahead, count))
+        grays = (_small(frame, film, plan.size) for frame in itertools.islice(ahead, count))
 
         def report(done: int, total: int, first: int = first, count: int = count) -> None:
             if progress is not None:
                 progress(first + count * done // total, plan.frames)
 
         colors = colorize(
-            networks, greys, run, palette, plan.settings, seed, report, plan.reference
+            networks, grays, run, palette, plan.settings, seed, report, plan.reference
         )
         for small in itertools.chain.from_iterable(colors):
             yield _merge(next(behind), small, film, luma)
 
 
 def _small(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
-    return resize(turned(color.grey(frame.luma, film), film.turn), *size)
+    return resize(turned(color.gray(frame.luma, film), film.turn), *size)
 
 
 def _merge(
     frame: Frame, small: np.ndarray, film: Film, luma: str
 ) -> tuple[Frame, np.ndarray, Frame]:
-    """Put the model's chroma, from its small picture [h, w, 3], to a source frame's luma."""
-    grey = color.grey(frame.luma, film)
+    """Merge a source frame with `small`, the model's RGB `[h, w, 3]`; see `_color_frames`."""
+    gray = color.gray(frame.luma, film)
     a, b, c, d = film.turn
-    small = turned(small, (a, c, b, d))  # a turn's transpose is its inverse
+    small = turned(small, (a, c, b, d))  # the transpose of a quarter turn is its inverse
     if luma == "model":
-        large = np.clip(resize(small, *grey.shape), 0.0, 1.0)
-        grey = color.rgb_to_luma(large, film.matrix)
-        return frame, color.rgb_to_chroma(large, film.matrix), color.with_luma(frame, grey, film)
-    return frame, merge_chroma(grey, small, film.matrix), frame
+        large = np.clip(resize(small, *gray.shape), 0.0, 1.0)
+        gray = color.rgb_to_luma(large, film.matrix)
+        return frame, color.rgb_to_chroma(large, film.matrix), color.with_luma(frame, gray, film)
+    return frame, merge_chroma(gray, small, film.matrix), frame

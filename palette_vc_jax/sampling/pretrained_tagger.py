@@ -1,4 +1,4 @@
-"""A tagger that any image-text-to-text model makes, read by transformers; loaded where asked for.
+"""Tag films with an image-text-to-text model of transformers, imported only when it is used.
 
 Code that comes with a model is never run.
 """
@@ -16,23 +16,23 @@ QUESTION = (
 )
 NEW_TOKENS = 64
 TAGS = 6
-PICTURES = 3  # asked about, of those given
-LONGEST = 40  # characters of a tag; what is longer is a sentence
+MAX_FRAMES = 3  # frames that the model is asked about
+MAX_LENGTH = 40  # characters of a tag; longer text is a sentence
 
 
 def pretrained(model: str) -> Any:
-    """Load a model (folder, or name on the hub) as a tagger.
+    """Load a model (a folder, or a name on the hub) as a tagger.
 
-    Raises ValueError in one line where transformers or torch is missing, or the model cannot be
-    read.
+    Raises:
+        ValueError: if transformers or torch is missing, or the model cannot be read.
     """
     try:
         import torch  # noqa: F401
         from transformers import pipeline
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"tagger transformers:{model} needs the package {error.name}; pip install torch, then "
-            "pip install -r requirements-tagger.txt, or give words."
+            f"tagger transformers:{model} needs the package {error.name}; run `pip install torch` "
+            "and `pip install -r requirements-tagger.txt`, or give words."
         ) from None
     try:
         ask = pipeline("image-text-to-text", model=model, trust_remote_code=False)
@@ -42,18 +42,23 @@ def pretrained(model: str) -> Any:
             f"tagger transformers:{model}: not an image-text-to-text model that transformers "
             f"reads ({reason})."
         ) from None
-    return lambda pictures: name_things(ask, pictures)
+    return lambda frames: name_things(ask, frames)
 
 
-def name_things(ask: Any, pictures: np.ndarray) -> list[Tag]:
-    """Ask a pipeline about up to three of the grey pictures [B, H, W] in [0, 1].
+def name_things(ask: Any, frames: np.ndarray) -> list[Tag]:
+    """Return the tags that a pipeline names for up to three of `frames`, best first.
 
-    Raises ValueError if no answer names anything.
+    Args:
+        ask: pipeline of transformers.
+        frames: gray `[B, H, W]` in [0, 1].
+
+    Raises:
+        ValueError: if no answer names anything.
     """
-    spaced = np.linspace(0, len(pictures) - 1, min(PICTURES, len(pictures))).round().astype(int)
+    spaced = np.linspace(0, len(frames) - 1, min(MAX_FRAMES, len(frames))).round().astype(int)
     counts: dict[str, float] = {}
     for index in dict.fromkeys(spaced):
-        codes = np.rint(255.0 * np.clip(pictures[index], 0.0, 1.0)).astype(np.uint8)
+        codes = np.rint(255.0 * np.clip(frames[index], 0.0, 1.0)).astype(np.uint8)
         parts = [
             {"type": "image", "image": Image.fromarray(codes).convert("RGB")},
             {"type": "text", "text": QUESTION},
@@ -63,8 +68,8 @@ def name_things(ask: Any, pictures: np.ndarray) -> list[Tag]:
             max_new_tokens=NEW_TOKENS,
             return_full_text=False,
         )
-        for place, tag in enumerate(read_tags(str(answer[0]["generated_text"]))):
-            counts[tag] = counts.get(tag, 0.0) + 1.0 / (1 + place)
+        for rank, tag in enumerate(read_tags(str(answer[0]["generated_text"]))):
+            counts[tag] = counts.get(tag, 0.0) + 1.0 / (1 + rank)
     if not counts:
         raise ValueError("the tagger's model named nothing on this film; give words.")
     best = sorted(counts, key=lambda tag: -counts[tag])[:TAGS]
@@ -72,7 +77,7 @@ def name_things(ask: Any, pictures: np.ndarray) -> list[Tag]:
 
 
 def read_tags(answer: str) -> list[str]:
-    """Take short printable phrases out of a model's list."""
+    """Return the short printable phrases in a model's comma-separated list."""
     parts = [part.strip(" .*-\t\"'").lower() for part in answer.replace("\n", ",").split(",")]
-    short = [part for part in parts if 0 < len(part) <= LONGEST and part.isprintable()]
+    short = [part for part in parts if 0 < len(part) <= MAX_LENGTH and part.isprintable()]
     return list(dict.fromkeys(short))[:TAGS]

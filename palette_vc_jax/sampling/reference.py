@@ -1,4 +1,4 @@
-"""The reference: the picture that the image tower (CLIP) sees."""
+"""The reference: the image that the image tower (CLIP) sees."""
 
 import warnings
 from typing import NamedTuple
@@ -8,28 +8,30 @@ import numpy as np
 from palette_vc_jax.images import read_image
 from palette_vc_jax.models.config import SamplingConfig
 
-FORMS = "gray (the middle frame of each shot), image:PATH (a picture in color) or none"
+FORMS = "gray (the middle frame of each shot), image:PATH (a color image) or none"
 
 
 class Reference(NamedTuple):
-    """What the image tower sees, and what the record calls it.
+    """The image that the image tower sees, and its name in the record.
 
-    source: `gray` (the middle frame of each shot), `none` (the embedding is zero), or any other
-        name of `picture`.
-    picture: [H, W, 3] uint8 sRGB of any size, for all shots; None for `gray` and `none`.
+    Args:
+        source: `gray` (the middle frame of each shot), `none` (the embedding is zero), or any
+            other name of `image`.
+        image: sRGB `[H, W, 3]` uint8 of any size, for all shots; None for `gray` and `none`.
     """
 
     source: str
-    picture: np.ndarray | None = None
+    image: np.ndarray | None = None
 
 
 GRAY, NONE = Reference("gray"), Reference("none")
 
 
 def parse_reference(spec: str) -> Reference:
-    """Return the reference that the text `spec` (one of `FORMS`) asks for.
+    """Return the reference that the text `spec` (one of `FORMS`) names.
 
-    Raises ValueError for other text, and for a file that is missing or no picture.
+    Raises:
+        ValueError: if `spec` is another text, or its file is missing or is not an image.
     """
     kind, _, path = spec.partition(":")
     if spec in (GRAY.source, NONE.source):
@@ -40,14 +42,14 @@ def parse_reference(spec: str) -> Reference:
 
 
 def default_reference(sampling: SamplingConfig) -> Reference:
-    """Return the reference that a model was mostly trained with; `gray` in place of `color`.
+    """Return the kind of reference that a model was mostly trained with.
 
-    Warns if that is a picture in color, which only a user can give.
+    If that is a color image, which only a user can give, warn and return `GRAY`.
     """
     if sampling.reference == "color":
         warnings.warn(
-            "the model was mostly trained with a reference in color and none is given: the middle "
-            "frame of each shot is used in gray; give --reference image:PATH for the better one.",
+            "the model was mostly trained with a color reference, and none is given: the gray "
+            "middle frame of each shot is used; give --reference image:PATH for better colors.",
             stacklevel=2,
         )
         return GRAY

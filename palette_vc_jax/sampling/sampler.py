@@ -1,23 +1,22 @@
 """Sample a film's latents in overlapping windows.
 
-At each step the film's latents are cut into windows, the network gives its output for K windows
-at a time, the outputs are summed with the plan's weights, and the solver takes one step on the
-whole film (`blending="step"`). The output, the denoised estimate and the stepped latents are
-affine in one another with the same coefficients at every frame, so it does not matter which of
-them is averaged. With `blending="final"` each window is sampled alone and the results are averaged
-once.
+With `blending="step"`, each step divides the film's latents into windows, evaluates the network on
+K windows at a time, sums the outputs with the plan's weights, and takes one solver step on the
+whole film. The output, the denoised estimate and the stepped latents are affine in one another
+with the same coefficients at every frame, so averaging any of them is equivalent. With
+`blending="final"`, each window is sampled alone and the results are averaged once.
 
-Two drivers do the same to rounding. `sample_scan` is one jitted program for all steps and
-batches, with the film on the device; it is compiled anew for each film length. `sample_loop` loops
-on the host, with the film in the host's memory and K windows on the device; its one jitted unit
-has the shape [K, T, h, w, C] whatever the film's length. `sample` chooses.
+Two drivers give the same result up to rounding. `sample_scan` is one jitted program for all steps
+and batches, with the film on the device; it is compiled again for each film length. `sample_loop`
+loops on the host, with the film in host memory and K windows on the device; its one jitted
+function has the shape [K, T, h, w, C] for any film length. `sample` selects the driver.
 
-The network comes as an argument, a function that jit can hash (define it once, not per call):
+The network is an argument, a function that jit can hash (define it once, not per call):
 
     predict(params, inputs [K, T, h, w, 2C], c_noise [K], context [K, L, D],
             added_time_ids [K, 3], palette [K, 15], palette_mask [K]) -> [K, T, h, w, C]
 
-The sampler's state and sums are float32 whatever `predict` computes in.
+The sampler's state and sums are float32, whatever type `predict` computes in.
 """
 
 import functools
@@ -39,17 +38,22 @@ from palette_vc_jax.sampling.settings import (
 from palette_vc_jax.sampling.windows import Shot, WindowPlan
 
 Predict = Callable[..., jax.Array]
-Progress = Callable[[int, int], Any]  # (batches evaluated so far, batches in all)
+Progress = Callable[[int, int], Any]  # (evaluated batches, total batches)
 
 DRIVERS = ("auto", "scan", "loop")
-SCAN_BYTES = 2**30  # films whose arrays take no more are sampled in one program
-_BLOCK = 64  # frames that the loop steps at a time
+SCAN_BYTES = 2**30  # films whose arrays are not larger are sampled in one program
+_BLOCK = 64  # frames per solver step in the loop
 
 
 class Windows(NamedTuple):
-    """Windows and the conditions of their shots; the arrays may have a leading axis of batches.
+    """K windows and the conditions of their shots; arrays may have a leading axis of batches.
 
-    indices and weights [K, T], context [K, L, D], palette [K, 15], palette_mask [K].
+    Args:
+        indices: `[K, T]`, frames of the film.
+        weights: `[K, T]`.
+        context: `[K, L, D]`.
+        palette: `[K, 15]`.
+        palette_mask: `[K]`.
     """
 
     indices: jax.Array
@@ -60,7 +64,7 @@ class Windows(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """The steps of a solver: sigma [steps], and its table of coefficients [steps, 3]."""
+    """The steps of a solver: `sigma` `[steps]`, and its coefficients `table` `[steps, 3]`."""
 
     sigma: np.ndarray
     table: np.ndarray
@@ -79,15 +83,25 @@ def sample(
 ) -> np.ndarray:
     """Sample the color latents of a film, or of a run of its shots.
 
-    shots: half-open ranges in frame numbers of the film. They may start after frame 0, as those of
-        `windows.group_shots` do; `conditions.grey` begins at the first of them.
-    driver: 'scan', 'loop', or 'auto': the scan for films that fit into SCAN_BYTES and nobody
-        watches, for one program cannot report progress; else the loop.
-    progress: called with (done, total), counted in batches of windows, after each batch.
+    Args:
+        predict: the network, see the module's docstring.
+        params: its parameters.
+        conditions: conditions of the shots; `conditions.gray` begins at the first shot.
+        shots: half-open ranges in the film's frame numbers; they may start after frame 0, as
+            those of `windows.group_shots` do.
+        settings: see `SamplerSettings`.
+        seed: seed of the noise, 0 to 2^32 - 1.
+        driver: `scan`, `loop` or `auto`: the scan if the film fits in `SCAN_BYTES` and no
+            progress callback is given (one program cannot report progress), else the loop.
+        progress: called with (done, total) batches of windows after each batch.
 
-    Returns float32 [N, h, w, C], at the scale of the noisy latents (unit variance). Raises
-    ValueError for conditions that do not fit the shots, FloatingPointError when the network gave
-    values that are not finite (the loop finds out at the first such step).
+    Returns:
+        Latents `[N, h, w, C]`, float32 of unit variance, as the noisy latents.
+
+    Raises:
+        ValueError: if the conditions do not fit the shots.
+        FloatingPointError: if the network returned values that are not finite; the loop raises
+            at the first such step.
     """
     if driver not in DRIVERS:
         raise ValueError(f"driver {driver!r} is not known; use one of {', '.join(DRIVERS)}.")
@@ -95,10 +109,10 @@ def sample(
     plan = settings.plan([(start - first, stop - first) for start, stop in shots])
     check_conditions(conditions, plan)
     if driver == "auto":
-        fits = film_bytes(conditions.grey.shape) <= SCAN_BYTES
+        fits = film_bytes(conditions.gray.shape) <= SCAN_BYTES
         driver = "scan" if fits and progress is None else "loop"
     noise = frame_noise(
-        seed, first, plan.frames, conditions.grey.shape[1:], settings.shared_noise_fraction
+        seed, first, plan.frames, conditions.gray.shape[1:], settings.shared_noise_fraction
     )
     noise *= np.float32(schedule.initial_scale(settings.sigma_max))
     if driver == "scan":
@@ -110,11 +124,11 @@ def sample(
 
 
 def film_bytes(shape: Sequence[int]) -> int:
-    """Count the bytes of the arrays as long as the film that a driver holds, for [N, h, w, C].
+    """Return the bytes of a driver's arrays of the film's length, for latents `[N, h, w, C]`.
 
-    They are four in float32: the grey latents, the noisy latents, the sum over windows and the
-    previous estimate. The loop holds them on the host, and on the device nothing that grows with
-    N; with `blending="final"` it holds three of them.
+    There are four, in float32: the gray latents, the noisy latents, the sum over windows and the
+    previous estimate. The loop holds them on the host, and nothing on the device grows with N;
+    with `blending="final"` it holds three of them.
     """
     return 4 * 4 * int(np.prod(shape))
 
@@ -129,9 +143,18 @@ def sample_scan(
 ) -> jax.Array:
     """Sample a film in one program: a scan over steps around a scan over batches of windows.
 
-    `noise` [N, h, w, C] is the film's latents at sigma_max; `plan` comes from `settings.plan`.
-    Compiled once for each count of frames, windows and steps. Returns float32 [N, h, w, C] on the
-    device.
+    The program is compiled once for each number of frames, windows and steps.
+
+    Args:
+        predict: the network, see the module's docstring.
+        params: its parameters.
+        noise: the film's latents at sigma_max, `[N, h, w, C]`.
+        conditions: see `FilmConditions`.
+        plan: from `settings.plan`.
+        settings: see `SamplerSettings`.
+
+    Returns:
+        Latents `[N, h, w, C]`, float32 on the device.
     """
     conditions = check_conditions(conditions, plan)
     return _scan_film(
@@ -140,7 +163,7 @@ def sample_scan(
         settings.blending,
         params,
         jnp.asarray(noise, jnp.float32),
-        jnp.asarray(conditions.grey, jnp.float32),
+        jnp.asarray(conditions.gray, jnp.float32),
         conditions.added_time_ids,
         _batches(conditions, plan),
         _steps(settings),
@@ -159,9 +182,12 @@ def sample_loop(
 ) -> np.ndarray:
     """Sample a film by a loop on the host over steps and batches of windows.
 
-    Arguments as `sample_scan`; `noise` is overwritten when it is a float32 array and becomes the
-    result. The device holds one batch at a time, so a film's length is bounded by the host's
-    memory only (`film_bytes`). Returns float32 [N, h, w, C] on the host.
+    The arguments are those of `sample_scan`, and `progress` is called with (done, total) batches.
+    If `noise` is a float32 array, it is overwritten with the result. The device holds one batch
+    at a time, so only host memory limits the length of a film (`film_bytes`).
+
+    Returns:
+        Latents `[N, h, w, C]`, float32 on the host.
     """
     conditions = check_conditions(conditions, plan)
     kind = _guidance_kind(settings, conditions)
@@ -171,10 +197,10 @@ def sample_loop(
     ids, scale = conditions.added_time_ids, settings.guidance_scale
     done = 0
 
-    def velocity(latents, grey, batch, sigma):
+    def velocity(latents, gray, batch, sigma):
         nonlocal done
         output = np.asarray(
-            _velocity_unit(predict, kind, params, latents, grey, ids, batch, sigma, scale)
+            _velocity_unit(predict, kind, params, latents, gray, ids, batch, sigma, scale)
         )
         done += 1
         if progress is not None:
@@ -184,11 +210,11 @@ def sample_loop(
     each = [jax.tree.map(lambda leaf, b=b: leaf[b], batches) for b in range(count)]
     noise = np.require(noise, np.float32, ["C", "W"])
     if settings.blending == "step":
-        return _loop_steps(velocity, noise, conditions.grey, each, steps)
+        return _loop_steps(velocity, noise, conditions.gray, each, steps)
     total = np.zeros_like(noise)
     for batch in each:
         folded, alone = _alone(batch)
-        latents = _loop_steps(velocity, noise[folded], conditions.grey[folded], [alone], steps)
+        latents = _loop_steps(velocity, noise[folded], conditions.gray[folded], [alone], steps)
         _add_on_host(total, batch, latents.reshape(*batch.indices.shape, *latents.shape[1:]))
     return total
 
@@ -196,20 +222,20 @@ def sample_loop(
 # ---- one batch of windows
 
 
-def _velocity(predict, kind, params, latents, grey, ids, batch, sigma, scale):
-    """Evaluate the network on windows [K, T, h, w, C] at one sigma: its output F in float32."""
+def _velocity(predict, kind, params, latents, gray, ids, batch, sigma, scale):
+    """Return the network's output F in float32 on windows `[K, T, h, w, C]` at one sigma."""
     c = edm.coefficients(sigma)
     count = latents.shape[0]
     noisy = c.c_in * latents
     c_noise = jnp.full((count,), c.c_noise)
     ids = jnp.broadcast_to(ids, (count, *ids.shape))
 
-    def evaluate(grey, context, mask):
-        # The pretrained channel order is [noisy, grey], and only the noisy half is scaled.
-        inputs = jnp.concatenate([noisy, grey], axis=-1)
+    def evaluate(gray, context, mask):
+        # The pretrained channel order is [noisy, gray], and only the noisy half is scaled.
+        inputs = jnp.concatenate([noisy, gray], axis=-1)
         return predict(params, inputs, c_noise, context, ids, batch.palette, mask)
 
-    output = guidance.guided(evaluate, kind, scale, grey, batch.context, batch.palette_mask)
+    output = guidance.guided(evaluate, kind, scale, gray, batch.context, batch.palette_mask)
     return output.astype(jnp.float32)
 
 
@@ -217,21 +243,24 @@ _velocity_unit = jax.jit(_velocity, static_argnames=("predict", "kind"))
 
 
 def _alone(batch: Windows) -> tuple[np.ndarray | jax.Array, Windows]:
-    """Make a film of its own out of a batch of windows, in which no window shares a frame.
+    """Return a film in which the windows of a batch share no frame.
 
-    The mirrored frames of a short shot stay tied to the frames that they copy, as they are when
-    windows are blended at each step. Returns the film's frames [K * T] as indices into the batch's
-    film, and the windows over them.
+    Mirrored frames of a short shot remain the same frame as the one that they copy, as they are
+    when windows are blended at each step.
+
+    Returns:
+        The frames `[K * T]` of the new film, as indices into the batch's film, and the windows
+        over them.
     """
     count, frames = batch.indices.shape
     same = batch.indices[:, :, None] == batch.indices[:, None, :]  # [K, T, T]
-    own = same.argmax(-1) + frames * np.arange(count)[:, None]  # each frame's first place
+    own = same.argmax(-1) + frames * np.arange(count)[:, None]  # first position of each frame
     alone = batch._replace(indices=own, weights=(batch.weights > 0).astype(np.float32))
     return batch.indices.reshape(-1), alone
 
 
 def _advance(latents, output, previous, sigma, row):
-    """Take a solver's step from the network's output; returns the latents and the estimate D."""
+    """Take a solver step from the network's output; return the latents and the estimate D."""
     estimate = edm.denoised(output, latents, sigma)
     return solvers.step(latents, estimate, previous, row), estimate
 
@@ -243,30 +272,30 @@ _advance_unit = jax.jit(_advance)
 
 
 @functools.partial(jax.jit, static_argnames=("predict", "kind", "blending"))
-def _scan_film(predict, kind, blending, params, latents, grey, ids, batches, steps, scale):
-    def velocity(latents, grey, batch, sigma):
-        return _velocity(predict, kind, params, latents, grey, ids, batch, sigma, scale)
+def _scan_film(predict, kind, blending, params, latents, gray, ids, batches, steps, scale):
+    def velocity(latents, gray, batch, sigma):
+        return _velocity(predict, kind, params, latents, gray, ids, batch, sigma, scale)
 
     if blending == "step":
-        return _scan_steps(velocity, latents, grey, batches, steps)
+        return _scan_steps(velocity, latents, gray, batches, steps)
 
     def one_batch(total, batch):
         folded, alone = _alone(batch)
         alone = jax.tree.map(lambda leaf: leaf[None], alone)
-        done = _scan_steps(velocity, latents[folded], grey[folded], alone, steps)
+        done = _scan_steps(velocity, latents[folded], gray[folded], alone, steps)
         return _add(total, batch, done.reshape(*batch.indices.shape, *done.shape[1:])), None
 
     return lax.scan(one_batch, jnp.zeros_like(latents), batches)[0]
 
 
-def _scan_steps(velocity, latents, grey, batches: Windows, steps: Steps) -> jax.Array:
-    """Take all steps on latents [N, h, w, C], blending the batches' windows at each."""
+def _scan_steps(velocity, latents, gray, batches: Windows, steps: Steps) -> jax.Array:
+    """Take all steps on latents `[N, h, w, C]`, blending windows at each step."""
 
     def one_step(state, step):
         latents, previous = state
 
         def one_batch(total, batch):
-            gathered = latents[batch.indices], grey[batch.indices]  # [K, T, h, w, C]
+            gathered = latents[batch.indices], gray[batch.indices]  # [K, T, h, w, C]
             return _add(total, batch, velocity(*gathered, batch, step.sigma)), None
 
         output, _ = lax.scan(one_batch, jnp.zeros_like(latents), batches)
@@ -276,16 +305,17 @@ def _scan_steps(velocity, latents, grey, batches: Windows, steps: Steps) -> jax.
 
 
 def _add(total: jax.Array, batch: Windows, values: jax.Array) -> jax.Array:
-    """Add weighted windows [K, T, h, w, C] to the frames that they stand for.
+    """Add weighted windows `[K, T, h, w, C]` to their frames in `total`.
 
-    Window by window, each frame written at most once: a scatter that meets a frame twice adds in
-    no fixed order on a GPU, and the same film would not get the same bits twice.
+    Windows are added one at a time, and each writes a frame at most once. A scatter that writes a
+    frame twice adds in no fixed order on a GPU, so results would not be reproducible.
     """
-    beyond = len(total) + np.arange(batch.indices.shape[1])  # dropped
+    beyond = len(total) + np.arange(batch.indices.shape[1])  # out of range, so it is dropped
 
     def one_window(total, window):
         indices, weights, values = window
-        indices = jnp.where(weights > 0, indices, beyond)  # never multiply what may be infinite
+        # Drop frames of weight 0 rather than multiply by 0, because they may be infinite.
+        indices = jnp.where(weights > 0, indices, beyond)
         values = weights[:, None, None, None] * values
         return total.at[indices].add(values, mode="drop", unique_indices=True), None
 
@@ -295,13 +325,13 @@ def _add(total: jax.Array, batch: Windows, values: jax.Array) -> jax.Array:
 # ---- the film on the host
 
 
-def _loop_steps(velocity, latents, grey, batches: list[Windows], steps: Steps) -> np.ndarray:
-    """Do as `_scan_steps` on the host, in the memory of `latents`."""
+def _loop_steps(velocity, latents, gray, batches: list[Windows], steps: Steps) -> np.ndarray:
+    """Do what `_scan_steps` does on the host, in the memory of `latents`."""
     total, previous = np.empty_like(latents), np.zeros_like(latents)
     for sigma, row in zip(steps.sigma, steps.table, strict=True):
         total[:] = 0.0
         for batch in batches:
-            gathered = latents[batch.indices], grey[batch.indices]
+            gathered = latents[batch.indices], gray[batch.indices]
             _add_on_host(total, batch, velocity(*gathered, batch, sigma))
         for start in range(0, len(latents), _BLOCK):
             part = slice(start, start + _BLOCK)
@@ -314,13 +344,13 @@ def _loop_steps(velocity, latents, grey, batches: list[Windows], steps: Steps) -
 
 
 def _add_on_host(total: np.ndarray, batch: Windows, values: np.ndarray) -> None:
-    """Do as `_add`, in place; a window holds each frame once with a weight above 0."""
+    """Do what `_add` does, in place; a window has each frame once with a weight above 0."""
     for indices, weights, window in zip(batch.indices, batch.weights, values, strict=True):
         real = weights > 0
         total[indices[real]] += weights[real, None, None, None] * window[real]
 
 
-# ---- what both drivers read
+# ---- inputs of both drivers
 
 
 def _steps(settings: SamplerSettings) -> Steps:
@@ -329,7 +359,7 @@ def _steps(settings: SamplerSettings) -> Steps:
 
 
 def _guidance_kind(settings: SamplerSettings, conditions: FilmConditions) -> str | None:
-    """Name the guidance, None where it would change nothing."""
+    """Return the kind of guidance, or None if guidance would have no effect."""
     if settings.guidance_scale == 1.0:
         return None
     if settings.guidance == "palette" and not np.any(conditions.palette_mask):
@@ -338,7 +368,7 @@ def _guidance_kind(settings: SamplerSettings, conditions: FilmConditions) -> str
 
 
 def _batches(conditions: FilmConditions, plan: WindowPlan) -> Windows:
-    """Lay out a padded plan and its windows' conditions in batches: arrays [B, K, ...]."""
+    """Return a padded plan and the conditions of its windows as arrays `[B, K, ...]`."""
     _, context, _, palette, mask = conditions
     flat = Windows(
         plan.indices, plan.weights, context[plan.shot], palette[plan.shot], mask[plan.shot]
@@ -347,11 +377,11 @@ def _batches(conditions: FilmConditions, plan: WindowPlan) -> Windows:
 
 
 def check_finite(values: np.ndarray, network: str) -> None:
-    """Raise FloatingPointError unless all values that `network` gave are finite."""
-    with np.errstate(invalid="ignore"):  # the sum of two infinities
+    """Raise FloatingPointError unless all `values`, computed by `network`, are finite."""
+    with np.errstate(invalid="ignore"):  # inf - inf is invalid, and is reported below
         finite = np.isfinite(values.sum(dtype=np.float64))
     if not finite:
         raise FloatingPointError(
-            f"{network} gave values that are not finite; compute in bfloat16 or float32, and "
+            f"{network} returned values that are not finite; compute in bfloat16 or float32, and "
             "check the checkpoint."
         )

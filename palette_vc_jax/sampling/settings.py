@@ -1,4 +1,4 @@
-"""What a sampler is told: its settings, the film's conditions, the noise that it starts from."""
+"""Inputs of the sampler: its settings, the conditions of the film, and the initial noise."""
 
 import functools
 from collections.abc import Sequence
@@ -13,30 +13,30 @@ from palette_vc_jax.diffusion import guidance, schedule, solvers
 from palette_vc_jax.sampling import windows
 
 BLENDINGS = ("step", "final")
-_COMMON = 2**32 - 1  # in the place of a frame's number
+_COMMON = 2**32 - 1  # takes the place of a frame's number in the key of the shared noise
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """Settings of the sampler; the defaults are SVD's with this project's windows.
+    """Settings of the sampler; the defaults are SVD's, with this project's windows.
 
-    Raises ValueError on construction for values out of range or names that are not known.
+    Raises:
+        ValueError: if a value is out of range or a name is unknown.
     """
 
     steps: int = 25
     sigma_min: float = 0.002
     sigma_max: float = 700.0
-    rho: float = 7.0  # of the Karras schedule
+    rho: float = 7.0  # exponent of the Karras schedule
     solver: str = "euler"  # a name in solvers.SOLVERS
-    # Share of the noise's variance that all frames have in common, as in training.
-    shared_noise_fraction: float = 0.0
-    guidance_scale: float = 1.0  # 1 is off: the network is evaluated once a step
-    guidance: str = "palette"  # what the unconditional branch is without: a name in guidance.KINDS
+    shared_noise_fraction: float = 0.0  # share of the noise's variance common to all frames
+    guidance_scale: float = 1.0  # 1 is off: the network is evaluated once per step
+    guidance: str = "palette"  # which conditions the unconditional branch lacks: guidance.KINDS
     window: int = 14  # frames
     overlap: int = 4  # frames shared by neighboring windows
     window_mode: str = "sliding"  # or "anchored"
     window_weights: str = "triangular"  # or "uniform"
-    blending: str = "step"  # windows averaged at each step, or "final": once, when each is done
+    blending: str = "step"  # average windows at each step, or "final": once after the last step
     windows_per_batch: int = 1  # K, windows evaluated together
 
     def __post_init__(self):
@@ -49,30 +49,27 @@ class SamplerSettings:
             raise ValueError(f"guidance {self.guidance!r} is not known; use one of {known}.")
         if not 0.0 <= self.guidance_scale < float("inf"):
             raise ValueError(
-                f"guidance scale {self.guidance_scale}; a number from 0 is needed: 1 is off."
+                f"guidance scale {self.guidance_scale}; give a number from 0 (1 is off)."
             )
         if self.blending not in BLENDINGS:
             known = ", ".join(BLENDINGS)
             raise ValueError(f"blending {self.blending!r} is not known; use one of {known}.")
         if not 0.0 <= self.shared_noise_fraction <= 1.0:
             raise ValueError(
-                f"shared noise fraction {self.shared_noise_fraction}; give a number from 0 (each "
-                "frame has noise of its own) to 1, the one that the model was trained with."
+                f"shared noise fraction {self.shared_noise_fraction}; give the value that the "
+                "model was trained with, from 0 (independent noise per frame) to 1."
             )
         if self.windows_per_batch < 1:
-            raise ValueError(
-                f"{self.windows_per_batch} windows in a batch; at least 1 is needed: "
-                "give a larger number."
-            )
+            raise ValueError(f"{self.windows_per_batch} windows in a batch; give at least 1.")
 
     def sigmas(self) -> np.ndarray:
-        """Give the sigmas visited, float32 [steps + 1]."""
+        """Return the decreasing sigmas, float32 `[steps + 1]`, the last of them 0."""
         return schedule.karras_sigmas(self.steps, self.sigma_min, self.sigma_max, self.rho)
 
     def plan(self, shots: Sequence[windows.Shot]) -> windows.WindowPlan:
-        """Plan the windows of a film, padded to whole batches.
+        """Plan the windows of a film, padded to full batches.
 
-        A film of few windows gets smaller batches than `windows_per_batch`, with less padding.
+        A film of few windows gets batches smaller than `windows_per_batch`, with less padding.
         """
         plan = windows.plan_windows(
             shots, self.window, self.overlap, self.window_mode, self.window_weights
@@ -81,16 +78,18 @@ class SamplerSettings:
 
 
 class FilmConditions(NamedTuple):
-    """What a film is colored from, N frames in S shots.
+    """Conditions of a film of N frames in S shots.
 
-    grey: [N, h, w, C] latents of the grey frames, unscaled; may be a memory map for the loop.
-    context: [S, L, D] image embedding of each shot.
-    added_time_ids: [3], fps, motion bucket and noise augmentation.
-    palette: [15] or [S, 15], colors in [-1, 1].
-    palette_mask: a number or [S]; 1 uses the palette, 0 is the null palette.
+    Args:
+        gray: `[N, h, w, C]`, unscaled latents of the gray frames; may be a memory map for the
+            loop.
+        context: `[S, L, D]`, image embedding of each shot.
+        added_time_ids: `[3]`, fps, motion bucket and noise augmentation.
+        palette: `[15]` or `[S, 15]`, colors in [-1, 1].
+        palette_mask: a number or `[S]`; 1 uses the palette, 0 is the null palette.
     """
 
-    grey: np.ndarray | jax.Array
+    gray: np.ndarray | jax.Array
     context: np.ndarray | jax.Array
     added_time_ids: np.ndarray | jax.Array
     palette: np.ndarray | jax.Array
@@ -98,37 +97,38 @@ class FilmConditions(NamedTuple):
 
 
 def check_conditions(conditions: FilmConditions, plan: windows.WindowPlan) -> FilmConditions:
-    """Give the conditions with the small ones as float32 numpy arrays, palette and mask per shot.
+    """Return the conditions, except `gray`, as float32 numpy arrays per shot.
 
-    Raises ValueError for shapes that do not fit the film that `plan` covers.
+    Raises:
+        ValueError: if a shape does not fit the film that `plan` covers.
     """
     frames, shots = plan.frames, int(plan.shot.max()) + 1
-    grey, context, ids, palette, mask = conditions
+    gray, context, ids, palette, mask = conditions
     context, ids, palette, mask = (np.asarray(a, np.float32) for a in (context, ids, palette, mask))
-    if grey.ndim != 4 or grey.shape[0] != frames:
+    if gray.ndim != 4 or gray.shape[0] != frames:
         raise ValueError(
-            f"grey latents of shape {grey.shape} for {frames} frames; [{frames}, h, w, C] is "
+            f"gray latents of shape {gray.shape} for {frames} frames; [{frames}, h, w, C] is "
             "needed: give shots and latents of the same film."
         )
     if context.ndim != 3 or context.shape[0] != shots:
         raise ValueError(
             f"context of shape {context.shape} for {shots} shots; [{shots}, L, D] is needed: "
-            "give one image embedding a shot."
+            "give one image embedding per shot."
         )
     if ids.shape != (3,):
         raise ValueError(f"added time ids of shape {ids.shape}; [3] is needed: fps, motion, noise.")
     if palette.ndim not in (1, 2) or palette.shape[:-1] not in ((), (shots,)):
         raise ValueError(
             f"palette of shape {palette.shape} for {shots} shots; [15] or [{shots}, 15] is needed: "
-            "give one for the film or one a shot."
+            "give one for the film or one per shot."
         )
     if mask.shape not in ((), (shots,)):
         raise ValueError(
             f"palette mask of shape {mask.shape} for {shots} shots; a number or [{shots}] is "
-            "needed: give one for the film or one a shot."
+            "needed: give one for the film or one per shot."
         )
     palette = np.broadcast_to(palette, (shots, palette.shape[-1]))
-    return FilmConditions(grey, context, ids, palette, np.broadcast_to(mask, (shots,)))
+    return FilmConditions(gray, context, ids, palette, np.broadcast_to(mask, (shots,)))
 
 
 def frame_noise(
@@ -139,18 +139,28 @@ def frame_noise(
     share: float = 0.0,
     block: int = 64,
 ) -> np.ndarray:
-    """Draw unit noise for frames first .. first + frames - 1 of a film; float32 [frames, *shape].
+    """Return unit noise, float32 `[frames, *shape]`, for frames from number `first` on.
 
-    Frame i's noise is normal(fold_in(key(seed), i)): it depends on the seed, the frame's number in
-    the film and `shape` alone, so that a longer film, another batch size or a run that starts at a
-    later shot gives a frame the same noise. Drawn in blocks, for bounded device memory.
+    The noise of frame i is normal(fold_in(key(seed), i)). It depends only on the seed, the frame's
+    number in the film and `shape`, so a frame has the same noise in a longer film, with another
+    batch size, or in a run that starts at a later shot.
 
-    `share` of the variance is one picture for all frames of the film: what noise decides is then
-    decided alike along the film, which steadies it (the mixed noise of Ge et al., 'Preserve Your
-    Own Correlation', arXiv 2305.10474). Raises ValueError for seeds that 32 bits do not hold.
+    Noise that is shared between frames makes random choices the same along the film and so reduces
+    flicker (mixed noise of Ge et al., 'Preserve Your Own Correlation', arXiv 2305.10474).
+
+    Args:
+        seed: 0 to 2^32 - 1.
+        first: number of the first frame in the film.
+        frames: number of frames.
+        shape: shape of one frame's noise.
+        share: share of the variance that all frames have in common, 0 to 1.
+        block: frames drawn at a time, which bounds device memory.
+
+    Raises:
+        ValueError: if the seed is out of range.
     """
     if not 0 <= seed < 2**32:
-        raise ValueError(f"seed {seed}; 0 to {2**32 - 1} is needed: give another number.")
+        raise ValueError(f"seed {seed}; give a number from 0 to {2**32 - 1}.")
     noise = np.empty((frames, *shape), np.float32)
     for start in range(0, frames, block):
         drawn = _noise_block(np.uint32(seed), first + start, block, shape, share)

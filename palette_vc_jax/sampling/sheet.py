@@ -1,4 +1,4 @@
-"""The picture written beside a film: a few of its frames, grey above and colored below."""
+"""The image written next to a film: a few of its frames, gray above and colored below."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ GAP = 4  # white pixels between frames
 
 
 class SideBySide:
-    """Collects frames while a film is written; holds `COLUMNS` small pictures, not the film.
+    """Collect `COLUMNS` small frames of a film while it is written.
 
     Args:
-        frames: in the film; evenly spaced ones are kept.
-        film: gives the matrix from luma and chroma to RGB, and the turn that stands frames up.
+        frames: number of frames in the film; evenly spaced ones are kept.
+        film: the film, for its color matrix and its orientation.
     """
 
     def __init__(self, frames: int, film: Film):
@@ -29,21 +29,27 @@ class SideBySide:
         self._film = film
         self._columns: list[np.ndarray] = []
 
-    def add(self, index: int, grey: np.ndarray, chroma: np.ndarray) -> None:
-        """Offer frame `index`: Y' `[H, W]` in [0, 1], Cb and Cr `[H, W, 2]` in [-0.5, 0.5]."""
+    def add(self, index: int, gray: np.ndarray, chroma: np.ndarray) -> None:
+        """Keep frame `index` if it is one of the evenly spaced frames.
+
+        Args:
+            index: number of the frame.
+            gray: Y' `[H, W]` in [0, 1].
+            chroma: (Cb, Cr) `[H, W, 2]` in [-0.5, 0.5].
+        """
         if index not in self._wanted:
             return
-        grey, chroma = turned(grey, self._film.turn), turned(chroma, self._film.turn)
-        height, width = grey.shape
+        gray, chroma = turned(gray, self._film.turn), turned(chroma, self._film.turn)
+        height, width = gray.shape
         if width > WIDTH:
             height, width = max(1, round(height * WIDTH / width)), WIDTH
-        grey, chroma = resize(grey, height, width), resize(chroma, height, width)
-        pair = [color.ycc_to_rgb(grey, c, self._film.matrix) for c in (0.0 * chroma, chroma)]
+        gray, chroma = resize(gray, height, width), resize(chroma, height, width)
+        pair = [color.ycc_to_rgb(gray, c, self._film.matrix) for c in (0.0 * chroma, chroma)]
         gap = np.ones((GAP, width, 3), np.float32)
         self._columns.append(np.concatenate([pair[0], gap, pair[1]]))
 
     def save(self, path: Path) -> None:
-        """Write the picture."""
+        """Write the image as PNG."""
         gap = np.ones((self._columns[0].shape[0], GAP, 3), np.float32)
         row = [part for column in self._columns for part in (column, gap)][:-1]
         pixels = np.clip(np.concatenate(row, axis=1), 0.0, 1.0)

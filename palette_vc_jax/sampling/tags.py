@@ -1,7 +1,7 @@
-"""What a grey film shows, in words: a few of its frames, and what names the things on them.
+"""Name what a gray film shows, from a few of its frames.
 
-A tagger is any function from pictures to tags with weights. Two are here: the checkpoint's own
-image tower against a table of words, and a pretrained model read by transformers.
+A tagger is any function from gray frames to weighted tags. There are two: the checkpoint's image
+tower with a table of words, and a pretrained model of transformers.
 """
 
 import functools
@@ -24,21 +24,22 @@ from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import resize
 
 TAGS = 6
-FRAMES = 12  # looked at in a film, at most
-PER_SHOT = 3  # frames of a shot, where the film has few
-LONG_SIDE = 640  # pixels of a frame that a tagger is given, at most
+FRAMES = 12  # maximum number of frames of a film
+PER_SHOT = 3  # frames per shot if the film has few shots
+LONG_SIDE = 640  # maximum longer side, in pixels, of a tagger's frames
 
-Tagger = Callable[[np.ndarray], list[Tag]]  # grey pictures [B, H, W] in [0, 1] -> tags, best first
+Tagger = Callable[[np.ndarray], list[Tag]]  # gray frames [B, H, W] in [0, 1] -> tags, best first
 
 
 def load_tagger(name: str, checkpoint: Path) -> tuple[Tagger, str]:
-    """Give a tagger and how the record calls it.
+    """Return a tagger and its name for the record.
 
     Args:
         name: `clip`, or `transformers:MODEL` with a folder or a name on the hub.
         checkpoint: model folder, whose image tower and text table `clip` uses.
 
-    Raises ValueError in one line for another name, and for what the tagger lacks.
+    Raises:
+        ValueError: if the name is unknown, or a file or package of the tagger is missing.
     """
     kind, _, model = name.partition(":")
     if name == "clip":
@@ -53,26 +54,26 @@ def load_tagger(name: str, checkpoint: Path) -> tuple[Tagger, str]:
 
 
 def zero_shot(checkpoint: Path, table: TextTable) -> Tagger:
-    """Name things with a checkpoint's image tower: those whose words lie nearest to the frames."""
+    """Return a tagger that picks the words closest to the frames in CLIP's embedding space."""
     model = load_model(checkpoint, ("image_encoder",))
     config = model.config.image_encoder
 
     @jax.jit
-    def embed(params, pictures):
-        ready = clip.preprocess(pictures, config.image_size)
-        return functional.apply(ImageEncoder, config, params, ready)[:, 0]
+    def embed(params, images):
+        images = clip.preprocess(images, config.image_size)
+        return functional.apply(ImageEncoder, config, params, images)[:, 0]
 
     embed = functools.partial(embed, model.params["image_encoder"])
-    return lambda pictures: best_tags(table, embed(as_clip_sees(pictures)))
+    return lambda frames: best_tags(table, embed(signed_rgb(frames)))
 
 
-def as_clip_sees(pictures: np.ndarray) -> np.ndarray:
-    """Turn grey pictures [B, H, W] in [0, 1] to [B, H, W, 3] in [-1, 1]."""
-    return 2.0 * np.asarray(pictures, np.float32)[..., None].repeat(3, axis=-1) - 1.0
+def signed_rgb(frames: np.ndarray) -> np.ndarray:
+    """Convert gray frames `[B, H, W]` in [0, 1] to `[B, H, W, 3]` in [-1, 1]."""
+    return 2.0 * np.asarray(frames, np.float32)[..., None].repeat(3, axis=-1) - 1.0
 
 
 def best_tags(table: TextTable, images: jax.Array, count: int = TAGS) -> list[Tag]:
-    """Give the words that are most probable in the mean over image embeddings [B, D]."""
+    """Return the words of highest mean probability over image embeddings `[B, D]`, best first."""
     mean = np.asarray(probabilities(table.embeddings, table.logit_scale, images)).mean(axis=0)
     check_finite(mean, "the image encoder")
     order = np.argsort(-mean, kind="stable")[:count]
@@ -80,7 +81,7 @@ def best_tags(table: TextTable, images: jax.Array, count: int = TAGS) -> list[Ta
 
 
 def frames_to_tag(shots: Sequence[Shot], limit: int = FRAMES) -> list[int]:
-    """Choose evenly spaced frames of each shot, or the middle ones of evenly spaced shots."""
+    """Return evenly spaced frames of each shot, or the middle frames of evenly spaced shots."""
     each = max(1, min(PER_SHOT, limit // len(shots)))
     kept = [shots[i * len(shots) // limit] for i in range(limit)] if len(shots) > limit else shots
     chosen = {a + (2 * i + 1) * (b - a) // (2 * each) for a, b in kept for i in range(each)}
@@ -88,16 +89,17 @@ def frames_to_tag(shots: Sequence[Shot], limit: int = FRAMES) -> list[int]:
 
 
 def tag_film(film: Film, shots: Sequence[Shot], tagger: Tagger) -> list[Tag]:
-    """Name what a film shows, from a few frames of its shots; reads its luma once."""
+    """Return the tags of a film from a few frames of its shots; read its luma once."""
     wanted = frames_to_tag(shots)
-    pictures = [grey_frame(f, film) for f in read_frames(film) if f.index in wanted]
-    return tagger(np.stack(pictures))
+    frames = [gray_frame(f, film) for f in read_frames(film) if f.index in wanted]
+    return tagger(np.stack(frames))
 
 
 def frame_at(film: Film, seconds: float) -> Frame:
-    """Give the frame that is shown at a time from a film's beginning; its last one after the end.
+    """Return the frame shown `seconds` after the film's beginning, or its last frame.
 
-    Raises ValueError for a film that cannot be read.
+    Raises:
+        ValueError: if the film cannot be read.
     """
     first = shown = None
     for frame in read_frames(film):
@@ -107,12 +109,12 @@ def frame_at(film: Film, seconds: float) -> Frame:
             break
         shown = frame
     if shown is None:
-        raise ValueError(f"{film.path}: no frame could be read; give a whole film.")
+        raise ValueError(f"{film.path}: no frame could be read; use a complete copy.")
     return shown
 
 
-def grey_frame(frame: Frame, film: Film) -> np.ndarray:
-    """Give a frame as it is shown, upright, in grey [H, W] in [0, 1], not larger than needed."""
-    grey = turned(color.grey(frame.luma, film), film.turn)
-    factor = min(1.0, LONG_SIDE / max(grey.shape))
-    return resize(grey, *(max(1, round(side * factor)) for side in grey.shape))
+def gray_frame(frame: Frame, film: Film) -> np.ndarray:
+    """Return a frame upright, as gray `[H, W]` in [0, 1], with sides of at most `LONG_SIDE`."""
+    gray = turned(color.gray(frame.luma, film), film.turn)
+    factor = min(1.0, LONG_SIDE / max(gray.shape))
+    return resize(gray, *(max(1, round(side * factor)) for side in gray.shape))

@@ -1,7 +1,7 @@
-"""Color spaces: luma codes, Y'CbCr and RGB, and the gamut's limit at fixed luma.
+"""Convert between luma codes, Y'CbCr and RGB, and limit colors to the gamut at fixed luma.
 
-Everywhere Y' is in [0, 1], Cb and Cr in [-0.5, 0.5], and RGB is non-linear (as sRGB files and
-video signals have it) in [0, 1]; what range a file stores its codes in matters only here.
+Y' is in [0, 1], Cb and Cr are in [-0.5, 0.5], and RGB is non-linear (as in sRGB files and video
+signals) in [0, 1]. Only this module handles the range of a file's codes.
 """
 
 from dataclasses import replace
@@ -19,9 +19,10 @@ WEIGHTS = {"bt601": (BT601[0], BT601[2]), "bt709": (0.2126, 0.0722), "bt2020": (
 
 @cache
 def luma_weights(matrix: str) -> np.ndarray:
-    """Give the weights [3] of R, G and B in Y'.
+    """Return the weights `[3]` of R, G and B in Y'.
 
-    Raises ValueError for a matrix that is not known.
+    Raises:
+        ValueError: if the matrix is unknown.
     """
     if matrix not in WEIGHTS:
         raise ValueError(f"matrix {matrix!r} is not known; use one of {', '.join(WEIGHTS)}.")
@@ -31,7 +32,7 @@ def luma_weights(matrix: str) -> np.ndarray:
 
 @cache
 def _to_chroma(matrix: str) -> np.ndarray:
-    """Give the matrix [2, 3] from RGB to (B - Y') / (2 - 2 Kb) and (R - Y') / (2 - 2 Kr)."""
+    """Return the matrix `[2, 3]` from RGB to (B - Y') / (2 - 2 Kb) and (R - Y') / (2 - 2 Kr)."""
     weights = luma_weights(matrix).astype(np.float64)
     rows = np.eye(3)[[2, 0]] - weights
     return (rows / (2.0 * (1.0 - weights[[2, 0]]))[:, None]).astype(np.float32)
@@ -39,7 +40,7 @@ def _to_chroma(matrix: str) -> np.ndarray:
 
 @cache
 def _from_chroma(matrix: str) -> np.ndarray:
-    """Give the matrix [3, 2] from Cb and Cr to RGB minus Y', the inverse of `_to_chroma`."""
+    """Return the matrix `[3, 2]` from Cb and Cr to RGB minus Y', the inverse of `_to_chroma`."""
     red, green, blue = luma_weights(matrix).astype(np.float64)
     to_red, to_blue = 2.0 * (1.0 - red), 2.0 * (1.0 - blue)
     rows = [(0.0, to_red), (-to_blue * blue / green, -to_red * red / green), (to_blue, 0.0)]
@@ -47,50 +48,50 @@ def _from_chroma(matrix: str) -> np.ndarray:
 
 
 def rgb_to_luma(rgb: np.ndarray, matrix: str) -> np.ndarray:
-    """Turn RGB [..., 3] into Y' [...], float32, in the input's scale."""
+    """Convert RGB `[..., 3]` to Y' `[...]`, float32, in the input's scale."""
     return _transform(rgb, luma_weights(matrix)[None])[..., 0]
 
 
 def rgb_to_chroma(rgb: np.ndarray, matrix: str) -> np.ndarray:
-    """Turn RGB [..., 3] in [0, 1] into (Cb, Cr) [..., 2] in [-0.5, 0.5], float32."""
+    """Convert RGB `[..., 3]` in [0, 1] to (Cb, Cr) `[..., 2]` in [-0.5, 0.5], float32."""
     return _transform(rgb, _to_chroma(matrix))
 
 
-def ycc_to_rgb(grey: np.ndarray, chroma: np.ndarray, matrix: str) -> np.ndarray:
-    """Turn Y' [...] and (Cb, Cr) [..., 2] into RGB [..., 3], float32.
+def ycc_to_rgb(gray: np.ndarray, chroma: np.ndarray, matrix: str) -> np.ndarray:
+    """Convert Y' `[...]` and (Cb, Cr) `[..., 2]` to RGB `[..., 3]`, float32.
 
-    Values outside [0, 1] are left as they are; see `limit_gamut`.
+    Values outside [0, 1] are kept; see `limit_gamut`.
     """
-    return _transform(chroma, _from_chroma(matrix)) + np.asarray(grey, np.float32)[..., None]
+    return _transform(chroma, _from_chroma(matrix)) + np.asarray(gray, np.float32)[..., None]
 
 
-def limit_gamut(grey: np.ndarray, chroma: np.ndarray, matrix: str) -> np.ndarray:
-    """Scale chroma toward neutral at fixed Y', pixel by pixel, until RGB lies in [0, 1].
+def limit_gamut(gray: np.ndarray, chroma: np.ndarray, matrix: str) -> np.ndarray:
+    """Scale chroma toward neutral at fixed Y', pixel by pixel, until RGB is in [0, 1].
 
-    Hue is kept, colors inside the gamut are not touched. Shapes as in `ycc_to_rgb`.
+    Hue and colors inside the gamut do not change. Shapes are those of `ycc_to_rgb`.
     """
-    grey = np.clip(np.asarray(grey, np.float32), 0.0, 1.0)
+    gray = np.clip(np.asarray(gray, np.float32), 0.0, 1.0)
     chroma = np.asarray(chroma, np.float32)
     offsets = _transform(chroma, _from_chroma(matrix))
     red, green, blue = offsets[..., 0], offsets[..., 1], offsets[..., 2]
     above = np.maximum(np.maximum(red, green), blue)
     below = -np.minimum(np.minimum(red, green), blue)
     tiny = np.float32(1e-9)
-    scale = np.minimum((1.0 - grey) / np.maximum(above, tiny), grey / np.maximum(below, tiny))
+    scale = np.minimum((1.0 - gray) / np.maximum(above, tiny), gray / np.maximum(below, tiny))
     return chroma * np.minimum(scale, 1.0)[..., None]
 
 
 def code_range(depth: int, full_range: bool) -> tuple[float, float]:
-    """Give the code of black and the codes from black to white (BT.2100-2 table 9)."""
+    """Return the code of black and the number of codes from black to white (BT.2100-2 table 9)."""
     if full_range:
         return 0.0, 2.0**depth - 1.0
     return 16.0 * 2.0 ** (depth - 8), 219.0 * 2.0 ** (depth - 8)
 
 
-def grey(luma: np.ndarray, film: Film) -> np.ndarray:
-    """Expand a film's luma codes [H, W] to Y', float32 in [0, 1].
+def gray(luma: np.ndarray, film: Film) -> np.ndarray:
+    """Convert a film's luma codes `[H, W]` to Y', float32 in [0, 1].
 
-    Codes below black and above white, which TV range allows, are clipped here, not in the film.
+    Codes below black and above white, which TV range allows, are clipped; the film keeps them.
     """
     black, span = code_range(film.depth, film.full_range)
     values = luma.astype(np.float32)
@@ -100,7 +101,7 @@ def grey(luma: np.ndarray, film: Film) -> np.ndarray:
 
 
 def luma_codes(luma: np.ndarray, film: Film, depth: int, full_range: bool) -> np.ndarray:
-    """Express a film's luma codes in another depth and range; the same ones are not touched."""
+    """Convert a film's luma codes to another depth and range; return them as is if both match."""
     if (depth, full_range) == (film.depth, film.full_range):
         return luma
     black, span = code_range(film.depth, film.full_range)
@@ -110,15 +111,15 @@ def luma_codes(luma: np.ndarray, film: Film, depth: int, full_range: bool) -> np
 
 
 def chroma_codes(chroma: np.ndarray, depth: int, full_range: bool) -> np.ndarray:
-    """Turn (Cb, Cr) in [-0.5, 0.5] into codes (BT.2100-2 table 9), uint8 or uint16."""
+    """Convert (Cb, Cr) in [-0.5, 0.5] to codes (BT.2100-2 table 9), uint8 or uint16."""
     span = 2.0**depth - 1.0 if full_range else 224.0 * 2.0 ** (depth - 8)
     return _codes(np.float32(span) * chroma + np.float32(2.0 ** (depth - 1)), depth)
 
 
-def with_luma(frame: Frame, grey: np.ndarray, film: Film) -> Frame:
-    """Give a frame another luma: Y' [H, W] in [0, 1], expressed in the film's own codes."""
+def with_luma(frame: Frame, gray: np.ndarray, film: Film) -> Frame:
+    """Return a copy of a frame with luma Y' `[H, W]` in [0, 1], written in the film's codes."""
     black, span = code_range(film.depth, film.full_range)
-    return replace(frame, luma=_codes(np.float32(span) * grey + np.float32(black), film.depth))
+    return replace(frame, luma=_codes(np.float32(span) * gray + np.float32(black), film.depth))
 
 
 def _codes(values: np.ndarray, depth: int) -> np.ndarray:
@@ -127,7 +128,7 @@ def _codes(values: np.ndarray, depth: int) -> np.ndarray:
 
 
 def _transform(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Multiply the last axis by `rows` [n, m]: [..., m] -> [..., n], float32."""
+    """Multiply the last axis by `rows` `[n, m]`: `[..., m]` -> `[..., n]`, float32."""
     values = np.ascontiguousarray(values, np.float32)
     flat = cv2.transform(values.reshape(1, -1, values.shape[-1]), rows)
     return flat.reshape(*values.shape[:-1], rows.shape[0])

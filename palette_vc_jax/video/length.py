@@ -1,6 +1,6 @@
 """Check that a film is as long as its container says.
 
-Containers that hold no length (MPEG-TS, MPEG-PS, Y4M, GIF, NUT) promise nothing.
+Films in containers without a length (MPEG-TS, MPEG-PS, Y4M, GIF, NUT) are not checked.
 """
 
 from fractions import Fraction
@@ -12,32 +12,32 @@ from av.video.stream import VideoStream
 from palette_vc_jax.video import film as films
 from palette_vc_jax.video.film import Film
 
-# Containers that keep each stream's length exactly; the others may be off by 2 % and half a second.
+# Containers with the exact length of each stream; others may be off by 2 % and half a second.
 EXACT = ("matroska", "mov", "avi")
-# Containers whose header holds one length, of pictures and sound together.
+# Containers whose header holds one length, the maximum over video and audio.
 JOINT = ("asf", "flv", "matroska")
-FLV_SLACK = Fraction(1, 10)  # seconds, since its sound packets have no durations
+FLV_SLACK = Fraction(1, 10)  # seconds, because FLV's audio packets have no durations
 
-# ASF's header, 'Advanced Systems Format Specification' 3.2: the File Properties Object.
+# The File Properties Object, 'Advanced Systems Format Specification', section 3.2.
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 ASF_SIZE, ASF_FLAGS, ASF_END = 40, 88, 92  # offsets in the object
-ASF_BROADCAST = 1  # flag: the sizes mean nothing
-ASF_HEAD = 2**16  # bytes of a file in which the object is looked for
+ASF_BROADCAST = 1  # flag: the sizes are not valid
+ASF_HEAD = 2**16  # bytes of the file that are searched for the object
 
 
 def check_length(
     film: Film, container: InputContainer, stream: VideoStream, end: Fraction, frame: Fraction
 ) -> None:
-    """Check that the pictures of a film that was read do not end before the container says.
+    """Check that the frames of a film do not end before the container says.
 
-    Time is compared, not the number of frames, of which edit lists hide some.
+    Times are compared rather than frame counts, because edit lists hide some frames.
 
     Args:
         film: the film.
-        container: its container, open.
-        stream: its pictures.
-        end: when the last picture ends, in seconds.
-        frame: how long a frame is shown, in seconds.
+        container: its open container.
+        stream: its video stream.
+        end: end of the last frame that was read, in seconds.
+        frame: duration of a frame in seconds.
 
     Raises:
         ValueError: if the film is truncated.
@@ -51,8 +51,8 @@ def check_length(
         slack = promised / 500 + 2 * frame + FLV_SLACK
     elif name.startswith(EXACT) and not joint:
         slack = promised / 500 + 2 * frame
-    if end < promised - slack and joint:  # the sound may be longer than the pictures
-        end = max(end, _sound_end(film.path))
+    if end < promised - slack and joint:  # the audio may be longer than the video
+        end = max(end, _audio_end(film.path))
     if end < promised - slack:
         raise ValueError(
             f"{film.path}: only {float(end):.1f} of {float(promised):.1f} seconds can be read; the "
@@ -63,21 +63,19 @@ def check_length(
 def _promised_seconds(
     film: Film, container: InputContainer, stream: VideoStream
 ) -> tuple[Fraction, bool]:
-    """Find when the container says that the pictures end; 0 if it does not say.
+    """Return the end of the video in seconds according to the container, 0 if unknown.
 
-    Also return whether the sound is included.
+    The second value is whether that time includes the audio.
     """
     name = container.format.name
     joint = bool(film.audio) and name.startswith(JOINT)
     if name == "avi" and film.frames:
-        return (
-            film.frames / film.rate,
-            False,
-        )  # FFmpeg scales the duration to a truncated file's size
+        # FFmpeg scales the duration of a truncated AVI to its size, so count frames instead.
+        return film.frames / film.rate, False
     if stream.duration:
         seconds = (stream.duration + (stream.start_time or 0)) * Fraction(stream.time_base)
         return seconds, joint
-    seconds = _parse_time(stream.metadata.get("DURATION", ""))  # Matroska's, by stream
+    seconds = _parse_time(stream.metadata.get("DURATION", ""))  # Matroska's tag of each stream
     if seconds:
         return seconds, False
     if container.duration and (joint or not film.audio):
@@ -94,8 +92,8 @@ def _parse_time(text: str) -> Fraction:
         return Fraction(0)
 
 
-def _sound_end(path: Path) -> Fraction:
-    """Find when a film's sound ends, in seconds; reads the file once and decodes nothing."""
+def _audio_end(path: Path) -> Fraction:
+    """Return the end of a film's audio in seconds; read the file once without decoding."""
     end = Fraction(0)
     with films.open_video(path) as (container, _):
         for packet in container.demux(*container.streams.audio):
@@ -107,7 +105,7 @@ def _sound_end(path: Path) -> Fraction:
 def _check_asf_size(path: Path) -> None:
     """Raise ValueError if an ASF or WMV file is shorter than its header says.
 
-    FFmpeg ignores the header's duration then, and knows no other.
+    FFmpeg ignores the header's duration for such a file, so `check_length` cannot notice.
     """
     with path.open("rb") as file:
         head = file.read(ASF_HEAD)
@@ -119,6 +117,6 @@ def _check_asf_size(path: Path) -> None:
     length = path.stat().st_size
     if length < promised and not flags & ASF_BROADCAST:
         raise ValueError(
-            f"{path}: only {length} of {promised} bytes are there; the film is truncated. Give a "
-            "whole copy."
+            f"{path}: the file has {length} of {promised} bytes; the film is truncated. Use a "
+            "complete copy."
         )

@@ -1,7 +1,7 @@
-"""Read luma, frame by frame, and nothing else of a film's pictures.
+"""Read the luma of a film, frame by frame, and nothing else.
 
-The source's chroma never leaves this module: from Y' formats the luma plane is copied, from RGB
-ones Y' is computed.
+The source's chroma never leaves this module: Y' formats have their luma plane copied, and RGB
+formats have Y' computed.
 """
 
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from palette_vc_jax.video.color import rgb_to_luma
 from palette_vc_jax.video.film import Film, Frame
 from palette_vc_jax.video.length import check_length
 
-# Where luma lies in packed formats: (first sample, step) within a row.
+# Position of luma in packed formats: (first sample, step) within a row.
 PACKED = {"yuyv422": (0, 2), "yvyu422": (0, 2), "uyvy422": (1, 2), "ya8": (0, 2)}
-# Packed formats with an equal planar one; the conversion moves bits and computes nothing.
+# Packed formats and their planar equivalents; the conversion is lossless.
 PLANAR = {
     "y210le": "yuv422p10le",
     "y212le": "yuv422p12le",
@@ -36,15 +36,16 @@ PLANAR = {
 
 
 def read_frames(film: Film) -> Iterator[Frame]:
-    """Yield a film's frames in order of presentation, holding a few at a time.
+    """Yield a film's frames in presentation order, with a few in memory at a time.
 
-    Times always grow: a frame without one, or not after the one before, gets the next.
+    Times are strictly increasing: a frame whose time is missing is placed by its number, and one
+    that is not after the frame before it is moved to the next unit of time.
 
-    Raises ValueError if the film is truncated or damaged, or if its frames differ in size or
-    depth.
+    Raises:
+        ValueError: if the film is truncated or damaged, or its frames differ in size or depth.
     """
     if film.kind != "video":
-        yield from _read_pictures(film)
+        yield from _read_images(film)
         return
     with films.open_video(film.path) as (container, stream):
         last, gap, count, end = None, 0, 0, Fraction(0)
@@ -65,9 +66,10 @@ def read_frames(film: Film) -> Iterator[Frame]:
 
 
 def luma_of(frame: VideoFrame, film: Film) -> np.ndarray:
-    """Copy a decoded frame's luma codes [H, W], of RGB frames Y' in full range by `film.matrix`.
+    """Return a decoded frame's luma codes `[H, W]`; for RGB, Y' in full range by `film.matrix`.
 
-    Raises ValueError for a pixel format that keeps no luma of its own.
+    Raises:
+        ValueError: if the pixel format is not supported.
     """
     name = frame.format.name
     if films.stores_rgb(frame):
@@ -87,7 +89,7 @@ def luma_of(frame: VideoFrame, film: Film) -> np.ndarray:
         return _plane(frame, np.dtype(np.uint8), frame.width).copy()
     order = ">" if frame.format.is_big_endian else "<"
     codes = _plane(frame, np.dtype(f"{order}u2"), frame.width).astype(np.uint16)
-    # These formats keep their bits at the upper end of 16.
+    # These formats store their values in the upper bits of 16.
     if name[0] == "p" and name[1:4].isdigit() or "msb" in name:
         codes >>= 16 - part.bits
     return codes
@@ -100,7 +102,7 @@ def _has_luma_plane(frame: VideoFrame) -> bool:
 
 
 def _plane(frame: VideoFrame, dtype: np.dtype, width: int) -> np.ndarray:
-    """View the first plane of a frame without the padding of its rows."""
+    """Return a view of a frame's first plane without the padding of its rows."""
     plane = frame.planes[0]
     rows = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
     return rows[: frame.height, :width]
@@ -114,24 +116,24 @@ def _luma_of_rgb(frame: VideoFrame, film: Film) -> np.ndarray:
 
 
 def _decode(film: Film, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    tolerant = container.format.name == "mpegts"  # broadcasts start anywhere
+    tolerant = container.format.name == "mpegts"  # a recorded broadcast may begin mid-packet
     for packet in container.demux(stream):
         if packet.is_corrupt and not tolerant:
-            raise ValueError(f"{film.path}: the film is truncated or damaged. Give a whole copy.")
+            raise ValueError(f"{film.path}: the film is truncated or damaged. Use a complete copy.")
         yield from packet.decode()
 
 
-def _read_pictures(film: Film) -> Iterator[Frame]:
+def _read_images(film: Film) -> Iterator[Frame]:
     for index, path in enumerate(film.files):
-        decoded = films.decode_picture(path)
+        decoded = films.decode_image(path)
         luma = None
         if films.luma_depth(decoded) == film.depth:
-            luma = films.turned(luma_of(decoded, film), films.picture_turn(path))
+            luma = films.turned(luma_of(decoded, film), films.image_orientation(path))
         if luma is None or luma.shape != (film.height, film.width):
             raise ValueError(
                 f"{path}: {decoded.width}x{decoded.height} pixels of {films.luma_depth(decoded)} "
                 f"bits, but {film.files[0].name} has {film.width}x{film.height} of {film.depth}; "
-                "frames of one size and depth are needed."
+                "all frames need the same size and depth."
             )
         yield Frame(index, index, np.ascontiguousarray(luma))
 

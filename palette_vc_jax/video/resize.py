@@ -1,17 +1,17 @@
-"""Sizes: the model's pictures from the film's, and the model's chroma at the film's size."""
+"""Resize a film's frames to the model's size, and the model's chroma to the film's size."""
 
 import cv2
 import numpy as np
 
-RADIUS = 1  # of the guided filter's window, in the model's pixels
-FLATNESS = 1e-2  # variance of Y' under which luma says little about chroma
+RADIUS = 1  # radius of the guided filter's window, in the model's pixels
+FLATNESS = 1e-2  # variance of Y' below which luma hardly predicts chroma
 
 
 def model_size(height: int, width: int, short_side: int, multiple: int) -> tuple[int, int]:
-    """Give the size (height, width) at which the model sees a film.
+    """Return the size (height, width) in pixels at which the model processes a film.
 
-    The short side comes near `short_side`, the aspect ratio is nearly kept, and both sides are
-    multiples of `multiple`.
+    The short side is close to `short_side`, both sides are multiples of `multiple`, and the aspect
+    ratio is kept up to that rounding.
     """
     scale = short_side / min(height, width)
 
@@ -22,12 +22,12 @@ def model_size(height: int, width: int, short_side: int, multiple: int) -> tuple
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize [H, W] or [H, W, C]: means of areas where it shrinks, linear where it grows.
+    """Resize `[H, W]` or `[H, W, C]`: area means where it shrinks, linear where it grows.
 
-    Neither overshoots. Returns float32 in the input's scale; pixel centers as in OpenCV.
+    Neither overshoots. Return float32 in the input's scale, with OpenCV's pixel centers.
     """
     image = np.ascontiguousarray(image, np.float32)
-    # Side by side, since OpenCV takes areas only if both sides shrink.
+    # Shrink first and grow second, because OpenCV averages areas only if both sides shrink.
     least = (min(height, image.shape[0]), min(width, image.shape[1]))
     for (rows, columns), how in ((least, cv2.INTER_AREA), ((height, width), cv2.INTER_LINEAR)):
         if image.shape[:2] != (rows, columns):
@@ -36,25 +36,26 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return image
 
 
-def upsample_chroma(chroma: np.ndarray, grey_small: np.ndarray, grey: np.ndarray) -> np.ndarray:
-    """Bring the model's chroma to the film's size along the film's luma edges.
+def upsample_chroma(chroma: np.ndarray, gray_small: np.ndarray, gray: np.ndarray) -> np.ndarray:
+    """Upsample the model's chroma to the film's size along the film's luma edges.
 
-    A fast guided filter (He and Sun, arXiv 1505.00996): in each small window chroma is fitted as
-    a line in luma, and the line is applied to the large luma. What the line does not explain is
-    added back by linear interpolation, and the result is kept within the chroma of the
-    neighboring small pixels, so that grain and highlights beyond the small picture's range give
-    no halos. Constant chroma stays as it is.
+    This is a fast guided filter (He and Sun, arXiv 1505.00996): chroma is fitted as a linear
+    function of luma in each small window, and that function is applied to the large luma. The
+    residual of the fit is interpolated and added, and the result is clipped to the chroma of the
+    neighboring small pixels, so that grain and highlights outside the range of the small luma
+    cause no halos. Constant chroma does not change.
 
     Args:
-        chroma: [h, w, 2] (Cb, Cr).
-        grey_small: [h, w] Y' in [0, 1] at the same size.
-        grey: [H, W] Y' of the film.
+        chroma: `[h, w, 2]` (Cb, Cr).
+        gray_small: `[h, w]`, Y' in [0, 1] at the same size.
+        gray: `[H, W]`, Y' of the film.
 
-    Returns float32 [H, W, 2].
+    Returns:
+        Chroma `[H, W, 2]`, float32.
     """
     chroma = np.ascontiguousarray(chroma, np.float32)
-    small = np.ascontiguousarray(grey_small, np.float32)[..., None]
-    height, width = grey.shape
+    small = np.ascontiguousarray(gray_small, np.float32)[..., None]
+    height, width = gray.shape
     if height <= small.shape[0] and width <= small.shape[1]:
         return resize(chroma, height, width)
     mean, mean_chroma = _blur(small), _blur(chroma)
@@ -62,7 +63,7 @@ def upsample_chroma(chroma: np.ndarray, grey_small: np.ndarray, grey: np.ndarray
     slope = (_blur(small * chroma) - mean * mean_chroma) / (variance + FLATNESS)
     line = _blur(np.concatenate([slope, mean_chroma - slope * mean], axis=-1))
     slope, offset = line[..., :2], line[..., 2:]
-    offset = offset + (chroma - (slope * small + offset))  # the rest, added back
+    offset = offset + (chroma - (slope * small + offset))  # add the residual of the fit
     kernel = np.ones((3, 3), np.uint8)
     bounds = [cv2.erode(chroma, kernel), cv2.dilate(chroma, kernel)]
 
@@ -70,7 +71,7 @@ def upsample_chroma(chroma: np.ndarray, grey_small: np.ndarray, grey: np.ndarray
         cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
         for part in (slope, offset, *bounds)
     )
-    slope *= np.asarray(grey, np.float32)[..., None]
+    slope *= np.asarray(gray, np.float32)[..., None]
     slope += offset
     return np.minimum(np.maximum(slope, low), high)
 
@@ -84,10 +85,11 @@ def _blur(image: np.ndarray) -> np.ndarray:
 def subsample_chroma(
     chroma: np.ndarray, rows: int, columns: int, interlaced: bool = False
 ) -> np.ndarray:
-    """Shrink chroma [H, W, C] by `rows` and `columns` (1 or 2 each), sited as MPEG has it.
+    """Shrink chroma `[H, W, C]` by `rows` and `columns` (1 or 2 each) with MPEG-2's siting.
 
-    Columns lie on every other luma column (weights 1 2 1), rows between two luma rows. The two
-    fields of an interlaced frame, half a frame apart in time, are not mixed.
+    Chroma columns coincide with every other luma column (weights 1 2 1), and chroma rows are
+    between two luma rows. The two fields of an interlaced frame, half a frame apart in time, are
+    shrunk separately.
     """
     if columns == 2:
         left = np.concatenate([chroma[:, :1], chroma[:, 1:-1:2]], axis=1)

@@ -1,8 +1,8 @@
-"""Write a colored film: the source's luma, the model's chroma, the source's sound and timing.
+"""Write a colored film: the source's luma, the model's chroma, the source's audio and timing.
 
-The extension picks the codec: `.mkv` FFV1, lossless, luma bit for bit, chroma 4:4:4; `.mp4`
-H.264; `.mov` ProRes; a folder PNG frames; `.png` and `.jpg` for a picture. Matroska counts time
-in milliseconds, to which it rounds; the others keep the source's times exactly.
+The extension selects the codec: `.mkv` is lossless FFV1 with the source's luma bit for bit and
+4:4:4 chroma, `.mp4` is H.264, `.mov` is ProRes, a folder holds PNG frames, and `.png` and `.jpg`
+are single images. Matroska rounds times to milliseconds; the others keep the source's times.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ from palette_vc_jax.video.matroska import PADDING, write_aspect
 from palette_vc_jax.video.resize import subsample_chroma
 
 MUXERS = {".mkv": "matroska", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
-PICTURE_KINDS = {".png", ".jpg", ".jpeg"}
-# A fixed quantizer, since a rate factor saves on grain: 45 dB on Y or better even for noise.
-X264_QP = {8: 13, 10: 21}  # by depth; H.264 counts 12 steps more at 10 bits
-# Without more bits a block than the profile's own, grain falls to 30 dB.
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+# A fixed quantizer keeps 45 dB on Y even for noise; a constant rate factor would remove grain.
+X264_QP = {8: 13, 10: 21}  # by depth; H.264 has 12 more quantizer steps at 10 bits
+# With the profile's default number of bits per block, grain falls to 30 dB.
 PRORES = {"vendor": "apl0", "bits_per_mb": "4000"}
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]  # 4:4:4
 DROPPED_TAGS = {"DURATION", "major_brand", "minor_version", "compatible_brands", "encoder"}
@@ -38,19 +38,19 @@ DROPPED_TAGS = {"DURATION", "major_brand", "minor_version", "compatible_brands",
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a film's pictures are stored."""
+    """Codec, pixel format and chroma subsampling of an output file."""
 
     codec: str
     options: dict[str, str]
     pix_fmt: str
     depth: int
     full_range: bool
-    rows: int  # chroma subsampling, 1 or 2
-    columns: int
+    rows: int  # vertical chroma subsampling, 1 or 2
+    columns: int  # horizontal chroma subsampling, 1 or 2
 
 
 def encoding_for(suffix: str, film: Film) -> Encoding:
-    """Choose how a film is stored under an extension; odd sizes go 4:4:4."""
+    """Return the encoding of a film for a file extension; films of odd size get 4:4:4 chroma."""
     odd = film.width % 2 or film.height % 2
     if suffix == ".mkv":
         return Encoding(
@@ -62,7 +62,7 @@ def encoding_for(suffix: str, film: Film) -> Encoding:
             1,
             1,
         )
-    if suffix == ".mov":  # ProRes has no full range, and 10 bits
+    if suffix == ".mov":  # ProRes stores 10 bits in TV range only
         sampling, columns = ("444", 1) if odd else ("422", 2)
         options = PRORES | {"profile": "4444" if odd else "hq"}
         return Encoding("prores_ks", options, _planar(sampling, 10), 10, False, 1, columns)
@@ -75,71 +75,74 @@ def encoding_for(suffix: str, film: Film) -> Encoding:
 
 
 def check_output(output: str | Path, film: Film) -> None:
-    """Check, before any work, that a film can be written under a name.
+    """Check that a film can be written to `output`, before any work is done.
 
-    Raises ValueError for a parent folder that is missing or not writable, an extension that is
-    not known or does not fit the source, an output that is the source, lies among its frames or
-    is no regular file, a folder that holds files, or sound that the container cannot hold.
+    Raises:
+        ValueError: if the parent folder is missing or not writable; if the extension is unknown
+            or does not fit the source; if the output is the source, is among its frames, is not a
+            regular file or is a folder with files; or if the container cannot hold the audio.
     """
     as_folder, output = _is_folder(output), Path(output)
     suffix = output.suffix.lower()
     if not output.absolute().parent.is_dir():
         raise ValueError(f"{output}: the folder {output.parent} does not exist; create it first.")
-    # Where the name lies, and where the file does, if the name is a link.
+    # If the output is a link, check both the folder of the link and the folder of its target.
     parents = [
         os.path.realpath(output.absolute().parent),
         os.path.dirname(os.path.realpath(output)),
     ]
     for parent in parents:
         if not os.access(parent, os.W_OK):
-            raise ValueError(f"{output}: no right to write into {parent}; give another folder.")
+            raise ValueError(f"{output}: {parent} is not writable; give another folder.")
     if output.exists() and film.path.exists() and output.samefile(film.path):
         raise ValueError(f"{output}: this is the source; give the output another name.")
     if film.kind == "folder" and os.path.realpath(film.path) in parents:
         raise ValueError(
-            f"{output}: lies among the source's frames, where pictures written beside it would "
-            "count as frames the next time; give another folder."
+            f"{output}: is in the folder of the source's frames, where a later run would read "
+            "written images as frames; give another folder."
         )
     if not output.is_dir():
         atomic.check_targets([output])
     if as_folder:
         if output.is_file():
-            raise ValueError(f"{output}: a file has this name; give another or add .mp4 or .mkv.")
+            raise ValueError(
+                f"{output}: a file has this name; give another name, or add .mp4 or .mkv."
+            )
         if output.is_dir() and any(output.iterdir()):
             raise ValueError(f"{output}: the folder is not empty; give a new or an empty one.")
-    elif suffix in PICTURE_KINDS:
-        if film.kind != "picture":
+    elif suffix in IMAGE_SUFFIXES:
+        if film.kind != "image":
             raise ValueError(
-                f"{output}: {film.path} is a film, and {suffix} holds one picture; "
+                f"{output}: {film.path} is a film, and {suffix} holds one image; "
                 "give .mp4, .mkv, .mov or a folder."
             )
     elif suffix in MUXERS:
-        _check_sound(output, film)
+        _check_audio(output, film)
     else:
-        allowed = " ".join([*MUXERS, *sorted(PICTURE_KINDS)])
+        allowed = " ".join([*MUXERS, *sorted(IMAGE_SUFFIXES)])
         raise ValueError(
-            f"{output}: extension {suffix} is not known; use one of {allowed}, or "
-            "none for a folder of PNG frames."
+            f"{output}: extension {suffix} is not known; use one of {allowed}, or none for a "
+            "folder of PNG frames."
         )
 
 
 class FilmWriter:
-    """Writes a film beside its final name and moves it into place when it is whole.
+    """Write a film to a temporary name and move it to `output` when it is complete.
 
-    Used as a context manager. Leaving it without an error finishes sound and container and moves
-    the result to `output`; leaving it with one, Ctrl-C included, removes what was written.
+    Use as a context manager. Leaving it without an error finishes the audio and the container and
+    moves the result to `output`; leaving it with an error, or by Ctrl-C, removes the partial file.
 
     Args:
-        output: see the module's first lines; checked by `check_output` at once.
-        film: the source; its sound, metadata and chapters are copied, not encoded anew.
+        output: a file or folder, see the module's docstring; checked by `check_output` at once.
+        film: the source; its audio, metadata and chapters are copied without encoding.
     """
 
     def __init__(self, output: str | Path, film: Film):
         check_output(output, film)
         self.output, self.film = Path(output), film
         self._suffix = "" if _is_folder(output) else self.output.suffix.lower()
-        self._sink: _FilmSink | _PictureSink | None = None
-        self._placing = contextlib.ExitStack()  # moves what was written into place
+        self._sink: _FilmSink | _ImageSink | None = None
+        self._placing = contextlib.ExitStack()  # moves the partial output into place
 
     def __enter__(self) -> "FilmWriter":
         begin = atomic.file if self._suffix else atomic.folder
@@ -148,20 +151,26 @@ class FilmWriter:
             if self._suffix in MUXERS:
                 self._sink = _FilmSink(partial, self.film)
             else:
-                self._sink = _PictureSink(partial, self.film, self._suffix)
+                self._sink = _ImageSink(partial, self.film, self._suffix)
             self._placing = stack.pop_all()
         return self
 
     def write(self, frame: Frame, chroma: np.ndarray) -> None:
-        """Write the next frame: its luma codes as they are, and (Cb, Cr) [H, W, 2] beside them.
+        """Write the next frame from its luma codes and chroma.
 
-        Raises ValueError on sizes that do not fit the film, OSError when the disk is full.
+        Args:
+            frame: the frame, whose luma is written unchanged where the format allows.
+            chroma: (Cb, Cr) `[H, W, 2]` in [-0.5, 0.5].
+
+        Raises:
+            ValueError: if a size differs from the film's.
+            OSError: if the disk is full.
         """
         size = (self.film.height, self.film.width)
         if frame.luma.shape != size or chroma.shape != (*size, 2):
             raise ValueError(
                 f"frame {frame.index} has luma {frame.luma.shape} and chroma {chroma.shape}; "
-                f"{size} and {(*size, 2)} are needed, the film's size."
+                f"the film's size needs {size} and {(*size, 2)}."
             )
         self._sink.write(frame, chroma)
 
@@ -175,10 +184,10 @@ class FilmWriter:
             self._sink.finish()
 
 
-class _PictureSink:
-    """Writes each frame as a PNG of the film's depth in a new folder, or one picture.
+class _ImageSink:
+    """Write each frame as a PNG of the film's depth in a new folder, or one image.
 
-    Pictures carry no display matrix, so they are turned upright.
+    Images have no display matrix, so their pixels are rotated upright.
     """
 
     def __init__(self, path: Path, film: Film, suffix: str):
@@ -186,8 +195,8 @@ class _PictureSink:
 
     def write(self, frame: Frame, chroma: np.ndarray) -> None:
         film = self._film
-        grey = color.grey(frame.luma, film)
-        rgb = color.ycc_to_rgb(grey, color.limit_gamut(grey, chroma, film.matrix), film.matrix)
+        gray = color.gray(frame.luma, film)
+        rgb = color.ycc_to_rgb(gray, color.limit_gamut(gray, chroma, film.matrix), film.matrix)
         top, kind = (255, np.uint8) if film.depth == 8 else (65535, np.uint16)
         jpeg = self._suffix in (".jpg", ".jpeg")
         if jpeg:
@@ -208,7 +217,7 @@ class _PictureSink:
 
 
 class _FilmSink:
-    """Encodes frames into a container and copies the source's sound packets between them."""
+    """Encode frames into a container and copy the source's audio packets between them."""
 
     def __init__(self, path: Path, film: Film):
         self._film, self._encoding = film, encoding_for(path.suffix.lower(), film)
@@ -216,7 +225,7 @@ class _FilmSink:
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             base = film.time_base
-            # Bit-exact: without it the muxers add random numbers and the date.
+            # Without this flag, the muxers write random IDs and the date.
             options = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
             muxer = MUXERS[path.suffix.lower()]
             self._patched = muxer == "matroska" and film.sample_aspect != 1
@@ -228,7 +237,7 @@ class _FilmSink:
                 av.open(f"file:{path}", "w", format=muxer, container_options=options)
             )
             self._stream = self._add_video()
-            self._sound: Iterator[Packet] = iter(())
+            self._audio: Iterator[Packet] = iter(())
             if film.kind == "video":
                 source, video = stack.enter_context(open_video(film.path))
                 self._copy_tags(source, video)
@@ -236,13 +245,13 @@ class _FilmSink:
                 name = self._stream.metadata.get("title", "")
                 self._stream.metadata["title"] = name + PADDING
             if film.kind == "video":
-                self._sound = _copy_sound(source, self._container)
-            self._waiting = next(self._sound, None)
+                self._audio = _copy_audio(source, self._container)
+            self._waiting = next(self._audio, None)
             self._closing = stack.pop_all()
 
     def write(self, frame: Frame, chroma: np.ndarray) -> None:
-        self._mux_sound(float(frame.pts * self._film.time_base))
-        self._container.mux(self._stream.encode(self._picture(frame, chroma)))
+        self._mux_audio(float(frame.pts * self._film.time_base))
+        self._container.mux(self._stream.encode(self._video_frame(frame, chroma)))
         self._count += 1
 
     def finish(self) -> None:
@@ -250,8 +259,8 @@ class _FilmSink:
             if not self._count:
                 raise ValueError(f"{self._film.path}: no frame was written.")
             self._container.mux(self._stream.encode())
-            self._mux_sound(float("inf"))
-        finally:  # not `with`: a full disk would reach the source's context as its error
+            self._mux_audio(float("inf"))
+        finally:  # with `with`, `open_video` would report a full disk as an error of the source
             self._closing.close()
         if self._patched:
             film = self._film
@@ -282,35 +291,35 @@ class _FilmSink:
         self._stream.metadata.update(_tags(video.metadata))
         self._container.set_chapters(source.chapters())
 
-    def _picture(self, frame: Frame, chroma: np.ndarray) -> av.VideoFrame:
+    def _video_frame(self, frame: Frame, chroma: np.ndarray) -> av.VideoFrame:
         film, encoding = self._film, self._encoding
         depth, full = encoding.depth, encoding.full_range
         interlaced = film.field_order != "progressive"
         chroma = subsample_chroma(chroma, encoding.rows, encoding.columns, interlaced)
         codes = color.chroma_codes(chroma, depth, full)
-        picture = av.VideoFrame(film.width, film.height, encoding.pix_fmt)
+        image = av.VideoFrame(film.width, film.height, encoding.pix_fmt)
         planes = (color.luma_codes(frame.luma, film, depth, full), codes[..., 0], codes[..., 1])
-        for plane, values in zip(picture.planes, planes, strict=True):
+        for plane, values in zip(image.planes, planes, strict=True):
             rows = np.frombuffer(plane, values.dtype)
             rows = rows.reshape(-1, plane.line_size // values.itemsize)
             rows[: values.shape[0], : values.shape[1]] = values
-        picture.pts, picture.time_base = frame.pts, film.time_base
-        picture.color_range = 2 if full else 1
-        picture.colorspace, picture.color_primaries, picture.color_trc = film.tags
-        return picture
+        image.pts, image.time_base = frame.pts, film.time_base
+        image.color_range = 2 if full else 1
+        image.colorspace, image.color_primaries, image.color_trc = film.tags
+        return image
 
-    def _mux_sound(self, until: float) -> None:
-        """Copy sound up to a time in seconds, so that the container never has to hold much."""
+    def _mux_audio(self, until: float) -> None:
+        """Copy audio up to a time in seconds, so that the muxer buffers little."""
         while self._waiting is not None:
             packet = self._waiting
             if packet.dts is not None and float(packet.dts * packet.time_base) > until:
                 return
             self._container.mux(packet)
-            self._waiting = next(self._sound, None)
+            self._waiting = next(self._audio, None)
 
 
-def _copy_sound(source: InputContainer, container: OutputContainer) -> Iterator[Packet]:
-    """Add the source's sound streams to a container and yield their packets for it."""
+def _copy_audio(source: InputContainer, container: OutputContainer) -> Iterator[Packet]:
+    """Add the source's audio streams to a container and yield their packets for it."""
     streams: dict[int, AudioStream] = {}
     for stream in source.streams.audio:
         copy = container.add_stream_from_template(stream)
@@ -321,10 +330,10 @@ def _copy_sound(source: InputContainer, container: OutputContainer) -> Iterator[
         last: dict[int, int] = {}
         try:
             for packet in source.demux(*source.streams.audio) if streams else ():
-                if not packet.size:  # the last of a stream is empty and flushes decoders
+                if not packet.size:  # an empty packet ends a stream and only flushes decoders
                     continue
                 index = packet.stream.index
-                # Matroska gives no durations; without its last one MP4 would hide that packet.
+                # Matroska has no durations, and MP4 hides a last packet without duration.
                 if not packet.duration and packet.pts is not None:
                     packet.duration = max(0, packet.pts - last.get(index, packet.pts))
                 if packet.pts is not None:
@@ -333,30 +342,30 @@ def _copy_sound(source: InputContainer, container: OutputContainer) -> Iterator[
                 yield packet
         except FFmpegError as error:
             raise ValueError(
-                f"{source.name}: the sound is damaged ({error.strerror}); give a "
-                "whole film, or one without sound."
+                f"{source.name}: the audio is damaged ({error.strerror}); give a "
+                "complete copy, or a film without audio."
             ) from error
 
     return packets()
 
 
-def _check_sound(output: Path, film: Film) -> None:
-    """Raise ValueError where a container cannot hold the source's sound: its header is tried."""
+def _check_audio(output: Path, film: Film) -> None:
+    """Raise ValueError if the container cannot hold the source's audio; tries its header."""
     if not film.audio:
         return
     suffix = output.suffix.lower()
-    way_out = "convert the sound to FLAC or AAC first"
+    way_out = "convert the audio to FLAC or AAC first"
     if suffix != ".mkv":
         way_out = "give an output that ends in .mkv"
     with open_video(film.path) as (source, _):
         container = av.open(io.BytesIO(), "w", format=MUXERS[suffix])
         try:
-            _copy_sound(source, container)
+            _copy_audio(source, container)
             container.start_encoding()
         except (ValueError, FFmpegError) as error:
             raise ValueError(
-                f"{output}: {suffix} cannot hold the source's {'/'.join(film.audio)} sound, which "
-                f"is copied as it is; {way_out}."
+                f"{output}: {suffix} cannot hold the source's {'/'.join(film.audio)} audio, which "
+                f"is copied without encoding; {way_out}."
             ) from error
         finally:
             with contextlib.suppress(ValueError, FFmpegError):
@@ -368,7 +377,7 @@ def _is_folder(output: str | Path) -> bool:
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:
-    """Drop what describes the source's file and would be false of the output's."""
+    """Return the metadata without tags that describe the source's file only."""
     kept = {key: value for key, value in metadata.items() if key not in DROPPED_TAGS}
     return {k: v for k, v in kept.items() if not k.startswith(("_STATISTICS", "BPS", "NUMBER_OF"))}
 

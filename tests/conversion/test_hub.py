@@ -56,7 +56,7 @@ def test_a_taken_name_is_told_before_the_download(monkeypatch, tmp_path, capsys)
     ("kind", "words"),
     [
         (errors.GatedRepoError, "HF_TOKEN"),
-        (errors.RepositoryNotFoundError, "neither a path here nor a model"),
+        (errors.RepositoryNotFoundError, "neither a local path nor a model"),
         (errors.LocalEntryNotFoundError, "cannot be reached"),
         (errors.HfHubHTTPError, "cannot be reached"),
         (OSError, "cannot be reached"),

@@ -38,27 +38,27 @@ DECODER = "first_stage_model.decoder."
 )
 def test_traps(network, name, place):
     """Wrong if a tensor is taken from a place whose name merely looks alike."""
-    found = sgm.place(network, name, CONFIG).name
+    found = sgm.locate(network, name, CONFIG).name
     prefixes = {"unet": (UNET,), "vae": ("", DECODER)}[network]
     assert any(found.startswith(prefix + place) for prefix in prefixes), found
 
 
 def test_every_tensor_has_a_place_of_its_own():
     """Wrong if two tensors would be filled from one, or the published file has another length."""
-    places = {
+    locations = {
         network: [
-            sgm.place(network, entry.torch, CONFIG)
+            sgm.locate(network, entry.torch, CONFIG)
             for entry in table.entries
             if entry.torch not in table.zero_if_absent
         ]
         for network, table in tables(CONFIG).items()
     }
-    everything = [place for found in places.values() for place in found]
+    everything = [location for found in locations.values() for location in found]
     assert len(set(everything)) == len(everything)
-    assert len(places["unet"]) == 1428
-    assert sum(place.name.startswith(DECODER) for place in places["vae"]) == 266
-    assert sum(place.name.startswith(VAE) for place in places["vae"]) == 106 + 2
-    assert len({place.name for place in places["image_encoder"]}) == 520 - 4 * 32
+    assert len(locations["unet"]) == 1428
+    assert sum(location.name.startswith(DECODER) for location in locations["vae"]) == 266
+    assert sum(location.name.startswith(VAE) for location in locations["vae"]) == 106 + 2
+    assert len({location.name for location in locations["image_encoder"]}) == 520 - 4 * 32
 
 
 BLOCKS = [
@@ -107,6 +107,6 @@ def test_unet_names_come_back_by_rules_of_the_other_side():
     table = tables(CONFIG)["unet"]
     for entry in table.entries:
         if entry.torch not in table.zero_if_absent:
-            place = sgm.place("unet", entry.torch, CONFIG)
-            assert place.part == "whole"
-            assert _from_sgm(place.name.removeprefix(UNET)) == entry.torch
+            location = sgm.locate("unet", entry.torch, CONFIG)
+            assert location.part == "full"
+            assert _from_sgm(location.name.removeprefix(UNET)) == entry.torch

@@ -6,34 +6,34 @@ import pytest
 
 from palette_vc_jax.diffusion import guidance
 
-GREY = jnp.arange(1.0, 25.0).reshape(2, 3, 2, 2, 1)
+GRAY = jnp.arange(1.0, 25.0).reshape(2, 3, 2, 2, 1)
 CONTEXT = jnp.ones((2, 1, 4))
 MASK = jnp.array([1.0, 1.0])
 
 
-def evaluate(grey, context, mask):
+def evaluate(gray, context, mask):
     """Give an output in which each condition can be read off."""
     per_window = 100.0 * context.mean((1, 2)) + 1000.0 * mask
-    return grey + per_window[:, None, None, None, None]
+    return gray + per_window[:, None, None, None, None]
 
 
 @pytest.mark.parametrize(
-    ("kind", "without"), [("palette", GREY + 100.0), ("svd", jnp.zeros_like(GREY) + 1000.0)]
+    ("kind", "without"), [("palette", GRAY + 100.0), ("svd", jnp.zeros_like(GRAY) + 1000.0)]
 )
 def test_branches(kind, without):
     """The film would be pushed away from the wrong condition."""
-    result = guidance.guided(evaluate, kind, 3.0, GREY, CONTEXT, MASK)
-    given = evaluate(GREY, CONTEXT, MASK)
+    result = guidance.guided(evaluate, kind, 3.0, GRAY, CONTEXT, MASK)
+    given = evaluate(GRAY, CONTEXT, MASK)
     np.testing.assert_allclose(result, without + 3.0 * (given - without))
 
 
 @pytest.mark.parametrize("kind", guidance.KINDS)
 def test_scale_one_and_zero(kind):
     """Scale 1 must be the conditional output, 0 the unconditional one."""
-    given = evaluate(GREY, CONTEXT, MASK)
-    without = evaluate(*guidance.unconditional(kind, GREY, CONTEXT, MASK))
-    one = guidance.guided(evaluate, kind, 1.0, GREY, CONTEXT, MASK)
-    zero = guidance.guided(evaluate, kind, 0.0, GREY, CONTEXT, MASK)
+    given = evaluate(GRAY, CONTEXT, MASK)
+    without = evaluate(*guidance.unconditional(kind, GRAY, CONTEXT, MASK))
+    one = guidance.guided(evaluate, kind, 1.0, GRAY, CONTEXT, MASK)
+    zero = guidance.guided(evaluate, kind, 0.0, GRAY, CONTEXT, MASK)
     np.testing.assert_allclose(one, given)
     np.testing.assert_allclose(zero, without)
 
@@ -46,9 +46,9 @@ def test_off_evaluates_once():
         calls.append(1)
         return evaluate(*given)
 
-    result = guidance.guided(counting, None, 7.0, GREY, CONTEXT, MASK)
+    result = guidance.guided(counting, None, 7.0, GRAY, CONTEXT, MASK)
     assert len(calls) == 1
-    np.testing.assert_array_equal(result, evaluate(GREY, CONTEXT, MASK))
+    np.testing.assert_array_equal(result, evaluate(GRAY, CONTEXT, MASK))
 
 
 def test_guided_program_holds_the_network_once():
@@ -59,11 +59,11 @@ def test_guided_program_holds_the_network_once():
         calls.append(1)
         return evaluate(*given)
 
-    guidance.guided(counting, "palette", 2.0, GREY, CONTEXT, MASK)
+    guidance.guided(counting, "palette", 2.0, GRAY, CONTEXT, MASK)
     assert len(calls) == 1  # traced once, run for both branches
 
 
 def test_unknown_kind():
     """A misspelled kind would silently be one of the others."""
     with pytest.raises(ValueError, match="palette, svd"):
-        guidance.unconditional("clip", GREY, CONTEXT, MASK)
+        guidance.unconditional("clip", GRAY, CONTEXT, MASK)

@@ -55,5 +55,5 @@ def test_initial_scale():
 )
 def test_errors(arguments):
     """A schedule that cannot be would reach the sampler as NaN."""
-    with pytest.raises(ValueError, match="needed"):
+    with pytest.raises(ValueError, match="give|needed"):
         karras_sigmas(*arguments)

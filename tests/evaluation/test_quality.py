@@ -17,7 +17,7 @@ def write(path, pictures, chroma="colored"):
 def test_luma_color_and_shots_are_measured(tmp_path):
     """If this fails, a cut counts as a change of color, or equal luma is not found equal."""
     pictures = films.lumas(12)
-    source = open_film(write(tmp_path / "grey.mkv", pictures, 128))
+    source = open_film(write(tmp_path / "gray.mkv", pictures, 128))
     colored = open_film(write(tmp_path / "colored.mkv", pictures))
     palette = Palette.of(np.eye(3), "test")
     found = quality.measure(source, colored, SHOTS, palette)
@@ -49,7 +49,7 @@ def test_the_worst_frames_are_named(tmp_path):
 def test_the_page_is_one_file(tmp_path):
     """If this fails, images lie in other files, a name is read as HTML, or one frame fails."""
     pictures = films.lumas(1)
-    source = open_film(write(tmp_path / "grey.mkv", pictures, 128))
+    source = open_film(write(tmp_path / "gray.mkv", pictures, 128))
     output = write(tmp_path / "<b>.mkv", pictures)
     page = tmp_path / "page.html"
     quality.write_report(page, source, output, [(0, 1)], Palette.of(np.eye(3), "test"))

@@ -74,12 +74,12 @@ def test_an_image_gives_its_own_colors():
 
 
 def test_the_mixture_finds_the_colors_it_was_fitted_on(tmp_path):
-    """If this fails, greys get into the mixture or the fit is lost on its way through the file."""
+    """If this fails, grays get into the mixture or the fit is lost on its way through the file."""
     rng = np.random.default_rng(0)
-    grey = np.repeat(rng.integers(0, 256, (2000, 1)), 3, axis=1)
+    gray = np.repeat(rng.integers(0, 256, (2000, 1)), 3, axis=1)
     red = rng.normal((200, 40, 40), 3.0, (1000, 3))
     blue = rng.normal((30, 60, 180), 3.0, (1000, 3))
-    pixels = np.concatenate([grey, red, blue]).clip(0, 255).astype(np.uint8)
+    pixels = np.concatenate([gray, red, blue]).clip(0, 255).astype(np.uint8)
     mixture = gmm.fit(pixels, components=2, clips=1)
     assert mixture.fitted_on == {"clips": 1, "pixels": 2000}
     gmm.save(mixture, tmp_path / "mixture.json")

@@ -12,7 +12,7 @@ from palette_vc_jax.palette.spec import parse_spec
 from palette_vc_jax.palette.words import from_words, proposer, remarks, split_words
 
 TABLE = lexicon.load()
-# phrase: hue in degrees of (a*, b*), from and to; lightness L*, from and to. None: nearly grey.
+# phrase: hue in degrees of (a*, b*), from and to; lightness L*, from and to. None: nearly gray.
 PHRASES = {
     "grass": ((105, 140), (40, 70)),
     "night sky": ((260, 310), (3, 25)),
@@ -137,7 +137,7 @@ def test_users_extend_the_table(tmp_path):
     reds = from_words("grass", proposer(extension=own)).colors
     assert (reds[:, 0] > reds[:, 1]).all()
     for line, word in [
-        ("grass\tthing\t#12", "#12"), ("grass", "between tabs"), ("x\tsmell\tred", "between tabs"),
+        ("grass\tthing\t#12", "#12"), ("grass", "by tabs"), ("x\tsmell\tred", "by tabs"),
         ("wet\tmodifier\tdarker", "darker"), ("a b c d\tthing\tred", "1 to 3"),
         ("x\tthing\tred\nX\tthing\tblue", "line 2"), ("x\tthing\t", "not a color"),
     ]:  # fmt: skip

@@ -97,7 +97,7 @@ def test_half_a_model_is_refused_before_anything_runs(folder, model_folder, tmp_
     broken = shutil.copytree(model_folder, tmp_path / "broken")
     weights = broken / "vae.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])
-    with pytest.raises(ValueError, match="vae.safetensors: not a whole safetensors file"):
+    with pytest.raises(ValueError, match="vae.safetensors: not a complete safetensors file"):
         list(check.check(folder, broken, CASE))
     weights.unlink()
     with pytest.raises(ValueError, match="vae.safetensors: not found"):

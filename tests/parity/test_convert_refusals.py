@@ -58,7 +58,7 @@ def test_damaged_sources_are_refused_in_one_line(copy, tmp_path):
     weights = copy / FILES["vae"]
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    _refused(copy, tmp_path, "vae", "not a whole safetensors file")
+    _refused(copy, tmp_path, "vae", "not a complete safetensors file")
     weights.unlink()
     _refused(copy, tmp_path, "vae", "no weights found")
     weights.with_suffix(".bin").write_bytes(b"\x80\x04")
@@ -88,7 +88,7 @@ def test_damaged_shards_are_refused_in_one_line(pipeline, tmp_path):
     assert len(shards) > 1
     whole = shards[-1].read_bytes()
     shutil.copy(shards[0], shards[-1])
-    _refused(source, tmp_path, "not in the shards named")
+    _refused(source, tmp_path, "not in their shards")
     shards[-1].unlink()
     _refused(source, tmp_path, shards[-1].name, "not found")
     shards[-1].write_bytes(whole)

@@ -294,12 +294,12 @@ def test_palette_layer_is_a_projection_added_after_conv_in(
 
 
 def test_masked_palette_is_no_palette(unet, palette_unet, run):
-    """Wrong if the null palette is mid-grey: the mask must switch off the bias too, per sample."""
+    """Wrong if the null palette is mid-gray: the mask must switch off the bias too, per sample."""
     inputs = _inputs()
     masked = _ours(run, palette_unet, inputs | {"palette_mask": np.array([0, 1], np.float32)})
     null = _ours(run, unet.flax, inputs)
     full = _ours(run, palette_unet, inputs)
-    grey = _ours(run, palette_unet, inputs | {"palette": 0 * inputs["palette"]})
+    gray = _ours(run, palette_unet, inputs | {"palette": 0 * inputs["palette"]})
     np.testing.assert_allclose(masked[0], null[0], rtol=0, atol=1e-6 * np.abs(null).max())
     np.testing.assert_allclose(masked[1], full[1], rtol=0, atol=1e-6 * np.abs(full).max())
-    assert np.abs(grey[0] - null[0]).max() > 0.01 * np.abs(null).max()
+    assert np.abs(gray[0] - null[0]).max() > 0.01 * np.abs(null).max()

@@ -65,7 +65,7 @@ def test_frames_reach_the_model_and_its_words_come_back(folder, monkeypatch):
     tagger, name = tags.load_tagger(f"transformers:{folder}", folder)
     found = tagger(np.random.default_rng(0).uniform(0, 1, (5, 40, 60)))
     assert [tag.text for tag in found] == ["snow", "a red tram"]
-    assert len(answers) == pretrained_tagger.PICTURES
+    assert len(answers) == pretrained_tagger.MAX_FRAMES
     for answer in answers:
         assert isinstance(answer, str) and pretrained_tagger.QUESTION not in answer
 

@@ -101,7 +101,7 @@ def test_the_palette_layer_comes_back_bit_for_bit(trained, there, tmp_path):
         (lambda layer: layer | {"weight": layer["weight"][:, :12]}, "weight has shape (64, 12)"),
         (lambda layer: {"weight": layer["weight"]}, "1 missing: bias"),
         (lambda layer: layer | {"scale": layer["bias"]}, "1 unknown: scale"),
-        (None, "not a whole safetensors file"),
+        (None, "not a complete safetensors file"),
     ],
 )
 def test_a_damaged_palette_layer_is_refused_in_one_line(there, tmp_path, change, said):
@@ -122,7 +122,7 @@ def test_the_command_says_where_the_palette_layer_is_from(folder, trained, tmp_p
     """Wrong if a user who forgets the file beside the networks is not told of it."""
     flax_to_svd(trained, tmp_path / "there", "diffusers")
     for source, said in (
-        (folder, f"no palette layer beside {folder}: it starts at zero"),
+        (folder, f"no palette layer next to {folder}: it starts at zero"),
         (tmp_path / "there", f"palette layer: {tmp_path / 'there' / PALETTE_FILE}"),
     ):
         output = tmp_path / f"from_{source.name}"

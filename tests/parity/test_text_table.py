@@ -133,7 +133,7 @@ def test_a_tower_that_does_not_belong_is_refused(tower, model_folder, tmp_path, 
     config["image_encoder"]["projection_dim"] += 1
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert command(text_table.main, "--text_tower", tower[0], "--model", tmp_path) == 2
-    assert "belongs to it" in capsys.readouterr().err
+    assert "of the same model" in capsys.readouterr().err
     empty = tmp_path / "empty"
     empty.mkdir()
     assert command(text_table.main, "--text_tower", empty, "--model", model_folder) == 2

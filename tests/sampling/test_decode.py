@@ -131,7 +131,7 @@ def test_decoding_streams():
 def test_encoding(frames):
     """Padding would reach the film, or frames would get another's latents."""
     rng = np.random.default_rng(1)
-    greys = rng.random((frames, 4, 6), np.float32)
+    grays = rng.random((frames, 4, 6), np.float32)
     shapes = set()
 
     def encode(pictures):
@@ -139,8 +139,8 @@ def test_encoding(frames):
         assert pictures.min() >= -1.0 and pictures.max() <= 1.0
         return pictures[:, ::2, ::2, :2]
 
-    latents = np.concatenate(list(encode_frames(encode, iter(greys), 4)))
-    np.testing.assert_allclose(latents[..., 0], 2.0 * greys[:, ::2, ::2] - 1.0, atol=1e-6)
+    latents = np.concatenate(list(encode_frames(encode, iter(grays), 4)))
+    np.testing.assert_allclose(latents[..., 0], 2.0 * grays[:, ::2, ::2] - 1.0, atol=1e-6)
     np.testing.assert_array_equal(latents[..., 0], latents[..., 1])
     assert shapes == {(4, 4, 6, 3)}
 
@@ -156,11 +156,11 @@ def test_errors():
     """A wrong setting would end in an index error, or only when the generator is first read."""
     with pytest.raises(ValueError, match="lengthen the chunk"):
         decode_chunks(plain, film(5), [(0, 5)], 6, 2, 2)
-    with pytest.raises(ValueError, match="none below 0"):
+    with pytest.raises(ValueError, match="none may be below 0"):
         decode_chunks(plain, film(5), [(0, 5)], 6, -1, 2)
     with pytest.raises(ValueError, match="5 latents"):
         decode_chunks(plain, film(5), [(0, 6)], 8)
     with pytest.raises(ValueError, match="batches of 0"):
         encode_frames(plain, [], 0)
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="same size"):
         list(encode_frames(lambda x: x, [np.zeros((2, 2)), np.zeros((2, 3))], 4))

@@ -44,12 +44,12 @@ def street():
     """Read the first frames of the example at the model's size, as Y'."""
     film = open_film(ROOT / "examples" / "bikes.mp4")
     config = demo()
-    greys = []
+    grays = []
     for frame in itertools.islice(read_frames(film), 6):
-        grey = color.grey(frame.luma, film)
-        size = model_size(*grey.shape, config.sampling.short_side, config.pixel_multiple)
-        greys.append(resize(grey, *size))
-    return np.stack(greys)
+        gray = color.gray(frame.luma, film)
+        size = model_size(*gray.shape, config.sampling.short_side, config.pixel_multiple)
+        grays.append(resize(gray, *size))
+    return np.stack(grays)
 
 
 def test_the_bundled_model_takes_the_side_of_its_palette(street):

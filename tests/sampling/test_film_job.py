@@ -49,7 +49,7 @@ def _planes(path) -> list[tuple[np.ndarray, ...]]:
 
 
 def test_a_film_keeps_its_luma_times_and_gets_color(color, tmp_path):
-    """If this fails, the film that comes out is not the film that went in, or is still grey."""
+    """If this fails, the film that comes out is not the film that went in, or is still gray."""
     pictures = films.lumas(frames=9, height=50, width=66)
     times = [0, 40, 80, 160, 200, 240, 280, 320, 360]  # a frame is missing
     source = films.write_film(
@@ -106,9 +106,9 @@ def test_the_sources_chroma_is_never_seen(color, tmp_path):
 
 def test_both_ranges_of_one_film_get_the_same_colors(color, tmp_path):
     """If this fails, TV-range luma is read as if it were full range, or the other way."""
-    grey = [picture.astype(np.float32) / 255.0 for picture in films.lumas(4, full_range=True)]
+    gray = [picture.astype(np.float32) / 255.0 for picture in films.lumas(4, full_range=True)]
     for name, scale, low, tag in (("tv", 219, 16, 1), ("full", 255, 0, 2)):
-        codes = [np.rint(low + scale * picture).astype(np.uint8) for picture in grey]
+        codes = [np.rint(low + scale * picture).astype(np.uint8) for picture in gray]
         source = films.write_film(tmp_path / f"{name}.mkv", codes, tags=(tag, 6, 6, 6))
         color(source, tmp_path / f"{name}_out.mkv", "--palette", "tomato,teal")
     span = {"tv": 224.0, "full": 255.0}
@@ -269,7 +269,7 @@ def test_a_run_replaces_none_of_its_inputs(color, tmp_path, capsys, monkeypatch,
     if output == "link.png":
         (tmp_path / output).symlink_to("x.png")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    word = "among the source's frames" if source == "clip" else "the run reads this file"
+    word = "the folder of the source's frames" if source == "clip" else "the run reads this file"
     _refused(lambda: color(source, output, "--palette", palette), capsys, word)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 

@@ -37,11 +37,11 @@ def color(model):
 
     def run(reference=GRAY, shots=((0, FRAMES),), **overrides):
         settings = default_settings(networks.config, **overrides)
-        greys = codes[shots[0][0] : shots[-1][1]] / 255.0
+        grays = codes[shots[0][0] : shots[-1][1]] / 255.0
         palette = parse_colors("tomato,teal")
         # With progress, as the job: nothing is compiled for a film's length.
         chunks = colorize(
-            networks, iter(greys), list(shots), palette, settings, 0, lambda *_: None, reference
+            networks, iter(grays), list(shots), palette, settings, 0, lambda *_: None, reference
         )
         return np.concatenate(list(chunks))
 
@@ -76,12 +76,12 @@ def test_noise_augmentation_is_added_to_the_frames(color):
     noisy = color(shots=((0, 4), (4, 8)), **strength)
     assert np.abs(noisy - color(shots=((0, 4), (4, 8)))).max() > 1e-3
     np.testing.assert_allclose(noisy[4:], color(shots=((4, 8),), **strength), atol=1e-5)
-    grey = np.full((64, 64), 0.5, np.float32)
-    noise = [2.0 * (_with_noise(grey, 0.3, 7, index) - 0.5) for index in (3, 4)]
+    gray = np.full((64, 64), 0.5, np.float32)
+    noise = [2.0 * (_with_noise(gray, 0.3, 7, index) - 0.5) for index in (3, 4)]
     assert noise[0].shape == (64, 64, 3) and noise[0].dtype == np.float32
     assert abs(noise[0].std() - 0.3) < 0.01 and abs(noise[0].mean()) < 0.01
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.05
-    assert _with_noise(grey, 0.0, 7, 3) is grey
+    assert _with_noise(gray, 0.0, 7, 3) is gray
 
 
 @pytest.mark.parametrize("change", [{"fps": 24}, {"motion_bucket": 20}])

@@ -55,7 +55,7 @@ def conditions(shots=SHOTS, seed=1, mask=1.0) -> FilmConditions:
     rng = np.random.default_rng(seed)
     frames = shots[-1][1]
     return FilmConditions(
-        grey=rng.normal(size=(frames, 3, 4, C)).astype(np.float32),
+        gray=rng.normal(size=(frames, 3, 4, C)).astype(np.float32),
         context=rng.normal(size=(len(shots), 2, 4)).astype(np.float32),
         added_time_ids=np.array([0.6, 1.27, 0.0], np.float32),
         palette=rng.uniform(-1, 1, (len(shots), 15)).astype(np.float32),
@@ -118,13 +118,13 @@ def reference(settings, given, shots, seed, blended):
         shots, settings.window, settings.overlap, settings.window_mode, settings.window_weights
     )
     sigmas = settings.sigmas().astype(np.float64)
-    grey, context, ids, palette, mask = given
-    x = frame_noise(seed, 0, plan.frames, grey.shape[1:]).astype(np.float64)
+    gray, context, ids, palette, mask = given
+    x = frame_noise(seed, 0, plan.frames, gray.shape[1:]).astype(np.float64)
     x *= np.sqrt(settings.sigma_max**2 + 1)
     for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
         blend = np.zeros_like(x)
         for indices, weights, shot in zip(plan.indices, plan.weights, plan.shot, strict=True):
-            inputs = np.concatenate([x[indices] / np.sqrt(sigma**2 + 1), grey[indices]], axis=-1)
+            inputs = np.concatenate([x[indices] / np.sqrt(sigma**2 + 1), gray[indices]], axis=-1)
             v = np.asarray(
                 toy(
                     PARAMS,
@@ -164,7 +164,7 @@ def test_final_blending_averages_windows():
     plan = SETTINGS.plan([(0, 5)])
     parts = [
         sample_loop(
-            toy, PARAMS, noise[s].copy(), given._replace(grey=given.grey[s]), plan, SETTINGS
+            toy, PARAMS, noise[s].copy(), given._replace(gray=given.gray[s]), plan, SETTINGS
         )
         for s in (slice(0, 5), slice(3, 8))
     ]
@@ -206,7 +206,7 @@ def test_padding_does_not_count(drive, blending):
             PARAMS,
             noise[:9].copy(),
             FilmConditions(
-                given.grey[:9], given.context[:1], given.added_time_ids, given.palette[:1], 1.0
+                given.gray[:9], given.context[:1], given.added_time_ids, given.palette[:1], 1.0
             ),
             plan_windows([(0, 9)], 5, 2),
             settings,
@@ -228,9 +228,9 @@ def test_cuts_are_not_crossed(driver):
     """A shot's color would depend on the shots around it."""
     given = conditions()
     changed = given._replace(
-        grey=given.grey.copy(), context=given.context.copy(), palette=given.palette.copy()
+        gray=given.gray.copy(), context=given.context.copy(), palette=given.palette.copy()
     )
-    changed.grey[4] += 1.0
+    changed.gray[4] += 1.0
     changed.context[0] += 1.0
     changed.palette[0] *= -1.0
     one, two = run(driver, given=given), run(driver, given=changed)
@@ -258,7 +258,7 @@ def test_runs_of_shots_give_the_film():
         frames = slice(group[0][0], group[-1][1])
         own = [SHOTS.index(shot) for shot in group]
         part = FilmConditions(
-            given.grey[frames], given.context[own], given.added_time_ids, given.palette[own], 1.0
+            given.gray[frames], given.context[own], given.added_time_ids, given.palette[own], 1.0
         )
         parts.append(run(shots=group, given=part))
     assert len(parts) > 1
@@ -269,7 +269,7 @@ def test_longer_film_keeps_its_beginning():
     """Adding a shot at the end would change the shots before it."""
     given = conditions()
     short = FilmConditions(
-        given.grey[:15], given.context[:3], given.added_time_ids, given.palette[:3], 1.0
+        given.gray[:15], given.context[:3], given.added_time_ids, given.palette[:3], 1.0
     )
     assert_close(run(shots=SHOTS[:3], given=short), run(given=given)[:15])
 
@@ -302,7 +302,7 @@ def test_progress_and_choice_of_driver(monkeypatch):
     given = conditions()
     sample(toy, PARAMS, given, SHOTS, SETTINGS, 7)
     sample(toy, PARAMS, given, SHOTS, SETTINGS, 7, progress=lambda *c: calls.append(c))
-    monkeypatch.setattr(sampler, "SCAN_BYTES", film_bytes(given.grey.shape) - 1)
+    monkeypatch.setattr(sampler, "SCAN_BYTES", film_bytes(given.gray.shape) - 1)
     sample(toy, PARAMS, given, SHOTS, SETTINGS, 7)
     assert drivers == ["sample_scan", "sample_loop", "sample_loop"]
     batches = SETTINGS.plan(SHOTS).windows // SETTINGS.plan(SHOTS).batch

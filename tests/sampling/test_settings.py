@@ -47,7 +47,7 @@ def test_shared_noise_is_common_to_all_frames():
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_seed_range(seed):
     """A seed too long would be an overflow inside of jax."""
-    with pytest.raises(ValueError, match="another number"):
+    with pytest.raises(ValueError, match="give a number"):
         frame_noise(seed, 0, 1, (2,))
 
 
@@ -95,13 +95,13 @@ RIGHT = FilmConditions(np.zeros((6, 2, 2, 4)), np.zeros((2, 1, 8)), np.zeros(3),
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("grey", np.zeros((5, 2, 2, 4)), "same film"),
-        ("grey", np.zeros((6, 2, 4)), "same film"),
+        ("gray", np.zeros((5, 2, 2, 4)), "same film"),
+        ("gray", np.zeros((6, 2, 4)), "same film"),
         ("context", np.zeros((1, 1, 8)), "image embedding"),
         ("context", np.zeros((2, 8)), "image embedding"),
         ("added_time_ids", np.zeros((2, 3)), "fps"),
-        ("palette", np.zeros((3, 15)), "one a shot"),
-        ("palette_mask", np.zeros(3), "one a shot"),
+        ("palette", np.zeros((3, 15)), "one per shot"),
+        ("palette_mask", np.zeros(3), "one per shot"),
     ],
 )
 def test_wrong_conditions(field, value, message):

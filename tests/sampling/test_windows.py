@@ -149,15 +149,15 @@ def test_group_shots(film, frames):
     ("arguments", "message"),
     [
         (([], 4, 1), "no shots"),
-        (([(0, 3), (4, 6)], 4, 1), "follow one another"),
-        (([(1, 3)], 4, 1), "follow one another"),
-        (([(0, 0)], 4, 1), "follow one another"),
+        (([(0, 3), (4, 6)], 4, 1), "must be consecutive"),
+        (([(1, 3)], 4, 1), "must be consecutive"),
+        (([(0, 0)], 4, 1), "must be consecutive"),
         (([(0, 3)], 0, 0), "windows of 0 frames"),
         (([(0, 3)], 4, 4), "overlap of 4"),
         (([(0, 3)], 4, -1), "overlap of -1"),
         (([(0, 3)], 4, 1, "looped"), "sliding, anchored"),
         (([(0, 3)], 4, 1, "sliding", "gaussian"), "triangular, uniform"),
-        (([(0, 3)], 4, 0, "anchored"), "raise the overlap"),
+        (([(0, 3)], 4, 0, "anchored"), "raise it"),
     ],
 )
 def test_errors(arguments, message):

@@ -163,7 +163,7 @@ def test_turn_of_a_display_matrix_agrees_with_ffmpeg(tmp_path):
 
 
 def test_read_image_makes_8_bit_rgb(tmp_path):
-    """Else palettes from grey, 16-bit or transparent pictures fail or come out black."""
+    """Else palettes from gray, 16-bit or transparent pictures fail or come out black."""
     cv2.imwrite(str(tmp_path / "deep.png"), np.full((4, 4), 32896, np.uint16))
     Image.new("RGBA", (4, 4), (10, 20, 30, 40)).save(tmp_path / "clear.png")
     assert read_image(tmp_path / "deep.png")[0, 0].tolist() == [128, 128, 128]
@@ -254,7 +254,7 @@ def test_truncated_film_is_refused(tmp_path, name, codec):
 def test_frames_of_two_sizes_are_refused(tmp_path):
     """Else a folder of mixed scans fails deep inside the model."""
     made = [*lumas(2, 48, 64), *lumas(1, 48, 32)]
-    with pytest.raises(ValueError, match="f2.png.*one size"):
+    with pytest.raises(ValueError, match="f2.png.*same size"):
         codes(write_pictures(tmp_path / "frames", made))
 
 
@@ -275,9 +275,9 @@ def test_frames_hidden_by_an_edit_list(tmp_path):
     assert (film.frames, len(frames), frames[0].pts) == (48, 28, 0)
 
 
-def test_ranges_give_the_same_grey(tmp_path):
+def test_ranges_give_the_same_gray(tmp_path):
     """Else TV-range and full-range copies of one film get different colors."""
-    greys = []
+    grays = []
     for full in (False, True):
         path = write_film(
             tmp_path / f"{full}.mp4",
@@ -286,5 +286,5 @@ def test_ranges_give_the_same_grey(tmp_path):
             tags=(1 + full, 6, 6, 6),
         )
         film = open_film(path)
-        greys.append([color.grey(frame.luma, film) for frame in read_frames(film)])
-    np.testing.assert_allclose(greys[0], greys[1], atol=0.6 / 219 + 0.6 / 255)
+        grays.append([color.gray(frame.luma, film) for frame in read_frames(film)])
+    np.testing.assert_allclose(grays[0], grays[1], atol=0.6 / 219 + 0.6 / 255)

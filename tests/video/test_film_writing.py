@@ -27,9 +27,9 @@ from tests.films import (
 )
 
 
-def tint(grey):
+def tint(gray):
     """Make chroma that follows luma, so that a change of luma would show in it."""
-    return np.stack([0.1 - 0.2 * grey, 0.15 * grey], axis=-1).astype(np.float32)
+    return np.stack([0.1 - 0.2 * gray, 0.15 * gray], axis=-1).astype(np.float32)
 
 
 def colored(source: Path, output: Path) -> Path:
@@ -37,8 +37,8 @@ def colored(source: Path, output: Path) -> Path:
     film = open_film(source)
     with FilmWriter(output, film) as writer:
         for frame in read_frames(film):
-            grey = color.grey(frame.luma, film)
-            writer.write(frame, color.limit_gamut(grey, tint(grey), film.matrix))
+            gray = color.gray(frame.luma, film)
+            writer.write(frame, color.limit_gamut(gray, tint(gray), film.matrix))
     return output
 
 
@@ -50,7 +50,7 @@ def times(path: Path) -> list[Fraction]:
 def luma_psnr(source: Path, output: Path) -> float:
     films = open_film(source), open_film(output)
     errors = [
-        np.mean((color.grey(a.luma, films[0]) - color.grey(b.luma, films[1])) ** 2)
+        np.mean((color.gray(a.luma, films[0]) - color.gray(b.luma, films[1])) ** 2)
         for a, b in zip(*map(read_frames, films), strict=True)
     ]
     return -10 * np.log10(max(*errors, 1e-12))
@@ -111,7 +111,7 @@ def test_colors_arrive(tmp_path, suffix):
     expected = (
         255
         * color.ycc_to_rgb(
-            color.grey(made[0], film), np.broadcast_to(wanted, (32, 48, 2)), "bt601"
+            color.gray(made[0], film), np.broadcast_to(wanted, (32, 48, 2)), "bt601"
         )[16, 24]
     )
     if suffix:
@@ -177,7 +177,7 @@ def test_sound_that_the_container_cannot_hold(tmp_path):
     """Else the sound is lost in silence, or the job fails after the last frame."""
     source = write_film(tmp_path / "a.mkv", lumas(3), sound="tta")
     film = open_film(source)
-    with pytest.raises(ValueError, match=r"tta sound.*\.mkv") as refused:
+    with pytest.raises(ValueError, match=r"tta audio.*\.mkv") as refused:
         check_output(tmp_path / "b.mp4", film)
     assert "\n" not in str(refused.value)
     output = colored(source, tmp_path / "b.mkv")
@@ -231,7 +231,7 @@ def test_frames_as_png(tmp_path):
     film = open_film(source)
     for frame, path in zip(read_frames(film), sorted(output.iterdir()), strict=True):
         luma = color.rgb_to_luma(read_image(path).astype(np.float32), film.matrix)
-        expected = np.rot90(255 * color.grey(frame.luma, film))
+        expected = np.rot90(255 * color.gray(frame.luma, film))
         assert np.abs(luma - expected).max() <= 1
 
 
@@ -287,7 +287,7 @@ def test_bad_outputs_are_refused_before_any_work(tmp_path):
     for output, word in [
         (tmp_path / "no/b.mp4", "does not exist"),
         (tmp_path / "b.xyz", ".xyz is not known"),
-        (tmp_path / "b.png", "one picture"),
+        (tmp_path / "b.png", "one image"),
         (source, "the source"),
         (full, "not empty"),
     ]:
@@ -364,7 +364,10 @@ def test_wrong_sizes_are_refused(tmp_path):
     """Else a picture of another size is written with its rows shifted."""
     film = open_film(write_film(tmp_path / "a.mkv", lumas(1)))
     (frame,) = read_frames(film)
-    with pytest.raises(ValueError, match="are needed"), FilmWriter(tmp_path / "b.mkv", film) as w:
+    with (
+        pytest.raises(ValueError, match="the film.s size needs"),
+        FilmWriter(tmp_path / "b.mkv", film) as w,
+    ):
         w.write(frame, np.zeros((24, 32, 2), np.float32))
 
 

@@ -44,34 +44,34 @@ def scene(height=120, width=160, factor=5):
     """Make a large picture whose two halves differ in luma and chroma along a slanted edge."""
     rows, columns = np.mgrid[:height, :width]
     right = columns > 60 + 0.37 * rows
-    grey = np.where(right, 0.75, 0.3) + 0.02 * np.sin(rows / 5)
+    gray = np.where(right, 0.75, 0.3) + 0.02 * np.sin(rows / 5)
     chroma = np.where(right[..., None], [0.2, -0.1], [-0.15, 0.12]).astype(np.float32)
     size = (height // factor, width // factor)
-    return grey.astype(np.float32), chroma, resize(grey, *size), resize(chroma, *size)
+    return gray.astype(np.float32), chroma, resize(gray, *size), resize(chroma, *size)
 
 
 def test_chroma_follows_luma_edges():
     """Else colors bleed over edges by as much as a pixel of the model is wide."""
-    grey, chroma, grey_small, small = scene()
-    ours = np.abs(upsample_chroma(small, grey_small, grey) - chroma).mean()
-    linear = np.abs(resize(small, *grey.shape) - chroma).mean()
+    gray, chroma, gray_small, small = scene()
+    ours = np.abs(upsample_chroma(small, gray_small, gray) - chroma).mean()
+    linear = np.abs(resize(small, *gray.shape) - chroma).mean()
     assert ours < 0.4 * linear
 
 
 def test_constant_chroma_stays():
     """Else a uniform color picks up the film's texture."""
-    grey = RNG.random((60, 80), np.float32)
+    gray = RNG.random((60, 80), np.float32)
     small = np.full((12, 16, 2), (0.1, -0.2), np.float32)
-    large = upsample_chroma(small, resize(grey, 12, 16), grey)
+    large = upsample_chroma(small, resize(gray, 12, 16), gray)
     np.testing.assert_allclose(large, np.broadcast_to([0.1, -0.2], large.shape), atol=1e-6)
 
 
 def test_no_halos_and_no_ringing():
     """Else a bright scratch, unseen in the small picture, gets a color that is nowhere near."""
-    grey, _, grey_small, small = scene()
-    grey = grey.copy()
-    grey[:, 30], grey[50] = 1.0, 0.0
-    large = upsample_chroma(small, grey_small, grey)
+    gray, _, gray_small, small = scene()
+    gray = gray.copy()
+    gray[:, 30], gray[50] = 1.0, 0.0
+    large = upsample_chroma(small, gray_small, gray)
     low, high = small.min((0, 1)) - 1e-6, small.max((0, 1)) + 1e-6
     assert (large >= low).all() and (large <= high).all()
     far = np.s_[:40, :20]  # one side only: its chroma is uniform, whatever the luma does
@@ -82,17 +82,17 @@ def test_no_halos_and_no_ringing():
 
 def test_chroma_edges_without_luma_edges_survive():
     """Else two colors of equal luma are smeared into each other by the filter's windows."""
-    grey = np.full((60, 80), 0.5, np.float32)
+    gray = np.full((60, 80), 0.5, np.float32)
     small = np.zeros((12, 16, 2), np.float32)
     small[:, 8:] = 0.2
-    large = upsample_chroma(small, resize(grey, 12, 16), grey)
+    large = upsample_chroma(small, resize(gray, 12, 16), gray)
     np.testing.assert_allclose(large, resize(small, 60, 80), atol=1e-5)
 
 
 def test_film_smaller_than_the_models_pictures():
     """Else small films, which the model sees enlarged, fail at the end."""
-    grey_small, small = RNG.random((48, 64), np.float32), RNG.random((48, 64, 2), np.float32)
-    assert upsample_chroma(small, grey_small, np.zeros((24, 32), np.float32)).shape == (24, 32, 2)
+    gray_small, small = RNG.random((48, 64), np.float32), RNG.random((48, 64, 2), np.float32)
+    assert upsample_chroma(small, gray_small, np.zeros((24, 32), np.float32)).shape == (24, 32, 2)
 
 
 def test_subsampling_keeps_fields_apart():

@@ -61,7 +61,7 @@ def test_subsampled_chroma_is_read_without_bias(tmp_path):
 
 
 def test_a_picture_that_is_cut_short_is_refused(tmp_path):
-    """The rest of it would be measured as grey."""
+    """The rest of it would be measured as gray."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "0.jpg", quality=90)
     whole = (tmp_path / "0.jpg").read_bytes()

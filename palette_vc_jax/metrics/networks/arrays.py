@@ -1,4 +1,4 @@
-"""Read a pickle of numpy arrays as data: nothing in it is called, numpy included."""
+"""Read a pickle of numpy arrays as data, without calling any function that it names."""
 
 import io
 import pickle
@@ -11,7 +11,7 @@ FLOAT = ("f4", "<")
 
 
 class _Type:
-    """Stands in for `numpy.dtype`; stores its arguments."""
+    """A substitute for `numpy.dtype` that stores its arguments."""
 
     def __init__(self, code: str, *_: Any):
         self.code = code
@@ -22,7 +22,7 @@ class _Type:
 
 
 class _Array:
-    """Stands in for an array under reconstruction; stores its state."""
+    """A substitute for an array under reconstruction that stores its state."""
 
     state: tuple = ()
 
@@ -35,11 +35,11 @@ class _Array:
     def array(self) -> np.ndarray:
         _, shape, kind, by_columns, data = self.state
         if (kind.code, kind.order) != FLOAT:
-            raise ValueError(f"numbers of type {kind.order}{kind.code}, not float32")
+            raise ValueError(f"values of type {kind.order}{kind.code}, not float32")
         return np.frombuffer(data, "<f4").reshape(shape, order="F" if by_columns else "C")
 
 
-# Global that a pickle of arrays names -> what the reader uses instead.
+# Global in a pickle of arrays -> its substitute.
 STAND_INS = {(core, "_reconstruct"): _Array for core in CORES}
 STAND_INS |= {("numpy", "ndarray"): object, ("numpy", "dtype"): _Type}
 
@@ -56,7 +56,7 @@ def read_arrays(data: bytes, name: str) -> dict[str, Any]:
 
     Args:
         data: the pickle.
-        name: of its file, for messages.
+        name: name of its file in messages.
 
     Raises:
         ValueError: if the pickle is damaged or holds anything else.
@@ -69,8 +69,8 @@ def read_arrays(data: bytes, name: str) -> dict[str, Any]:
     except Exception as error:  # a damaged pickle raises exceptions of every kind
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{name}: not a whole pickle of float32 arrays and nothing else ({reason}); nothing "
-            "of it was executed: download it again from where it is published."
+            f"{name}: not a complete pickle of only float32 arrays ({reason}); nothing in it was "
+            "executed: download it again."
         ) from None
 
 
@@ -78,5 +78,5 @@ def _arrays(value: Any) -> Any:
     if isinstance(value, _Array):
         return value.array()
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"it holds {type(value).__name__} where arrays and their names should be")
+        raise ValueError(f"it holds {type(value).__name__} instead of named arrays")
     return {key: _arrays(part) for key, part in value.items()}

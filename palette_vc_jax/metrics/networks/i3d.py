@@ -19,7 +19,7 @@ from palette_vc_jax.metrics.networks.layers import (
 )
 
 SIDE = 224  # pixels of the frames that the network reads
-SHORTEST = 9  # frames; the last pool averages pairs, and fewer frames leave no pair
+MIN_FRAMES = 9  # frames of a clip; with fewer, the last pool has no pair to average
 POINT, CUBE = (1, 1, 1), (3, 3, 3)
 HEAD = "Logits.Conv3d_0c_1x1"
 
@@ -65,27 +65,27 @@ def tensor_shapes() -> dict[str, tuple[int, ...]]:
 
 @jax.jit
 def prepare(frames: jax.Array) -> jax.Array:
-    """Bring frames `[T, H, W, 3]`, sRGB in [0, 1], to `[T, 224, 224, 3]` in [-1, 1].
+    """Convert frames `[T, H, W, 3]`, sRGB in [0, 1], to `[T, 224, 224, 3]` in [-1, 1].
 
-    Bilinear, without antialiasing; the aspect ratio is not kept. This is how FVD is computed.
+    Resizing is bilinear, without antialiasing and without keeping the aspect ratio, as in FVD.
     """
     return 2.0 * resize(frames, SIDE, SIDE) - 1.0
 
 
 @jax.jit
 def logits(params: Params, clips: jax.Array) -> jax.Array:
-    """Compute the logits `[B, 400]` of clips `[B, T, 224, 224, 3]` from `prepare`.
+    """Return the logits `[B, 400]` of clips `[B, T, 224, 224, 3]` from `prepare`.
 
     Raises:
         ValueError: if clips have fewer than 9 frames or another size.
     """
-    if clips.shape[1] < SHORTEST or clips.shape[2:] != (SIDE, SIDE, 3):
+    if clips.shape[1] < MIN_FRAMES or clips.shape[2:] != (SIDE, SIDE, 3):
         raise ValueError(
             f"clips of {clips.shape[1]} frames of {clips.shape[3]}x{clips.shape[2]}; FVD's network "
-            f"reads {SHORTEST} or more of {SIDE}x{SIDE}: give longer films, resized."
+            f"needs at least {MIN_FRAMES} of {SIDE}x{SIDE}: give longer films, resized."
         )
     *_, x = run(LAYERS, params, clips).values()  # [B, ceil(T / 8), 7, 7, 1024]
     pairs = 0.5 * (x[:, :-1] + x[:, 1:])
-    # The head is linear, so the mean over positions and time may come before it.
+    # The head is linear, so the mean over positions and time can be taken before it.
     mean = pairs.mean(axis=(1, 2, 3), keepdims=True)
     return convolve(mean, params[HEAD])[:, 0, 0, 0]

@@ -138,16 +138,16 @@ def tensor_shapes() -> dict[str, tuple[int, ...]]:
 
 @jax.jit
 def features(params: Params, frames: jax.Array) -> jax.Array:
-    """Compute the pooled features `[B, 2048]`.
+    """Return the pooled features `[B, 2048]`.
 
     Args:
         params: from `weights.load('inception_pytorch_fid')`.
-        frames: `[B, H, W, 3]`, sRGB in [0, 1]; resized without antialiasing.
+        frames: sRGB `[B, H, W, 3]` in [0, 1], which are resized without antialiasing.
     """
     *_, last = run(LAYERS, params, prepare(frames)).values()
     return last.mean(axis=(1, 2))
 
 
 def prepare(frames: jax.Array) -> jax.Array:
-    """Bring frames in [0, 1] to the network's size and to [-1, 1]."""
+    """Convert frames `[B, H, W, 3]` in [0, 1] to the network's size and to [-1, 1]."""
     return 2.0 * resize(frames, SIDE, SIDE) - 1.0

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Params = Mapping[str, Mapping[str, jax.Array]]  # layer -> 'kernel' and 'bias', norms folded in
-NORM_EPS = 1e-3  # of every batch norm here
+NORM_EPS = 1e-3  # epsilon of every batch norm
 
 
 class Conv(NamedTuple):
@@ -65,8 +65,8 @@ def shapes(
     """Return the names and shapes of the tensors that `layers` have on file.
 
     Args:
-        layers: of one network.
-        channels: of the network's input.
+        layers: layers of one network.
+        channels: channels of the network's input.
         norm: tensors of each batch norm.
     """
     result, _ = _shapes(layers, channels, norm)

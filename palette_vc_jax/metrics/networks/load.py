@@ -1,4 +1,4 @@
-"""Load the networks that metrics compare films by."""
+"""Load the networks whose features metrics compare."""
 
 import functools
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ def _i3d(params: Params) -> FeatureNetwork:
     return FeatureNetwork(i3d.prepare, videos=functools.partial(i3d.logits, params))
 
 
-# Name of the weights -> the network, made of its parameters.
+# Name of the weights -> function from parameters to the network.
 BUILDERS = {
     "lpips_alex": _lpips,
     "lpips_vgg": _lpips,

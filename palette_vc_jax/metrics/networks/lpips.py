@@ -12,10 +12,10 @@ import numpy as np
 
 from palette_vc_jax.metrics.networks.layers import Conv, Layer, Params, Pool, run, shapes
 
-SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)  # of images in [-1, 1]
+SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)  # mean of images in [-1, 1]
 SCALE = np.array([0.458, 0.448, 0.450], np.float32)
 EPS = 1e-10  # added to the norm of a pixel's features
-SMALLEST = {"alex": 31, "vgg": 16}  # pixels a side that leave one pixel in the deepest layer
+MIN_SIDE = {"alex": 31, "vgg": 16}  # pixels per side that leave one pixel in the deepest layer
 
 
 class Net(NamedTuple):
@@ -52,7 +52,7 @@ def _vgg() -> Net:
             index += 1
         for _ in range(count):
             layers.append(Conv(f"features.{index}", features, (3, 3), norm=False))
-            index += 2  # the ReLU has an index of its own
+            index += 2  # the ReLU has its own index
         compared.append(layers[-1].name)
     return Net(tuple(layers), tuple(compared))
 
@@ -71,20 +71,20 @@ def tensor_shapes(net: str) -> dict[str, tuple[int, ...]]:
 
 @jax.jit
 def features(params: Params, frames: jax.Array) -> tuple[jax.Array, ...]:
-    """Compute the features that are compared: `[B, h, w, C]` a layer, of unit length along C.
+    """Return the features to compare: `[B, h, w, C]` per layer, of unit length along C.
 
     Args:
-        params: from `weights.load('lpips_alex')` or `'lpips_vgg'`; the net follows from them.
-        frames: `[B, H, W, 3]`, sRGB in [0, 1].
+        params: from `weights.load('lpips_alex')` or `'lpips_vgg'`.
+        frames: sRGB `[B, H, W, 3]` in [0, 1].
 
     Raises:
         ValueError: if the frames are too small for the net's pools.
     """
     name = next(net for net in NETS if set(params) == _names(net))
-    if min(frames.shape[1:3]) < SMALLEST[name]:
+    if min(frames.shape[1:3]) < MIN_SIDE[name]:
         raise ValueError(
             f"frames of {frames.shape[2]}x{frames.shape[1]}; LPIPS ({name}) needs "
-            f"{SMALLEST[name]} pixels a side: give larger frames."
+            f"{MIN_SIDE[name]} pixels per side: give larger frames."
         )
     layers, compared = NETS[name]
     outputs = run(layers, params, (2.0 * frames - 1.0 - SHIFT) / SCALE)
@@ -95,9 +95,9 @@ def features(params: Params, frames: jax.Array) -> tuple[jax.Array, ...]:
 def distance(
     params: Params, left: tuple[jax.Array, ...], right: tuple[jax.Array, ...]
 ) -> jax.Array:
-    """Compute the distances `[B]` of two batches of images from their `features`.
+    """Return the distances `[B]` of two batches of images from their `features`.
 
-    The sum over layers of the mean over pixels of sum_c w_c (left_c - right_c)^2.
+    A distance is the sum over layers of the mean over pixels of sum_c w_c (left_c - right_c)^2.
     """
     total = jnp.zeros(left[0].shape[0])
     for i, (a, b) in enumerate(zip(left, right, strict=True)):

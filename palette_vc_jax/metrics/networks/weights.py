@@ -92,11 +92,11 @@ def check(network: str, tensors: dict[str, np.ndarray], source: str) -> None:
 
     Args:
         network: key of `SOURCES`.
-        tensors: to be checked.
-        source: named in messages.
+        tensors: tensors of the network's file.
+        source: name of the file in messages.
 
     Raises:
-        ValueError: if tensors are missing, unknown or misshaped, or their values are not valid.
+        ValueError: if tensors are missing, unknown or of another shape, or values are not valid.
     """
     wanted = SOURCES[network].shapes()
     wrong = sorted(
@@ -105,8 +105,8 @@ def check(network: str, tensors: dict[str, np.ndarray], source: str) -> None:
     )
     if wrong:
         raise ValueError(
-            f"{source}: {len(wrong)} tensors are missing, unknown or of another shape than "
-            f"{network} has, such as {', '.join(wrong[:3])}; get the file again and convert it."
+            f"{source}: {len(wrong)} tensors of {network} are missing, unknown or of another "
+            f"shape, such as {', '.join(wrong[:3])}; get the file again and convert it."
         )
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32 or not np.isfinite(tensor).all():

@@ -71,7 +71,7 @@ def test_batches(alex, images):
     assert float(there[1]) == 0.0
 
 
-@pytest.mark.parametrize("net, side", lpips.SMALLEST.items())
+@pytest.mark.parametrize("net, side", lpips.MIN_SIDE.items())
 def test_smallest_frames(net, side):
     """If this fails, frames that leave nothing in a layer become NaN, or others are refused."""
     params = {}

