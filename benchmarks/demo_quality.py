@@ -124,7 +124,7 @@ def baseline(kind: str, clip: Clip, palette: Palette) -> np.ndarray:
 
 
 def nearest_chroma(grey: np.ndarray, palette: Palette) -> np.ndarray:
-    """Give `[..., 2]` the chroma of the palette color that is nearest in luma to each pixel."""
+    """Return `[..., 2]` the chroma of the palette color that is nearest in luma to each pixel."""
     lumas = luma(palette.colors)
     nearest = np.abs(grey[..., None] - lumas).argmin(axis=-1)
     return rgb_to_chroma(palette.colors, MATRIX)[nearest]
@@ -159,7 +159,7 @@ def score(
 def ask(
     row: str, index: int, seed: int, palettes: list[Palette], mixture: gmm.Mixture | None
 ) -> Palette | None:
-    """Give the palette of a row for a clip; baselines have the clip's own."""
+    """Return the palette of a row for a clip; baselines have the clip's own."""
     if row == "none":
         return None
     if row == "gmm":

@@ -59,12 +59,12 @@ def tensors(network: str, folder: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def params(given: dict[str, np.ndarray]) -> dict[str, dict[str, jax.Array]]:
-    """Give weights as they lie on file as the networks take them."""
+    """Return weights as they lie on file as the networks take them."""
     return jax.tree.map(jax.numpy.asarray, fold(given))
 
 
 def torch_pictures(frames: np.ndarray) -> torch.Tensor:
-    """Give `[..., H, W, C]` as torch's `[..., C, H, W]`, in memory too."""
+    """Return `[..., H, W, C]` as torch's `[..., C, H, W]`, in memory too."""
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3)))
 
 
@@ -105,7 +105,7 @@ def inception_row(size: tuple[int, int, int], folder: Path) -> Row:
 
 
 def timed(function: Callable[[], object]) -> tuple[float, np.ndarray]:
-    """Give the time in ms of one call, and its result."""
+    """Return the time in ms of one call, and its result."""
     start = time.perf_counter()
     result = np.asarray(function())
     return 1e3 * (time.perf_counter() - start), result

@@ -64,7 +64,7 @@ def to_rgb(grey: np.ndarray, chroma: np.ndarray, film: Film) -> np.ndarray:
 
 
 def tint(palette: Palette, grey: np.ndarray, film: Film) -> np.ndarray:
-    """Give a palette's mean chroma to every pixel."""
+    """Set every pixel to the mean chroma of a palette."""
     mean = color.rgb_to_chroma(palette.colors, film.matrix).mean(axis=0)
     return np.broadcast_to(mean, (*grey.shape, 2))
 

@@ -34,7 +34,7 @@ class Record(NamedTuple):
 
 
 def by_clip(records: list[Record], row: str, key: str) -> np.ndarray:
-    """Give a score of each clip, the mean over seeds, in the records' order of clips."""
+    """Return a score of each clip, the mean over seeds, in the records' order of clips."""
     values: dict[str, list[float]] = {}
     for record in records:
         if record.row == row:

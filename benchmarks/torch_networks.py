@@ -129,7 +129,7 @@ class I3D(nn.Module):
         self.bias = torch.from_numpy(tensors["Logits.Conv3d_0c_1x1.bias"])
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Give the logits `[B, 400]` of frames `[B, T, 3, H, W]` in [0, 1]."""
+        """Return the logits `[B, 400]` of frames `[B, T, 3, H, W]` in [0, 1]."""
         return self.classify(self.prepare(frames))
 
     def prepare(self, frames: torch.Tensor) -> torch.Tensor:
@@ -138,7 +138,7 @@ class I3D(nn.Module):
         return (2.0 * small - 1.0).unflatten(0, frames.shape[:2]).transpose(1, 2)
 
     def classify(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the logits of what `prepare` gives."""
+        """Return the logits of what `prepare` gives."""
         for layer in self.layers.values():
             x = layer(x)
         x = F.avg_pool3d(x, (2, 7, 7), stride=1)  # [B, 1024, t, 1, 1]

@@ -6,7 +6,7 @@ from palette_vc_jax import cli
 
 
 def command(main: Callable[[list[str]], object], *arguments: object) -> int:
-    """Give the exit code of `main` called with `arguments`."""
+    """Return the exit code of `main` called with `arguments`."""
     try:
         cli.run(lambda: main([str(value) for value in arguments]))
     except SystemExit as end:

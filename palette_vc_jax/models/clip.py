@@ -139,7 +139,7 @@ def preprocess(pictures: jax.Array, size: int) -> jax.Array:
 
 
 def _resize_matrix(inputs: int, outputs: int) -> np.ndarray:
-    """Give the `[outputs, inputs]` matrix of a Gaussian blur followed by a bicubic resize.
+    """Return the `[outputs, inputs]` matrix of a Gaussian blur followed by a bicubic resize.
 
     Both are linear and separable. The blur's sigma is (inputs / outputs - 1) / 2; the bicubic
     kernel has a = -0.75 and aligned corners, as torch's interpolate computes it.

@@ -30,7 +30,7 @@ def init(module: type[nnx.Module], config: NetworkConfig, seed: int) -> Params:
 
 
 def shapes(module: type[nnx.Module], config: NetworkConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """Give the flat names and shapes of the parameters of `module(config)`, computing nothing."""
+    """Return the flat names and shapes of the parameters of `module(config)`, computing nothing."""
     _, state = abstract(module, config)
     return {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in _leaves(state).items()

@@ -124,12 +124,12 @@ def has_palette(model: Model) -> bool:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Give the sha256 of each weights file in a model folder."""
+    """Return the sha256 of each weights file in a model folder."""
     return {path.name: sha256(path) for path in sorted(Path(folder).glob("*.safetensors"))}
 
 
 def sha256(path: Path) -> str:
-    """Give a file's hash, read piece by piece."""
+    """Return a file's hash, read piece by piece."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

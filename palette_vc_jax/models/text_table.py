@@ -84,7 +84,7 @@ def load_table(folder: Path, width: int) -> TextTable:
 def probabilities(
     embeddings: jax.Array, logit_scale: jax.Array | float, images: jax.Array
 ) -> jax.Array:
-    """Give [B, N] how probable each word of a table is for images [B, D], not scaled before."""
+    """Return how probable each word of a table is, `[B, N]`, for embeddings of images `[B, D]`."""
     images = images.astype(jnp.float32)
     images = images / jnp.linalg.norm(images, axis=-1, keepdims=True)
     return jax.nn.softmax(logit_scale * images @ embeddings.T, axis=-1)

@@ -93,12 +93,12 @@ def on_each_device(function: Callable[..., jax.Array], *arrays: jax.Array) -> ja
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Give the sharding of a batch's arrays `[B, ...]`."""
+    """Return the sharding of a batch's arrays `[B, ...]`."""
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
-    """Give the rows of a batch that this process' devices need, in order.
+    """Return the rows of a batch that this process' devices need, in order.
 
     Raises ValueError if the batch does not divide over the mesh.
     """

@@ -23,7 +23,7 @@ def fsdp_axis(shape: Sequence[int], size: int, split_from: int = SPLIT_FROM) -> 
 
 
 def state_shardings(tree: Any, mesh: Mesh, split_from: int = SPLIT_FROM) -> Any:
-    """Give a sharding for each array (or shape) of a tree: parameters, or all of a state."""
+    """Return a sharding for each array (or shape) of a tree: parameters, or all of a state."""
 
     def sharding(leaf: Any) -> NamedSharding:
         axis = fsdp_axis(leaf.shape, mesh.shape["fsdp"], split_from)

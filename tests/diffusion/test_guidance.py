@@ -12,7 +12,7 @@ MASK = jnp.array([1.0, 1.0])
 
 
 def evaluate(gray, context, mask):
-    """Give an output in which each condition can be read off."""
+    """Return an output in which each condition can be read off."""
     per_window = 100.0 * context.mean((1, 2)) + 1000.0 * mask
     return gray + per_window[:, None, None, None, None]
 

@@ -10,7 +10,7 @@ HEIGHT, WIDTH, STEP = 48, 64, 3
 
 
 def moved(steps: int) -> np.ndarray:
-    """Give a soft picture `[H, W, 3]` moved to the right by `steps` pixels."""
+    """Return a soft picture `[H, W, 3]` moved to the right by `steps` pixels."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     columns = columns - steps
     waves = [np.sin(columns / a) * np.cos(rows / b) for a, b in ((5, 7), (9, 4), (6, 11))]

@@ -71,7 +71,7 @@ def random_batch(seed: int = 1, frames: int = 4) -> dict[str, np.ndarray]:
 
 
 def run(name: str) -> dict[str, np.ndarray]:
-    """Give the first loss and gradients, and how far `STEPS` steps move, on mesh `name`."""
+    """Return the first loss and gradients, and how far `STEPS` steps move, on mesh `name`."""
     devices, sizes, remat = MESHES[name]
     mesh = make_mesh(sizes, jax.devices()[:devices])
     start = {"unet": random_params()}

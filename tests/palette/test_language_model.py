@@ -39,7 +39,7 @@ def as_json(colors=GOOD, **changes):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path):
-    """Give every test a cache of its own, a key, and no wait between tries."""
+    """Prepare a cache for every test of its own, a key, and no wait between tries."""
     for name in ("OPENAI_MODEL", "OPENAI_BASE_URL", "PALETTE_LEXICON"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

@@ -71,7 +71,7 @@ class Pair(NamedTuple):
     tensors: dict[str, np.ndarray]  # the file's contents
 
     def both(self, path: str) -> tuple[Any, Any]:
-        """Give the submodule at `path` of both sides."""
+        """Return the submodule at `path` of both sides."""
         module = self.flax
         for key in path.split("."):
             module = module[int(key)] if key.isdigit() else getattr(module, key)
@@ -160,7 +160,7 @@ def sgm_file(model_folder, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run():
-    """Give `run(module, *arrays, call=...)`: `call(module, *arrays)` under jit, as numpy.
+    """Return `run(module, *arrays, call=...)`: `call(module, *arrays)` under jit, as numpy.
 
     One `call` on modules of one kind compiles once.
     """
@@ -178,7 +178,7 @@ def run():
 
 @pytest.fixture(scope="session")
 def torch_call():
-    """Give `torch_call(function, *arrays)`: numpy in and out, no gradients."""
+    """Return `torch_call(function, *arrays)`: numpy in and out, no gradients."""
     torch = pytest.importorskip("torch")
 
     def call(function, *arrays):
@@ -191,7 +191,7 @@ def torch_call():
 
 @pytest.fixture(scope="session")
 def check():
-    """Give `check(ours, theirs, limit)`: shapes equal, max |difference| / max |theirs| in limit."""
+    """Return `check(ours, theirs, limit)`: equal shapes, and a small relative difference."""
 
     def compare(ours, theirs, limit):
         assert ours.shape == theirs.shape

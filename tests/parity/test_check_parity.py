@@ -134,7 +134,7 @@ def recorded(unet):
 
 @pytest.fixture
 def rows(recorded, unet):
-    """Give `rows(config)`: the comparisons of the UNet, as the code is then, by name."""
+    """Return `rows(config)`: the comparisons of the UNet, as the code is then, by name."""
 
     def compare(config=CONFIG):
         _forget()

@@ -18,7 +18,7 @@ from tests.parity.conftest import CONFIG, FILES
 
 @pytest.fixture
 def copy(folder, tmp_path):
-    """Give a copy of the pipeline's folder to break."""
+    """Return a copy of the pipeline's folder to break."""
     return shutil.copytree(folder, tmp_path / "copy")
 
 

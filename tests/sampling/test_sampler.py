@@ -216,7 +216,7 @@ def test_padding_does_not_count(drive, blending):
 
 
 def poisoned(params, inputs, c_noise, context, added_time_ids, palette, palette_mask):
-    """Give the toy's output, and infinity for windows whose palette is infinite."""
+    """Return the toy's output, and infinity for windows whose palette is infinite."""
     infinite = jnp.isinf(palette).any(1)
     finite = jnp.where(infinite[:, None], 0.0, palette)
     output = toy(params, inputs, c_noise, context, added_time_ids, finite, palette_mask)

@@ -22,7 +22,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batch():
-    """Give held-out latents with pictures and with their embeddings."""
+    """Return held-out latents with pictures and with their embeddings."""
     rng = np.random.default_rng(1)
     latents = rng.normal(size=(2, CLIPS, FRAMES, 4, 6, 4)).astype(np.float32)
     return {

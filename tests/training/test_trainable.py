@@ -22,14 +22,14 @@ UNET = tiny.CONFIG.unet
 
 @pytest.fixture(scope="module")
 def params(tmp_path_factory):
-    """Give random networks, nothing zero."""
+    """Return random networks, nothing zero."""
     model = load_model(tiny.write_model(tmp_path_factory.mktemp("model")))
     return {name: model.params[name] for name in ("unet", "image_encoder")}
 
 
 @pytest.fixture(scope="module")
 def forward():
-    """Give `forward(unet params)`: the network's output for fixed inputs."""
+    """Return `forward(unet params)`: the network's output for fixed inputs."""
     rng = np.random.default_rng(0)
     normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
     inputs = (normal(2, 3, 4, 6, 8), normal(2), normal(2, 1, 8), normal(2, 3), normal(2, 15))
