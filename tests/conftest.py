@@ -16,11 +16,11 @@ def _compilation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.node.get_closest_marker("optimized") is None:
         yield
         return
+    usual = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", usual)
 
 
 @pytest.fixture(scope="session")
