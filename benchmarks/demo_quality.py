@@ -4,7 +4,7 @@
 
 Colors every clip under four palettes: `image` (from the clip's own true middle frame), `gmm` (from
 the model's mixture, by seed), `other` (the next clip's `image` palette) and `none`. Beside them
-stand the truth and three films that need no model, made with the `image` palette: `grey`, a copy
+stand the truth and three films that need no model, made with the `image` palette: `gray`, a copy
 of the input; `tint`, the palette's mean chroma everywhere; `lookup`, at each pixel the chroma of
 the palette color nearest in luma. Films are compared at the model's own size, and all of them
 have the luma of the truth, as the product's output has its source's.
@@ -54,7 +54,7 @@ from palette_vc_jax.video.resize import model_size, resize
 
 MATRIX = "bt601"  # of JPEG frames
 PALETTES = ("image", "gmm", "other", "none")
-BASELINES = ("truth", "grey", "tint", "lookup")
+BASELINES = ("truth", "gray", "tint", "lookup")
 SCORES = {  # column of the tables -> metric
     "correlation": "chroma_correlation",
     "colorfulness": "colorfulness",
@@ -80,7 +80,7 @@ class Clip(NamedTuple):
 
     name: str
     truth: np.ndarray  # [T, H, W, 3] float32 sRGB in [0, 1]
-    grey: np.ndarray  # [T, H, W], its Y'
+    gray: np.ndarray  # [T, H, W], its Y'
 
 
 def load_clip(folder: Path, frames: int, short_side: int, multiple: int) -> Clip:
@@ -104,9 +104,9 @@ def middle_palette(film: np.ndarray, source: str) -> Palette:
     return frame_palette(film[len(film) // 2], source)
 
 
-def with_chroma(grey: np.ndarray, chroma: np.ndarray) -> np.ndarray:
+def with_chroma(gray: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     """Put chroma `[T, H, W, 2]` to luma `[T, H, W]`, scaled toward neutral where out of gamut."""
-    rgb = ycc_to_rgb(grey, limit_gamut(grey, chroma, MATRIX), MATRIX)
+    rgb = ycc_to_rgb(gray, limit_gamut(gray, chroma, MATRIX), MATRIX)
     return np.clip(rgb, 0.0, 1.0).astype(np.float32)
 
 
@@ -115,18 +115,18 @@ def baseline(kind: str, clip: Clip, palette: Palette) -> np.ndarray:
     if kind == "truth":
         return clip.truth
     chroma = rgb_to_chroma(palette.colors, MATRIX)  # [P, 2]
-    shape = (*clip.grey.shape, 2)
-    if kind == "grey":
-        return with_chroma(clip.grey, np.zeros(shape, np.float32))
+    shape = (*clip.gray.shape, 2)
+    if kind == "gray":
+        return with_chroma(clip.gray, np.zeros(shape, np.float32))
     if kind == "tint":
-        return with_chroma(clip.grey, np.broadcast_to(chroma.mean(axis=0), shape))
-    return with_chroma(clip.grey, nearest_chroma(clip.grey, palette))
+        return with_chroma(clip.gray, np.broadcast_to(chroma.mean(axis=0), shape))
+    return with_chroma(clip.gray, nearest_chroma(clip.gray, palette))
 
 
-def nearest_chroma(grey: np.ndarray, palette: Palette) -> np.ndarray:
+def nearest_chroma(gray: np.ndarray, palette: Palette) -> np.ndarray:
     """Return `[..., 2]` the chroma of the palette color that is nearest in luma to each pixel."""
     lumas = luma(palette.colors)
-    nearest = np.abs(grey[..., None] - lumas).argmin(axis=-1)
+    nearest = np.abs(gray[..., None] - lumas).argmin(axis=-1)
     return rgb_to_chroma(palette.colors, MATRIX)[nearest]
 
 
@@ -134,7 +134,7 @@ def color_clip(
     networks: Networks, clip: Clip, palette: Palette | None, settings: ColorizeSettings, seed: int
 ) -> np.ndarray:
     """Color a clip by the model, under the luma of the truth."""
-    return color_frames(clip.grey, networks, palette, settings, seed=seed, matrix=MATRIX)
+    return color_frames(clip.gray, networks, palette, settings, seed=seed, matrix=MATRIX)
 
 
 def score(
@@ -176,12 +176,12 @@ def measure(
     mixture = gmm.load(options.model / "mixture.json") if "gmm" in options.palettes else None
     films = [(row, 0) for row in BASELINES]
     films += [(row, seed) for row in options.palettes for seed in range(options.seeds)]
-    frames = sum(len(clips[index].grey) for index in chosen) * (len(films) - len(BASELINES))
+    frames = sum(len(clips[index].gray) for index in chosen) * (len(films) - len(BASELINES))
     records = []
     with tqdm(total=frames, desc="coloring", unit="frame", disable=None) as bar:
         for index in chosen:
             clip, sheet = clips[index], {}
-            times = np.linspace(0, len(clip.grey) - 1, 6).round().astype(int)
+            times = np.linspace(0, len(clip.gray) - 1, 6).round().astype(int)
             for row, seed in films:
                 asked = ask(row, index, seed, palettes, mixture)
                 if row in BASELINES:
@@ -193,7 +193,7 @@ def measure(
                 records.append(Record(clip.name, row, seed, score(film, clip, asked, others)))
                 sheet.setdefault(row, (film[times], asked))
             if options.pictures:
-                rows = {row: sheet[row] for row in ("truth", "grey", *options.palettes)}
+                rows = {row: sheet[row] for row in ("truth", "gray", *options.palettes)}
                 save_sheet(options.pictures / f"{clip.name}.png", rows)
     return records
 

@@ -2,7 +2,7 @@
 
     python benchmarks/evaluation.py --clips ../shared/footage/val
 
-Rows: the truth, its grey copy, `lookup` (at each pixel the chroma of that color of the first true
+Rows: the truth, its gray copy, `lookup` (at each pixel the chroma of that color of the first true
 frame's palette which is nearest in luma: no model at all), and the model without a palette (A),
 under its mixture (B) and under the first true frame's palette (D).
 """
@@ -32,8 +32,8 @@ def write_lookup(name: str, path: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     palette = first_frame(name, path, 0)
     for index, frame in enumerate(read_rgb(open_film(path))):
-        grey = Chunk(frame[None]).luma / 255.0
-        film = with_chroma(grey, nearest_chroma(grey, palette))
+        gray = Chunk(frame[None]).luma / 255.0
+        film = with_chroma(gray, nearest_chroma(gray, palette))
         Image.fromarray(Chunk(film).codes[0]).save(folder / f"{index:05}.png")
 
 

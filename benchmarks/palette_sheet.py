@@ -57,16 +57,16 @@ def color_shot(
     return gray[middle], {name: frames[middle] for name, frames in films.items()}
 
 
-def to_rgb(grey: np.ndarray, chroma: np.ndarray, film: Film) -> np.ndarray:
+def to_rgb(gray: np.ndarray, chroma: np.ndarray, film: Film) -> np.ndarray:
     """Merge Y' and chroma, within the gamut."""
-    limited = color.limit_gamut(grey, chroma, film.matrix)
-    return np.clip(color.ycc_to_rgb(grey, limited, film.matrix), 0.0, 1.0)
+    limited = color.limit_gamut(gray, chroma, film.matrix)
+    return np.clip(color.ycc_to_rgb(gray, limited, film.matrix), 0.0, 1.0)
 
 
-def tint(palette: Palette, grey: np.ndarray, film: Film) -> np.ndarray:
+def tint(palette: Palette, gray: np.ndarray, film: Film) -> np.ndarray:
     """Set every pixel to the mean chroma of a palette."""
     mean = color.rgb_to_chroma(palette.colors, film.matrix).mean(axis=0)
-    return np.broadcast_to(mean, (*grey.shape, 2))
+    return np.broadcast_to(mean, (*gray.shape, 2))
 
 
 def picture(

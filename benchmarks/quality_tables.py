@@ -72,7 +72,7 @@ def row_table(records: list[Record]) -> str:
 
 def clip_table(records: list[Record]) -> str:
     """Tabulate the clips under their true palette, beside what the targets compare with."""
-    beside = {"(c) of grey": ("grey", "histogram"), "(c) of tint": ("tint", "histogram")}
+    beside = {"(c) of gray": ("gray", "histogram"), "(c) of tint": ("tint", "histogram")}
     beside |= {"(e) of the truth": ("truth", "cdc")}
     columns = [by_clip(records, "image", key) for key in COLUMNS]
     columns += [by_clip(records, *of) for of in beside.values()]
@@ -92,7 +92,7 @@ def targets(records: list[Record]) -> list[tuple[str, str, bool]]:
     clips = len(image["asked"])
     most = math.ceil(0.8 * clips)
     positive = int((image["correlation"] > 0.0).sum())
-    plain = [by_clip(records, row, "histogram") for row in ("grey", "tint")]
+    plain = [by_clip(records, row, "histogram") for row in ("gray", "tint")]
     closer = int((image["histogram"] < np.minimum(*plain)).sum())
     nearer = int((image["asked"] < image["others"]).sum())
     mean, median = image["correlation"].mean(), np.median(image["colorfulness"])
@@ -101,7 +101,7 @@ def targets(records: list[Record]) -> list[tuple[str, str, bool]]:
         ("(a) mean at least 0.15", f"{mean:.3f}", bool(mean >= 0.15)),
         (f"(a) positive on {most} clips", f"{positive} of {clips}", positive >= most),
         ("(b) median 0.6 to 1.3", f"{median:.2f}", bool(0.6 <= median <= 1.3)),
-        (f"(c) below grey and tint on {most} clips", f"{closer} of {clips}", closer >= most),
+        (f"(c) below gray and tint on {most} clips", f"{closer} of {clips}", closer >= most),
         (f"(d) nearer the asked palette on {most} clips", f"{nearer} of {clips}", nearer >= most),
         ("(e) mean at most 1.5 times the truth's", f"{ratio:.2f}", bool(ratio <= 1.5)),
     ]

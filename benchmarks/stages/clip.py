@@ -32,13 +32,13 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
         decode=_timed(networks.decode, seconds, "decode_s"),
     )
     frames = size.frames[0]
-    greys = np.random.default_rng(0).random((frames, size.height, size.width), np.float32)
+    grays = np.random.default_rng(0).random((frames, size.height, size.width), np.float32)
     settings = default_settings(size.model)
     row = {"name": f"jax, {frames} frames, {settings.sampler.steps} steps"}
     for key in ("first_s", "total_s"):
         seconds.update(encode_s=0.0, decode_s=0.0)
         start = time.perf_counter()
-        for _ in colorize(networks, greys, [(0, frames)], None, settings, 0):
+        for _ in colorize(networks, grays, [(0, frames)], None, settings, 0):
             pass
         total = time.perf_counter() - start
         yield row | {key: total}

@@ -101,7 +101,7 @@ def _override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
         raise ValueError(
             f"the config has no key {key!r}; palette_vc_jax/training/config.py lists all keys."
         ) from None
-    except (flags.Error, ValueError, TypeError) as error:
+    except (flags.Error, ValueError, TypeError, IndexError) as error:
         raise ValueError([line for line in str(error).splitlines() if line.strip()][-1]) from None
     if rest:
         raise ValueError(f"{rest[0]!r} is not a flag; --help lists the flags.")

@@ -84,7 +84,7 @@ def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, chunk:
 
 def _budgeted(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     *lead, length, heads, _ = query.shape
-    row_bytes = 4 * math.prod(lead) * heads * key.shape[-3] // placement.devices()
+    row_bytes = 4 * math.prod(lead) * heads * key.shape[-3] // placement.num_devices()
     if length * row_bytes <= LOGITS_BUDGET:
         return plain_attention(query, key, value)
     return chunked_attention(query, key, value, max(1, LOGITS_BUDGET // max(1, row_bytes)))

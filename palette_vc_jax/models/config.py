@@ -34,7 +34,7 @@ def check_conditioning(fps: float, motion_bucket: float, noise_augmentation: flo
 class UNetConfig:
     """Architecture of the spatiotemporal UNet (diffusers: UNetSpatioTemporalConditionModel)."""
 
-    latent_channels: int = 4  # of the VAE; the input has twice as many: [noisy, grey]
+    latent_channels: int = 4  # of the VAE; the input has twice as many: [noisy, gray]
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)  # width of each level
     attention: tuple[bool, ...] = (True, True, True, False)  # transformers at this level?
     num_attention_heads: tuple[int, ...] = (5, 10, 20, 20)  # head size = width / heads

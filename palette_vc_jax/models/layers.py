@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from palette_vc_jax.models.memory import in_parts
+from palette_vc_jax.models.memory import map_chunks
 from palette_vc_jax.parallel import placement
 
 LECUN = nnx.initializers.lecun_normal()
@@ -212,10 +212,10 @@ class SpatioTemporalResBlock(nnx.Module):
     def __call__(
         self, x: jax.Array, time: jax.Array | None = None, budget: int | None = None
     ) -> jax.Array:
-        """Transform `[B, T, h, w, C]`; `budget` as in `in_parts`, of fp32 norms."""
-        x = in_parts(self.spatial_res_block, placement.by_second(x), time, 2.0, budget)
-        temporal = self.temporal_res_block(placement.by_column(x), time)
-        return self.time_mixer(x, placement.by_second(temporal))
+        """Transform `[B, T, h, w, C]`; `budget` as in `map_chunks`, of fp32 norms."""
+        x = map_chunks(self.spatial_res_block, placement.shard_axis1(x), time, 2.0, budget)
+        temporal = self.temporal_res_block(placement.shard_columns(x), time)
+        return self.time_mixer(x, placement.shard_axis1(temporal))
 
 
 class Downsample(nnx.Module):

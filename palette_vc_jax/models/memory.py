@@ -1,4 +1,4 @@
-"""What a block holds of memory: weights are gathered, values computed again, places taken in parts.
+"""Memory of a block: it gathers weights, recomputes values, and maps over chunks of positions.
 
 The blocks themselves know nothing of it, but for where they may be called part by part.
 """
@@ -30,8 +30,9 @@ REMAT = {
         _policies.save_only_these_names(ATTENTION), _save_cudnn
     ),
 }
-# Bytes of a layer's widest value that are held at once; above, frames or places go in parts.
-ROOMY, LEAN = 2**30, 2**26  # without and with a backward pass that computes again
+# Bytes of a layer's widest value that are held at once; larger values are mapped in chunks.
+CHUNK_BYTES = 2**30
+CHUNK_BYTES_REMAT = 2**26  # where the backward pass recomputes
 
 
 def call_block(
@@ -47,14 +48,14 @@ def call_block(
 
     Args:
         remat: one of `REMAT`, for the backward pass.
-        budget: bytes of the block's widest value that are held at once, see `in_parts`; None takes
-            `LEAN` where the backward pass computes again, otherwise `ROOMY`.
+        budget: bytes of the block's widest value that are held at once, see `map_chunks`. None
+            takes `CHUNK_BYTES_REMAT` where the backward pass recomputes, otherwise `CHUNK_BYTES`.
     """
     graphdef, state = nnx.split(block)
-    budget = budget or (ROOMY if remat == "none" else LEAN)
+    budget = budget or (CHUNK_BYTES if remat == "none" else CHUNK_BYTES_REMAT)
 
     def call(state: nnx.State, parts: tuple[jax.Array, ...], condition: jax.Array) -> jax.Array:
-        gathered = nnx.merge(graphdef, placement.gathered(state))
+        gathered = nnx.merge(graphdef, placement.all_gather_params(state))
         return gathered(jnp.concatenate(parts, axis=-1), condition, budget)
 
     if remat != "none":
@@ -62,7 +63,7 @@ def call_block(
     return call(state, parts, condition)
 
 
-def in_parts(
+def map_chunks(
     block: nnx.Module, x: jax.Array, condition: jax.Array, widest: float, budget: int | None
 ) -> jax.Array:
     """Call `block(x, condition)`, which sees each of M in `x` `[B, M, ...]` alone, part by part.
@@ -75,7 +76,7 @@ def in_parts(
         widest: channels of the widest value within, for each of the input's.
         budget: bytes of that value in a part; None calls the block once.
     """
-    count = 1 if budget is None else _count_parts(x, widest, budget)
+    count = 1 if budget is None else _count_chunks(x, widest, budget)
     if count == 1:
         return block(x, condition)
     graphdef, state = nnx.split(block)
@@ -92,10 +93,10 @@ def in_parts(
     return jnp.moveaxis(out, 0, 2).reshape(*x.shape[:-1], -1)
 
 
-def _count_parts(x: jax.Array, widest: float, budget: int) -> int:
+def _count_chunks(x: jax.Array, widest: float, budget: int) -> int:
     """Return the smallest divisor of M that cuts the widest value into parts within the budget."""
-    size = widest * x.size * x.dtype.itemsize / placement.devices()
-    length, split = x.shape[1], placement.frames()
+    size = widest * x.size * x.dtype.itemsize / placement.num_devices()
+    length, split = x.shape[1], placement.num_frame_shards()
     # Prefer parts that divide evenly over the devices, if the full length does.
     whole = [n for n in range(1, length + 1) if length % n == 0]
     whole = [n for n in whole if length // n % split == 0 or length % split]

@@ -17,10 +17,10 @@ from palette_vc_jax.models.layers import (
     TimestepEmbedding,
     sinusoid,
 )
-from palette_vc_jax.models.memory import in_parts
+from palette_vc_jax.models.memory import map_chunks
 from palette_vc_jax.parallel import placement
 
-WIDEST = 8  # channels within a feed-forward for each of its input
+FF_EXPANSION = 8  # channels within a feed-forward for each of its input
 
 
 class Attention(nnx.Module):
@@ -151,16 +151,18 @@ class SpatioTemporalTransformer(nnx.Module):
     def __call__(self, x: jax.Array, context: jax.Array, budget: int | None = None) -> jax.Array:
         """Transform `[B, T, h, w, C]` with the image embedding `[B, L, D]`.
 
-        `budget` as in `in_parts`, of feed-forwards' hidden values.
+        `budget` as in `map_chunks`, of feed-forwards' hidden values.
         """
         batch, frames, _, _, channels = x.shape
         tokens = self.proj_in(self.norm(x).reshape(batch, frames, -1, channels))  # [B, T, S, C]
         blocks = self.transformer_blocks[0], self.temporal_transformer_blocks[0]
-        spatial = in_parts(blocks[0], placement.by_second(tokens), context, WIDEST, budget)
+        spatial = map_chunks(
+            blocks[0], placement.shard_axis1(tokens), context, FF_EXPANSION, budget
+        )
         # Frame positions enter the temporal branch alone and count from the window's start.
         positions = sinusoid(jnp.arange(frames), channels).astype(x.dtype)
         positions = self.time_pos_embed(positions)[None, :, None]  # [1, T, 1, C]
-        temporal = placement.by_second((spatial + positions).swapaxes(1, 2))  # [B, S, T, C]
-        temporal = in_parts(blocks[1], temporal, context, WIDEST, budget).swapaxes(1, 2)
-        mixed = self.time_mixer(spatial, placement.by_second(temporal))
+        temporal = placement.shard_axis1((spatial + positions).swapaxes(1, 2))  # [B, S, T, C]
+        temporal = map_chunks(blocks[1], temporal, context, FF_EXPANSION, budget).swapaxes(1, 2)
+        mixed = self.time_mixer(spatial, placement.shard_axis1(temporal))
         return x + self.proj_out(mixed).reshape(x.shape)

@@ -64,7 +64,7 @@ class Level(nnx.Module):
 
 
 class UNet(nnx.Module):
-    """Predict v from noisy and grey latents, the image embedding and the palette."""
+    """Predict v from noisy and gray latents, the image embedding and the palette."""
 
     def __init__(self, config: UNetConfig, *, rngs: nnx.Rngs):
         widths = config.block_out_channels
@@ -110,7 +110,7 @@ class UNet(nnx.Module):
         """Run one forward pass, in the type of `sample` (norms and softmax in fp32).
 
         Args:
-            sample: `[B, T, h, w, 2C]`, noisy latents times c_in, then unscaled grey latents;
+            sample: `[B, T, h, w, 2C]`, noisy latents times c_in, then unscaled gray latents;
                 h and w are multiples of 2^(levels - 1).
             c_noise: `[B]`, 0.25 ln sigma.
             context: `[B, L, D]`, image embedding (SVD: L = 1).
@@ -126,7 +126,7 @@ class UNet(nnx.Module):
         """
         time = self._embed_time(c_noise, added_time_ids, sample.dtype)
         x = self.conv_in(sample)
-        # The mask covers weight and bias, so that mid-grey (zeros) and no palette differ.
+        # The mask covers weight and bias, so that mid-gray (zeros) and no palette differ.
         colors = self.palette_embedding(palette.astype(sample.dtype))
         x = x + (palette_mask[:, None].astype(x.dtype) * colors)[:, None, None, None]
 

@@ -30,17 +30,17 @@ def device_kind() -> str:
     return jax.devices()[0].device_kind if device is None else device.device_kind
 
 
-def devices() -> int:
+def num_devices() -> int:
     """Count the devices that a program's samples and frames are split over."""
     return jax.sharding.get_abstract_mesh().size or 1
 
 
-def frames() -> int:
+def num_frame_shards() -> int:
     """Count the devices that a clip's frames, or places, are split over."""
     return dict(jax.sharding.get_abstract_mesh().shape).get("frames", 1)
 
 
-def by_second(x: jax.Array) -> jax.Array:
+def shard_axis1(x: jax.Array) -> jax.Array:
     """Split `[B, M, ...]` by sample and along the second axis.
 
     With M frames that is for layers that see each frame alone, with M places for those that mix
@@ -49,12 +49,12 @@ def by_second(x: jax.Array) -> jax.Array:
     return _constrain(x, PartitionSpec(BATCH, "frames"))
 
 
-def by_column(x: jax.Array) -> jax.Array:
+def shard_columns(x: jax.Array) -> jax.Array:
     """Split `[B, T, h, w, C]` by sample and column: for convolutions that mix frames."""
     return _constrain(x, PartitionSpec(BATCH, None, None, "frames"))
 
 
-def gathered(tree: Any) -> Any:
+def all_gather_params(tree: Any) -> Any:
     """Bring together parameters that are split over `fsdp`, where a layer is about to use them.
 
     Their gradients are left where the compiler finds it best. (The constraint's own derivative

@@ -169,11 +169,13 @@ def leave(code: int, message: str) -> None:
     """
     from jax._src import distributed
 
-    if jax.distributed.is_initialized():
-        first = distributed.global_state.service is not None
-        time.sleep(4.0 * READ_WITHIN if first else READ_WITHIN)
-    print(message, file=sys.stderr, flush=True)
-    os._exit(code)
+    try:
+        if jax.distributed.is_initialized():
+            first = distributed.global_state.service is not None
+            time.sleep(4.0 * READ_WITHIN if first else READ_WITHIN)
+    finally:  # after Ctrl-C too
+        print(message, file=sys.stderr, flush=True)
+        os._exit(code)
 
 
 def wait_for_all(name: str, doing: str = "", limit: float = LIMIT) -> None:

@@ -197,6 +197,15 @@ class RunConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
 
 
+# Keys that the runs of earlier versions have under another name: old -> new.
+RENAMED = {
+    "noise_share": "shared_noise_fraction",
+    "data.turned": "data.hue_shift_rate",
+    "rates.grey_dropout": "rates.gray_dropout",
+    "data.grey_rate": "data.gray_rate",
+}
+
+
 def rules(schema: type = RunConfig, prefix: str = "") -> dict[str, Rule]:
     """Return the rule of every key, by the key's full name, such as `data.window`."""
     found: dict[str, Rule] = {}
@@ -237,6 +246,27 @@ def read(values: Mapping[str, Any] | ConfigDict) -> RunConfig:
             shown = shown if len(shown) < 60 else f"{shown[:60]}..."
             raise ValueError(f"{key}={shown}; {rule.advice}.")
     return _build(RunConfig, given, "")
+
+
+def read_stored(values: Mapping[str, Any]) -> RunConfig:
+    """Read the config of a run that an earlier version may have begun.
+
+    Keys have their earlier names there, and those that were added since have their defaults.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    stored = {RENAMED.get(key, key): value for key, value in keys(values)}
+    return read(_nested(dict(keys(dataclasses.asdict(RunConfig()))) | stored))
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn full names into nested values; no key is deeper than one section."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        section, _, name = key.rpartition(".")
+        (nested.setdefault(section, {}) if section else nested)[name] = value
+    return nested
 
 
 def base() -> ConfigDict:

@@ -43,7 +43,7 @@ def read_config(workdir: Path) -> RunConfig:
     if task != "unet":
         raise ValueError(f"{workdir}: trains {task!r}; give the run of a UNet.")
     try:
-        return configs.read(values)
+        return configs.read_stored(values)
     except ValueError as error:
         raise ValueError(f"{workdir / 'config.json'}: {error}") from None
 
@@ -72,7 +72,7 @@ def open_run(workdir: Path, kind: str = "ema") -> Model:
                 "where train.py was started, or move the folder back."
             )
     now = origin(config)
-    changed = [name for name, value in record["origin"].items() if now.get(name) != value]
+    changed = [name for name, value in record.get("origin", {}).items() if now.get(name) != value]
     if changed:
         raise ValueError(
             f"{workdir}: {', '.join(changed)} changed since the run began; restore it to use the "

@@ -198,7 +198,7 @@ def _begin(
     def check(record: dict[str, Any]) -> None:
         if jax.process_index() != 0:
             return
-        stored = record["origin"]
+        stored = record.get("origin", {})  # checkpoints of earlier versions have none
         changed = [name for name in sorted(stored) if origin.get(name) != stored[name]]
         if changed:
             raise Mismatch(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.samples import Batch
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.memory import LEAN
+from palette_vc_jax.models.memory import CHUNK_BYTES_REMAT
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.training import batches, export, weights
@@ -78,7 +78,7 @@ def remat_budget(mib: int) -> int:
     if mib:
         return mib * 2**20
     memory = targets.memory(placement.device_kind())
-    return LEAN if memory is None or memory <= SMALL_DEVICE else LARGE
+    return CHUNK_BYTES_REMAT if memory is None or memory <= SMALL_DEVICE else LARGE
 
 
 def draw_sigma(key: jax.Array, batch: int, mean: float, std: float) -> jax.Array:

@@ -24,9 +24,9 @@ def quality(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("demo_quality")
 
-    def colorize(networks, greys, shots, palette, settings, seed, progress, reference):
+    def colorize(networks, grays, shots, palette, settings, seed, progress, reference):
         tint = np.zeros(3) if palette is None else palette.colors.mean(axis=0) - 0.5
-        film = np.stack(list(greys))[..., None] + 0.5 * tint + 1e-3 * seed
+        film = np.stack(list(grays))[..., None] + 0.5 * tint + 1e-3 * seed
         assert film.shape[0] == shots[0][1]
         yield from np.array_split(film.clip(0, 1).astype(np.float32), 2)
 
@@ -78,12 +78,12 @@ def test_baselines_know_nothing_beyond_luma(quality, clips):
     """The rows that need no model would be better, or another luma, than they claim."""
     clip = quality.load_clip(clips / "a", 6, 32, 16)
     palette = quality.middle_palette(clip.truth, "a")
-    for kind in ("grey", "tint", "lookup"):
+    for kind in ("gray", "tint", "lookup"):
         film = quality.baseline(kind, clip, palette)
-        assert np.abs(quality.to_gray3(film)[..., 0] - clip.grey).max() < 2e-3
+        assert np.abs(quality.to_gray3(film)[..., 0] - clip.gray).max() < 2e-3
         scores = quality.score(film, clip, palette, [palette])
         assert abs(scores["correlation"]) < 0.15
-        assert (scores["colorfulness"] < 1e-3) == (kind == "grey")
+        assert (scores["colorfulness"] < 1e-3) == (kind == "gray")
 
 
 def test_palettes_do_not_depend_on_the_choice_of_clips(quality, clips, capsys):
@@ -100,15 +100,15 @@ def test_palettes_do_not_depend_on_the_choice_of_clips(quality, clips, capsys):
 
 
 def test_targets_fail_without_color(quality):
-    """A grey film would reach a target that asks for color; the truth would miss one."""
+    """A gray film would reach a target that asks for color; the truth would miss one."""
     tables = importlib.import_module("quality_tables")
 
-    def records(grey_film):
+    def records(gray_film):
         good = {"correlation": 1.0, "colorfulness": 1.0, "histogram": 0.0, "error": 0.0}
         good |= {"asked": 1.0, "others": 2.0, "cdc": 0.02}
         bad = {"correlation": 0.0, "colorfulness": 0.0, "histogram": 0.5, "error": 9.0}
         bad |= {"asked": 2.0, "others": 2.0, "cdc": 0.0}
-        films = {"truth": good, "grey": bad, "tint": bad, "image": bad if grey_film else good}
+        films = {"truth": good, "gray": bad, "tint": bad, "image": bad if gray_film else good}
         return [tables.Record(f"{i}", row, 0, s) for i in range(10) for row, s in films.items()]
 
     assert [reached for *_, reached in tables.targets(records(False))] == [True] * 6

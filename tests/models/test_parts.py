@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from palette_vc_jax.models.layers import SpatioTemporalResBlock
-from palette_vc_jax.models.memory import _count_parts, in_parts
+from palette_vc_jax.models.memory import _count_chunks, map_chunks
 from palette_vc_jax.models.transformer import SpatioTemporalTransformer
 from palette_vc_jax.parallel import placement
 
@@ -55,8 +55,8 @@ def test_parts_change_neither_values_nor_gradients(kind):
 )
 def test_parts_are_shared_by_the_devices_that_share_the_frames(monkeypatch, length, devices, parts):
     """Parts would not divide the frames, or leave devices without one of a part's."""
-    monkeypatch.setattr(placement, "frames", lambda: devices)
-    assert _count_parts(jnp.zeros((1, length, 2)), 1.0, 1) == parts
+    monkeypatch.setattr(placement, "num_frame_shards", lambda: devices)
+    assert _count_chunks(jnp.zeros((1, length, 2)), 1.0, 1) == parts
 
 
 def test_gradients_of_half_precision_are_summed_in_full():
@@ -74,7 +74,7 @@ def test_gradients_of_half_precision_are_summed_in_full():
             return self.layer(x)
 
     def loss(state, budget):
-        return in_parts(Block(nnx.merge(graphdef, state)), x, None, 1.0, budget).sum()
+        return map_chunks(Block(nnx.merge(graphdef, state)), x, None, 1.0, budget).sum()
 
     # 512 ones: in bfloat16 the sum would stay at 256, where 1 is half a step.
     gradient = jax.grad(loss)(state, 2)

@@ -71,13 +71,13 @@ def test_gradients_are_those_of_autograd(unet):
     gradients = to_torch(unet.table, jax.tree.map(np.asarray, gradients))
 
     noise = losses.window_noise(jax.random.split(key, 4)[0], batch["color"].shape, 0.0)
-    noise, clean, grey = (
+    noise, clean, gray = (
         torch.tensor(np.asarray(x)) for x in (noise, batch["color"], batch["gray"])
     )
     sigma = torch.tensor(SIGMA)[:, None, None, None, None]
     noisy = clean + sigma * noise
     unit = (sigma**2 + 1) ** 0.5
-    inputs = torch.cat([noisy / unit, grey], dim=-1).permute(0, 1, 4, 2, 3)
+    inputs = torch.cat([noisy / unit, gray], dim=-1).permute(0, 1, 4, 2, 3)
     kernel, bias = (torch.tensor(x, requires_grad=True) for x in (layer["kernel"].T, layer["bias"]))
     hook = _palette_hook(kernel, bias, torch.tensor(batch["palette"]))
     handle = unet.torch.conv_in.register_forward_hook(hook)

@@ -11,6 +11,7 @@ import pytest
 
 from palette_vc_jax.checkpoint import read_newest
 from palette_vc_jax.commands import sample
+from palette_vc_jax.models import store
 from palette_vc_jax.models.store import load_model
 from palette_vc_jax.training import export
 from tests import films, tiny
@@ -117,3 +118,16 @@ def test_the_same_model_is_not_written_again(run):
     assert note.read_text() == "mine"
     export.write_trained(run / "model", model, export.read_config(run), np.float16)
     assert not note.exists() and load_model(run / "model").config == model.config
+
+
+def test_a_model_of_another_version_of_the_package_is_left_alone(run, tmp_path):
+    """If this fails, training the same run again deletes what was added to its model folder."""
+    model = export.open_run(run)
+    store.write_model(tmp_path / "m", model)
+    assert store.is_written(tmp_path / "m", model, np.float32)
+    other = model.origin | {"config_sha256": "another", "trainer": "palette_vc_jax 0.0.1"}
+    assert store.is_written(tmp_path / "m", model._replace(origin=other), np.float32)
+    for changed in ({"step": 1}, {"weights": "raw"}, {"init_from": {}}):
+        later = model._replace(origin=model.origin | changed)
+        assert not store.is_written(tmp_path / "m", later, np.float32)
+    assert not store.is_written(tmp_path / "m", model, np.float16)

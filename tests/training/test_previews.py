@@ -36,7 +36,7 @@ def batch():
 
 
 def _blocks(path):
-    """Cut a preview into its three groups `[H, W, 3]`: grey, ours, truth."""
+    """Cut a preview into its three groups `[H, W, 3]`: gray, ours, truth."""
     pixels = np.asarray(Image.open(path)).astype(int)[previews.TITLE :]
     width = previews.FRAMES * previews.WIDTH
     lefts = [column * (width + previews.GAP) for column in range(3)]
@@ -53,11 +53,11 @@ def test_previews_show_the_same_clips_in_what_was_learned(model, batch, tmp_path
         write(sample(given), tmp_path / "previews" / f"{name}.png")
     one, again, other = (tmp_path / "previews" / f"{n}.png" for n in ("one", "again", "other"))
     assert one.read_bytes() == again.read_bytes()
-    (grey, ours, truth), (grey_2, ours_2, truth_2) = _blocks(one), _blocks(other)
-    np.testing.assert_array_equal(grey, grey_2)
+    (gray, ours, truth), (gray_2, ours_2, truth_2) = _blocks(one), _blocks(other)
+    np.testing.assert_array_equal(gray, gray_2)
     np.testing.assert_array_equal(truth, truth_2)
     assert np.abs(ours - ours_2).mean() > 0.5
-    assert np.ptp(grey, axis=-1).max() <= 1  # rounding
+    assert np.ptp(gray, axis=-1).max() <= 1  # rounding
     assert np.ptp(truth, axis=-1).max() > 20
     assert {path.name for path in one.parent.iterdir()} == {one.name, again.name, other.name}
 

@@ -9,7 +9,7 @@ import pytest
 
 from palette_vc_jax.models.memory import REMAT
 from palette_vc_jax.parallel.mesh import AXES
-from palette_vc_jax.training.config import RunConfig, base, keys, load, read
+from palette_vc_jax.training.config import RunConfig, base, keys, load, read, read_stored
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = [
@@ -125,6 +125,7 @@ def test_configs_are_found_by_name_and_by_path(tmp_path, monkeypatch):
         ("data.size=(16,)", "data.size=(16,); give 2 values"),
         ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan; give a number above 0"),
         ("data.turned=0.5", "the config has no key 'turned'"),
+        ("trained[0]=palette", "0 is not a valid index"),
     ],
 )
 def test_the_command_refuses_a_bad_value_at_once(tmp_path, flag, said):
@@ -135,3 +136,18 @@ def test_the_command_refuses_a_bad_value_at_once(tmp_path, flag, said):
     )
     assert ended.returncode == 2 and f"error: {said}" in ended.stderr, ended.stderr
     assert ended.stderr.strip().count("\n") == 0 and not (tmp_path / "run").exists()
+
+
+def test_the_config_of_an_earlier_run_is_read():
+    """If this fails, a run that an earlier version began cannot be sampled or exported."""
+    stored = dataclasses.asdict(read(load("davis")))
+    stored["noise_share"] = 0.25
+    del stored["shared_noise_fraction"]
+    stored["rates"]["grey_dropout"] = stored["rates"].pop("gray_dropout")
+    stored["data"]["turned"] = stored["data"].pop("hue_shift_rate")
+    for key in ("kl_weight", "color_floor"):  # of the VAE alone: runs of a UNet had none
+        del stored[key]
+    expected = dataclasses.replace(read(load("davis")), shared_noise_fraction=0.25)
+    assert read_stored(stored) == expected
+    with pytest.raises(ValueError, match="unknown seeds"):
+        read_stored(stored | {"seeds": 1})
