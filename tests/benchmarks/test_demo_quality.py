@@ -17,6 +17,8 @@ from palette_vc_jax.sampling.colorize import Networks
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture
 def quality(monkeypatch):

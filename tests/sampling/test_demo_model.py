@@ -19,6 +19,7 @@ from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.resize import model_size, resize
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.optimized
 DEMO = ROOT / "palette_vc_jax" / "demo"
 
 

@@ -54,7 +54,7 @@ def test_a_source_gives_the_pixels_of_its_own_frames(clips):
     ("changes", "said"),
     [
         ({"--clips": "nowhere"}, "nowhere: no clips found"),
-        ({"--output": "nowhere/mixture.json"}, "nowhere/mixture.json: cannot be written"),
+        ({"--output": "nowhere/mixture.json"}, "nowhere/mixture.json: its folder does not exist"),
         ({"--source": "videos"}, "no video files found"),
         ({"--components": 0}, "--components must be 1 or more"),
     ],
