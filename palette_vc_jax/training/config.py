@@ -232,7 +232,12 @@ def read(values: Mapping[str, Any] | ConfigDict) -> RunConfig:
     Raises:
         ValueError: keys are unknown or missing, or a value is outside its range.
     """
-    given, known = dict(keys(values)), rules()
+    return _read(dict(keys(values)))
+
+
+def _read(given: Mapping[str, Any]) -> RunConfig:
+    """Check values by their keys' full names, and return them as dataclasses."""
+    known = rules()
     unknown, missing = sorted(given.keys() - known.keys()), sorted(known.keys() - given.keys())
     wrong = [f"{what} {_listed(found)}" for what, found in
              (("unknown", unknown), ("missing", missing)) if found]  # fmt: skip
@@ -257,16 +262,7 @@ def read_stored(values: Mapping[str, Any]) -> RunConfig:
         ValueError: as `read`.
     """
     stored = {RENAMED.get(key, key): value for key, value in keys(values)}
-    return read(_nested(dict(keys(dataclasses.asdict(RunConfig()))) | stored))
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn full names into nested values; no key is deeper than one section."""
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
-        section, _, name = key.rpartition(".")
-        (nested.setdefault(section, {}) if section else nested)[name] = value
-    return nested
+    return _read(dict(keys(dataclasses.asdict(RunConfig()))) | stored)
 
 
 def base() -> ConfigDict:
