@@ -192,6 +192,15 @@ class Mismatch(ValueError):
     """A checkpoint that belongs to another run."""
 
 
+def changed_origins(record: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return the names of what a checkpoint's run began with that is not the same `now`.
+
+    Checkpoints of earlier versions have no `origin` in their record, and none of it counts.
+    """
+    stored = record.get("origin", {})
+    return [name for name in sorted(stored) if now.get(name) != stored[name]]
+
+
 _KINDS = ("whole", "damaged", "failure", "mistake")  # of outcomes, the gravest last
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import palette_vc_jax
-from palette_vc_jax.checkpoint import read_newest
+from palette_vc_jax.checkpoint import changed_origins, read_newest
 from palette_vc_jax.models.functional import Params
 from palette_vc_jax.models.store import Model, file_hashes, is_written, sha256, write_model
 from palette_vc_jax.palette import gmm
@@ -71,9 +71,7 @@ def open_run(workdir: Path, kind: str = "ema") -> Model:
                 f"{workdir}: {name}={folder} of the run is no folder here; start the command "
                 "where train.py was started, or move the folder back."
             )
-    now = origin(config)
-    changed = [name for name, value in record.get("origin", {}).items() if now.get(name) != value]
-    if changed:
+    if changed := changed_origins(record, origin(config)):
         raise ValueError(
             f"{workdir}: {', '.join(changed)} changed since the run began; restore it to use the "
             "run."

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from palette_vc_jax import atomic, cli
-from palette_vc_jax.checkpoint import Checkpoints, Mismatch
+from palette_vc_jax.checkpoint import Checkpoints, Mismatch, changed_origins
 from palette_vc_jax.parallel import placement, processes
 from palette_vc_jax.parallel.mesh import make_mesh
 from palette_vc_jax.training.config import RunConfig
@@ -198,9 +198,7 @@ def _begin(
     def check(record: dict[str, Any]) -> None:
         if jax.process_index() != 0:
             return
-        stored = record.get("origin", {})  # checkpoints of earlier versions have none
-        changed = [name for name in sorted(stored) if origin.get(name) != stored[name]]
-        if changed:
+        if changed := changed_origins(record, origin):
             raise Mismatch(
                 f"the run in this --workdir began with another {', '.join(changed)}; give what it "
                 "began with, or another --workdir."
