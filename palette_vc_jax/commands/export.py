@@ -6,6 +6,7 @@ The run may still be in progress. `sample.py --checkpoint` takes the model folde
 import argparse
 
 from palette_vc_jax import cli
+from palette_vc_jax.commands import flags
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -16,12 +17,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--source", required=True, help="the --workdir of a training run")
     add("--output", required=True, help="model folder to write; it is created when it is complete")
-    add(
-        "--weights",
-        default="ema",
-        choices=["ema", "raw"],
-        help="the moving average over steps, or the weights of the last step (%(default)s)",
-    )
+    flags.add_run_weights(parser)
     add(
         "--dtype",
         default="float32",

@@ -19,6 +19,17 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def add_run_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that chooses between the weights of a run."""
+    parser.add_argument(
+        "--weights",
+        choices=("ema", "raw"),
+        default="ema",
+        help="weights of a run: the moving average over steps, or those of the last step "
+        "(default: %(default)s)",
+    )
+
+
 def add_words_flags(parser: argparse.ArgumentParser) -> None:
     """Add a group of flags for palettes from words."""
     add = parser.add_argument_group("palettes from words").add_argument

@@ -24,12 +24,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         choices=["float32", "bfloat16", "float16"],
         help="type of the weights",
     )
-    add(
-        "--weights",
-        default="ema",
-        choices=["ema", "raw"],
-        help="weights of a run: the moving average over steps, or those of the last step",
-    )
+    flags.add_run_weights(parser)
     return parser.parse_args(argv)
 
 

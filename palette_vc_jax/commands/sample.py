@@ -57,12 +57,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         default=str(DEMO),
         help="folder of a converted or trained model, or the --workdir of a run",
     )
-    add(
-        "--weights",
-        choices=("ema", "raw"),
-        default="ema",
-        help="weights of a run: the moving average over steps, or those of the last step",
-    )
+    flags.add_run_weights(parser)
     add(
         "--palette",
         default="gmm",
