@@ -38,18 +38,19 @@ from palette_vc_jax import (
     default_settings,
     load_model,
 )
+from palette_vc_jax.commands import flags
 from palette_vc_jax.data.sources import list_clips
 from palette_vc_jax.images import read_image
 from palette_vc_jax.metrics.adherence import frame_palette
 from palette_vc_jax.metrics.color import palette_distance
 from palette_vc_jax.metrics.meters import measure as measures
 from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.networks import Networks, load_networks
 from palette_vc_jax.models.store import file_hashes
 from palette_vc_jax.palette import gmm
 from palette_vc_jax.pixels import luma, to_gray3
-from palette_vc_jax.sampling.colorize import Networks, load_networks
 from palette_vc_jax.video.color import limit_gamut, rgb_to_chroma, ycc_to_rgb
-from palette_vc_jax.video.film import find_pictures
+from palette_vc_jax.video.film import find_images
 from palette_vc_jax.video.resize import model_size, resize
 
 MATRIX = "bt601"  # of JPEG frames
@@ -61,17 +62,6 @@ SCORES = {  # column of the tables -> metric
     "histogram": "histogram_distance",
     "cdc": "cdc_ab",
     "error": "chroma_error",
-}
-OVERRIDES = {  # of the sampler; None is the model's own
-    "steps": int,
-    "guidance_scale": float,
-    "short_side": int,
-    "window": int,
-    "overlap": int,
-    "sigma_min": float,
-    "sigma_max": float,
-    "solver": str,
-    "shared_noise_fraction": float,
 }
 
 
@@ -89,7 +79,7 @@ def load_clip(folder: Path, frames: int, short_side: int, multiple: int) -> Clip
     Raises ValueError for fewer than 5 frames: the CDC compares frames 4 apart.
     """
     pictures = []
-    for path in find_pictures(folder)[:frames]:
+    for path in find_images(folder)[:frames]:
         picture = read_image(path).astype(np.float32) / 255.0
         size = model_size(*picture.shape[:2], short_side, multiple)
         pictures.append(np.clip(resize(picture, *size), 0.0, 1.0))
@@ -247,8 +237,7 @@ def report(options: argparse.Namespace) -> Iterator[str]:
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
     model = load_model(options.model)
-    overrides = {name: getattr(options, name) for name in OVERRIDES}
-    settings = default_settings(model.config, **overrides)
+    settings = default_settings(model.config, **flags.settings_of(options))
     start = time.time()
     records = measure(options, load_networks(model), settings)
     about = {
@@ -294,8 +283,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--palettes", type=names, default=list(PALETTES), help="rows, commas between")
     add("--json", type=Path, help="file for all scores")
     add("--pictures", type=Path, help="folder for a contact sheet a clip, seed 0")
-    for name, kind in OVERRIDES.items():
-        add(f"--{name}", type=kind, help="of the sampler; none is the model's own")
+    flags.add_settings(parser)
     options = parser.parse_args(argv)
     unknown = sorted(set(options.palettes) - set(PALETTES))
     if unknown:

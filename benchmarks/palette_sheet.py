@@ -19,7 +19,7 @@ from skimage.color import rgb2lab
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from palette_vc_jax import DEMO, Film, Palette, cli, color_frames, load_model, open_film
-from palette_vc_jax.sampling.colorize import load_networks
+from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
 

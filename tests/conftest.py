@@ -9,6 +9,8 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from palette_vc_jax import cli  # noqa: E402
+
 
 @pytest.fixture(autouse=True)
 def _compilation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
@@ -21,6 +23,12 @@ def _compilation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", usual)
+
+
+@pytest.fixture(autouse=True)
+def _no_progress_lines(monkeypatch: pytest.MonkeyPatch):
+    """Keep progress out of the messages that tests compare, however slow the machine is."""
+    monkeypatch.setattr(cli, "INTERVAL", 3600.0)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ CONFIG = dataclasses.replace(
     sampling=dataclasses.replace(
         model_config.demo().sampling,
         short_side=16,
-        num_frames=4,
+        window=4,
         overlap=1,
         steps=2,
         guidance_scale=1.0,

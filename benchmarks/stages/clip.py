@@ -12,8 +12,9 @@ from benchmarks.stages import sizes
 from benchmarks.stages.device import peak_gib, random_like
 from benchmarks.stages.plan import Request
 from palette_vc_jax.models import functional
+from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.models.store import NETWORKS, Model
-from palette_vc_jax.sampling.colorize import colorize, default_settings, load_networks
+from palette_vc_jax.sampling.colorize import colorize, default_settings
 
 
 def measure(request: Request) -> Iterator[dict[str, Any]]:

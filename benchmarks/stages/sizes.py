@@ -40,7 +40,7 @@ TOY = Sizes(
         vae=VAEConfig(block_out_channels=(32,), layers_per_block=1),
         image_encoder=ImageEncoderConfig(32, 64, 1, 2, 224, 56, 32),
         sampling=dataclasses.replace(
-            model_config.svd().sampling, short_side=8, num_frames=2, overlap=1, steps=2
+            model_config.svd().sampling, short_side=8, window=2, overlap=1, steps=2
         ),
     ),
     (2,),

@@ -11,9 +11,9 @@ from benchmarks.stages import sizes
 from benchmarks.stages.device import median_ms, peak_gib, random_like
 from benchmarks.stages.plan import Request
 from palette_vc_jax.models import functional
+from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.models.unet import UNet
-from palette_vc_jax.sampling.colorize import load_networks
 from palette_vc_jax.training.aot.flops import step_flops
 
 

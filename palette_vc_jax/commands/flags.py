@@ -9,6 +9,25 @@ from palette_vc_jax import cli
 
 TIMEOUT = 120.0  # seconds
 LEXICON = "PALETTE_LEXICON"  # environment variable with the default of --lexicon
+# Flags that override settings of the model: (type, help).
+SETTINGS = {
+    "short_side": (int, "short side of the model's frames in pixels"),
+    "steps": (int, "denoising steps"),
+    "sigma_min": (float, "noise level of the last step"),
+    "sigma_max": (float, "noise level of the first step"),
+    "solver": (str, "euler or dpmpp_2m"),
+    "shared_noise_fraction": (float, "share of the noise that all frames have in common, 0 to 1"),
+    "guidance_scale": (float, "strength of the palette; 1 is off and halves the time"),
+    "window": (int, "frames denoised together"),
+    "overlap": (int, "frames shared by neighboring windows"),
+    "window_mode": (str, "sliding or anchored"),
+    "window_weights": (str, "triangular or uniform"),
+    "blending": (str, "average windows at each step (step) or once at the end (final)"),
+    "windows_per_batch": (int, "windows evaluated together"),
+    "fps": (int, "micro-conditioning: frames per second - 1"),
+    "motion_bucket": (int, "micro-conditioning: amount of motion, 0 to 255"),
+    "noise_augmentation": (float, "standard deviation of noise on the gray frames, 0 to 1"),
+}
 
 
 def path(text: str) -> Path:
@@ -28,6 +47,19 @@ def add_run_weights(parser: argparse.ArgumentParser) -> None:
         help="weights of a run: the moving average over steps, or those of the last step "
         "(default: %(default)s)",
     )
+
+
+def add_settings(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add a group of flags that override a model's settings; return the group."""
+    group = parser.add_argument_group("settings that override the model's")
+    for name, (kind, meaning) in SETTINGS.items():
+        group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=meaning)
+    return group
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given, as overrides for `colorize.default_settings`."""
+    return {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
 
 
 def add_words_flags(parser: argparse.ArgumentParser) -> None:

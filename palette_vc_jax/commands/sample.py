@@ -18,26 +18,6 @@ if TYPE_CHECKING:  # functions import these themselves, so that --help is fast
     from palette_vc_jax.palette.proposals import Tag
     from palette_vc_jax.sampling.reference import Reference
 
-# Flags that override settings of the model: (type, help).
-SETTINGS = {
-    "short_side": (int, "short side of the model's frames in pixels"),
-    "steps": (int, "denoising steps"),
-    "sigma_min": (float, "noise level of the last step"),
-    "sigma_max": (float, "noise level of the first step"),
-    "solver": (str, "euler or dpmpp_2m"),
-    "shared_noise_fraction": (float, "share of the noise that all frames have in common, 0 to 1"),
-    "guidance_scale": (float, "strength of the palette; 1 is off and halves the time"),
-    "window": (int, "frames denoised together"),
-    "overlap": (int, "frames shared by neighboring windows"),
-    "window_mode": (str, "sliding or anchored"),
-    "window_weights": (str, "triangular or uniform"),
-    "blending": (str, "average windows at each step (step) or once at the end (final)"),
-    "windows_per_batch": (int, "windows evaluated together"),
-    "fps": (int, "micro-conditioning: frames per second - 1"),
-    "motion_bucket": (int, "micro-conditioning: amount of motion, 0 to 255"),
-    "noise_augmentation": (float, "standard deviation of noise on the gray frames, 0 to 1"),
-}
-
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Read the command line."""
@@ -70,10 +50,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--report", action="store_true", help="write a quality report to OUTPUT's .report.html")
     add("--dry_run", action="store_true", help="print the plan as JSON, and stop")
     flags.add_words_flags(parser)
-    group = parser.add_argument_group("settings that override the model's")
-    for name, (kind, meaning) in SETTINGS.items():
-        group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=meaning)
-    group.add_argument(
+    flags.add_settings(parser).add_argument(
         "--reference",
         default=argparse.SUPPRESS,
         help="input of the image tower: gray (each shot's middle frame), image:PATH (a color "
@@ -101,8 +78,7 @@ def main(argv: list[str]) -> None:
     model = run or load_model(folder, ())  # read the weights last, after all checks
     mixture = mixture_for(args.palette, model.folder)
     side_files = _check_side_files(args, film, output, mixture)
-    given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
-    settings = default_settings(model.config, **given)
+    settings = default_settings(model.config, **flags.settings_of(args))
     reference = _reference(args, model)
 
     @functools.cache

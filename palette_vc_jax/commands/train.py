@@ -12,12 +12,16 @@ step does not fit.
 
 import argparse
 import os
+import re
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from palette_vc_jax import cli
-from palette_vc_jax.training.config import RunConfig, load, read
+from palette_vc_jax.training.config import RunConfig, load, read, rules
+
+TO_NONE = re.compile(r"--config\.([\w.]+)=None")
+NO_KEY = "the config has no key {!r}; palette_vc_jax/training/config.py lists all keys."
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -92,15 +96,18 @@ def _override(config: ConfigDict, arguments: list[str]) -> ConfigDict:
     Raises ValueError for an unknown key or flag, and for a value of another type.
     """
     values = flags.FlagValues()
-    command = ["train", *arguments]
+    # ml_collections cannot parse None, so these flags are read here.
+    to_none = {match[1] for argument in arguments if (match := TO_NONE.fullmatch(argument))}
+    if unknown := sorted(to_none - rules().keys()):
+        raise ValueError(NO_KEY.format(unknown[0]))
+    config.update_from_flattened_dict(dict.fromkeys(to_none))
+    command = ["train", *(text for text in arguments if not TO_NONE.fullmatch(text))]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=command)
         rest = values(command)[1:]
     except (AttributeError, KeyError) as error:
         key = str(error).strip("\"'")
-        raise ValueError(
-            f"the config has no key {key!r}; palette_vc_jax/training/config.py lists all keys."
-        ) from None
+        raise ValueError(NO_KEY.format(key)) from None
     except (flags.Error, ValueError, TypeError, IndexError) as error:
         raise ValueError([line for line in str(error).splitlines() if line.strip()][-1]) from None
     if rest:

@@ -148,7 +148,7 @@ def _open_folder(folder: Path) -> Source:
         if network == "unet":
             frames = values.get("num_frames", 14)
     preset = model_config.svd_xt() if frames == 25 else model_config.svd()
-    sampling = replace(preset.sampling, num_frames=frames)
+    sampling = replace(preset.sampling, window=frames)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     if scheduler.is_file():
         values = read_json(scheduler)

@@ -135,7 +135,7 @@ def flax_to_svd(source: Path, output: Path, form: str, dtype: str = "float32") -
         key.removeprefix(unet.PALETTE_PREFIX): by_network["unet"].pop(key) for key in unet.PALETTE
     }
     configs = {
-        "unet": unet.write_unet_config(config.unet, config.sampling.num_frames),
+        "unet": unet.write_unet_config(config.unet, config.sampling.window),
         "vae": vae.write_vae_config(config.vae),
         "image_encoder": clip.write_image_encoder_config(config.image_encoder),
     }

@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from palette_vc_jax.data.samples import Batch
-from palette_vc_jax.models import clip, functional
-from palette_vc_jax.models.clip import ImageEncoder
-from palette_vc_jax.models.config import ImageEncoderConfig, VAEConfig
+from palette_vc_jax.models import networks
+from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.functional import Params
 from palette_vc_jax.models.store import Model, sha256
-from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.pixels import to_gray3, to_signed
 
 
@@ -36,7 +35,7 @@ class Encoder:
             dtype: what the networks compute in. With float32, products are exact everywhere.
         """
         self.model, self.embeds, self.dtype = model, embeds, jnp.dtype(dtype)
-        self._placed: dict[str, list[tuple[jax.Device, functional.Params]]] = {}
+        self._placed: dict[str, list[tuple[jax.Device, Params]]] = {}
 
     @functools.cached_property
     def hashes(self) -> dict[str, str | None]:
@@ -59,13 +58,13 @@ class Encoder:
         """
         deviation = 0.0 if seeds is None else self.model.config.sampling.noise_augmentation
         seeds = np.zeros((len(frames), 2), np.uint32) if seeds is None else seeds
-        encode = functools.partial(_encode, config=self.model.config.vae, deviation=deviation)
+        encode = functools.partial(_encode, config=self.model.config, deviation=deviation)
         pairs = self._on_devices(encode, "vae", frames, seeds)  # [N, 2, h, w, C]
         return pairs[:, 0], pairs[:, 1]
 
     def contexts(self, pictures: np.ndarray) -> np.ndarray:
         """Embed uint8 pictures `[N, H, W, 3]` in color and in gray: float32 `[N, 2, L, D]`."""
-        embed = functools.partial(_embed, config=self.model.config.image_encoder)
+        embed = functools.partial(_embed, config=self.model.config)
         return self._on_devices(embed, "image_encoder", pictures)
 
     def batch(self, batch: Batch) -> Batch:
@@ -105,7 +104,7 @@ class Encoder:
             results.append(function(params, *jax.device_put(row, device)))
         return np.stack(jax.device_get(results))
 
-    def _place(self, network: str) -> list[tuple[jax.Device, functional.Params]]:
+    def _place(self, network: str) -> list[tuple[jax.Device, Params]]:
         params = self.model.params[network]
         host = jax.tree.map(lambda leaf: np.asarray(leaf, self.dtype), params)
         return [(device, jax.device_put(host, device)) for device in jax.local_devices()]
@@ -113,10 +112,10 @@ class Encoder:
 
 @functools.partial(jax.jit, static_argnames=("config", "deviation"))
 def _encode(
-    params: functional.Params,
+    params: Params,
     frame: jax.Array,
     seed: jax.Array,
-    config: VAEConfig,
+    config: ModelConfig,
     deviation: float,
 ) -> jax.Array:
     """Encode a uint8 frame `[H, W, 3]` in color and in gray as float16 `[2, h, w, C]`."""
@@ -125,19 +124,16 @@ def _encode(
         if deviation:  # as SVD: on the pixels, before the VAE
             key = jax.random.wrap_key_data(seed, impl="threefry2x32")
             gray = gray + deviation * jax.random.normal(key, gray.shape)
-        pair = jnp.stack([color, gray]).astype(params["quant_conv"]["bias"].dtype)
-        mode, _ = functional.apply(VAE, config, params, pair[:, None], method="encode")
-    scale = jnp.array([config.scaling_factor, 1.0])[:, None, None, None]
-    return (mode[:, 0].astype(jnp.float32) * scale).astype(jnp.float16)
+        latents = networks.encode(config, params, jnp.stack([color, gray]))
+    scale = jnp.array([config.vae.scaling_factor, 1.0])[:, None, None, None]
+    return (latents * scale).astype(jnp.float16)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _embed(params: functional.Params, picture: jax.Array, config: ImageEncoderConfig) -> jax.Array:
+def _embed(params: Params, picture: jax.Array, config: ModelConfig) -> jax.Array:
     """Embed a uint8 picture `[H, W, 3]` in color and in gray as float32 `[2, L, D]`."""
     with jax.default_matmul_precision("float32"):
-        ready = clip.preprocess(_color_and_gray(picture), config.image_size)
-        ready = ready.astype(params["visual_projection"]["kernel"].dtype)
-        return functional.apply(ImageEncoder, config, params, ready).astype(jnp.float32)
+        return networks.embed(config, params, _color_and_gray(picture))
 
 
 def _color_and_gray(frame: jax.Array) -> jax.Array:

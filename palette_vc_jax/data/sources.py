@@ -94,13 +94,13 @@ class FrameFolders(Readable):
 
     def fingerprint(self, clip: int) -> str:
         folder = self.folders[clip]
-        return file_hash(_pictures(folder), folder.parent)
+        return file_hash(_images(folder), folder.parent)
 
     def length(self, clip: int) -> int:
-        return len(_pictures(self.folders[clip]))
+        return len(_images(self.folders[clip]))
 
     def scan(self, clip: int, frames: Iterable[int]) -> Scan:
-        paths = _pictures(self.folders[clip])
+        paths = _images(self.folders[clip])
         for frame in sorted(set(frames)):
             yield frame, read_image(paths[frame])
 
@@ -135,7 +135,7 @@ class VideoFiles(Readable):
             for decoded in container.decode(stream):
                 frame = wanted.pop(decoded.pts, None)
                 if frame is not None:
-                    picture = films.turned(to_rgb(decoded, film), film.turn)
+                    picture = films.orient(to_rgb(decoded, film), film.orientation)
                     yield frame, np.ascontiguousarray(picture)
                 if not wanted:
                     return
@@ -230,7 +230,7 @@ def list_clips(root: str | Path) -> tuple[Path, ...]:
     root = Path(root)
     found = sorted(root.iterdir()) if root.is_dir() else []
     folders = [path for path in found if path.is_dir() and not path.name.startswith(".")]
-    clips = tuple(folder for folder in folders if films.find_pictures(folder))
+    clips = tuple(folder for folder in folders if films.find_images(folder))
     if not clips:
         raise ValueError(
             f"{root}: no clips found; give a folder whose sub-folders hold JPEG or PNG frames."
@@ -278,8 +278,8 @@ def _is_hidden(path: Path) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _pictures(folder: Path) -> tuple[Path, ...]:
-    return films.find_pictures(folder)
+def _images(folder: Path) -> tuple[Path, ...]:
+    return films.find_images(folder)
 
 
 @functools.lru_cache(maxsize=4096)

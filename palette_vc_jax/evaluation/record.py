@@ -9,7 +9,7 @@ from pathlib import Path
 from palette_vc_jax import atomic, files
 from palette_vc_jax.evaluation.results import Results
 from palette_vc_jax.evaluation.tables import to_json
-from palette_vc_jax.video.film import find_pictures
+from palette_vc_jax.video.film import find_images
 
 
 def check_record(path: Path) -> None:
@@ -52,7 +52,7 @@ def check_replaced(
 
 
 def _frames(film: Path) -> tuple[Path, ...]:
-    return find_pictures(film) if film.is_dir() else ()
+    return find_images(film) if film.is_dir() else ()
 
 
 def write_record(path: Path, results: Results) -> None:

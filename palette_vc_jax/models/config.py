@@ -14,7 +14,7 @@ REFERENCES = ("gray", "color", "none")  # what the image tower can be trained wi
 # Fields that were added after config.json files had been written: these may lack them.
 ADDED = {"sampling": {"reference"}}
 # Fields that config.json files of earlier versions have under another name: old -> new.
-RENAMED = {"sampling": {"noise_share": "shared_noise_fraction"}}
+RENAMED = {"sampling": {"noise_share": "shared_noise_fraction", "num_frames": "window"}}
 
 
 def check_conditioning(fps: float, motion_bucket: float, noise_augmentation: float) -> None:
@@ -88,7 +88,7 @@ class SamplingConfig:
     """
 
     short_side: int = 576  # pixels of the model's pictures
-    num_frames: int = 14  # frames a window
+    window: int = 14  # frames denoised together
     overlap: int = 4  # frames shared by neighboring windows
     steps: int = 25
     sigma_min: float = 0.002
@@ -132,7 +132,7 @@ def svd() -> ModelConfig:
 
 def svd_xt() -> ModelConfig:
     """SVD-XT and SVD-XT 1.1: the same networks, trained on 25 frames."""
-    return ModelConfig("svd_xt", sampling=SamplingConfig(num_frames=25, overlap=6))
+    return ModelConfig("svd_xt", sampling=SamplingConfig(window=25, overlap=6))
 
 
 def demo() -> ModelConfig:
@@ -169,7 +169,7 @@ def demo() -> ModelConfig:
             # Two steps stay near the mean of what the model holds possible, which is steadier
             # and more often right than one sample; guidance gives back the colorfulness.
             short_side=80,
-            num_frames=6,
+            window=6,
             overlap=4,
             steps=2,
             sigma_min=10.0,

@@ -17,6 +17,7 @@ from palette_vc_jax.parallel import placement
 
 LECUN = nnx.initializers.lecun_normal()
 ZEROS = nnx.initializers.zeros_init()
+FP32_NORM = 2.0  # width of a norm's float32 values, for each of its bfloat16 input
 
 
 def resampling(taps: slice):
@@ -209,11 +210,9 @@ class SpatioTemporalResBlock(nnx.Module):
         )
         self.time_mixer = AlphaBlender(switched=not time_width)
 
-    def __call__(
-        self, x: jax.Array, time: jax.Array | None = None, budget: int | None = None
-    ) -> jax.Array:
-        """Transform `[B, T, h, w, C]`; `budget` as in `map_chunks`, of fp32 norms."""
-        x = map_chunks(self.spatial_res_block, placement.shard_axis1(x), time, 2.0, budget)
+    def __call__(self, x: jax.Array, time: jax.Array | None = None) -> jax.Array:
+        """Transform `[B, T, h, w, C]`."""
+        x = map_chunks(self.spatial_res_block, placement.shard_axis1(x), time, FP32_NORM)
         temporal = self.temporal_res_block(placement.shard_columns(x), time)
         return self.time_mixer(x, placement.shard_axis1(temporal))
 

@@ -1,9 +1,13 @@
-"""Memory of a block: it gathers weights, recomputes values, and maps over chunks of positions.
+"""Memory of a network's blocks: gather weights, recompute values, map over chunks of positions.
 
-The blocks themselves know nothing of it, but for where they may be called part by part.
+The networks' code states where a block begins (`call_block`) and along which axis it may be cut
+(`map_chunks`). How much is kept is the policy of the caller (`policy`).
 """
 
-from typing import Any
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,28 +39,49 @@ CHUNK_BYTES = 2**30
 CHUNK_BYTES_REMAT = 2**26  # where the backward pass recomputes
 
 
-def call_block(
-    block: nnx.Module,
-    parts: tuple[jax.Array, ...],
-    condition: jax.Array,
-    remat: str,
-    budget: int | None = None,
-) -> jax.Array:
-    """Call `block` on `parts` side by side.
+class Policy(NamedTuple):
+    """What is kept of a block, see `policy`."""
 
-    Weights that are split over devices are gathered here, and released again.
+    remat: str = "none"
+    chunk_bytes: int = CHUNK_BYTES
+
+
+_DEFAULT = Policy()
+_policy = contextvars.ContextVar("policy", default=_DEFAULT)
+
+
+@contextlib.contextmanager
+def policy(remat: str = "none", chunk_bytes: int | None = None) -> Iterator[None]:
+    """Set what is kept of the blocks that are called within.
+
+    Enter it inside of the function that is traced: a compiled function keeps its policy.
 
     Args:
         remat: one of `REMAT`, for the backward pass.
-        budget: bytes of the block's widest value that are held at once, see `map_chunks`. None
-            takes `CHUNK_BYTES_REMAT` where the backward pass recomputes, otherwise `CHUNK_BYTES`.
+        chunk_bytes: bytes of a block's widest value that are held at once. None takes
+            `CHUNK_BYTES_REMAT` if the backward pass recomputes, otherwise `CHUNK_BYTES`.
+    """
+    default = CHUNK_BYTES if remat == "none" else CHUNK_BYTES_REMAT
+    token = _policy.set(Policy(remat, chunk_bytes or default))
+    try:
+        yield
+    finally:
+        _policy.reset(token)
+
+
+def call_block(
+    block: Callable[..., jax.Array], parts: tuple[jax.Array, ...], condition: jax.Array
+) -> jax.Array:
+    """Call `block` on `parts`, concatenated along channels.
+
+    Weights that are split over devices are gathered here, and released again.
     """
     graphdef, state = nnx.split(block)
-    budget = budget or (CHUNK_BYTES if remat == "none" else CHUNK_BYTES_REMAT)
+    remat = _policy.get().remat
 
     def call(state: nnx.State, parts: tuple[jax.Array, ...], condition: jax.Array) -> jax.Array:
         gathered = nnx.merge(graphdef, placement.all_gather_params(state))
-        return gathered(jnp.concatenate(parts, axis=-1), condition, budget)
+        return gathered(jnp.concatenate(parts, axis=-1), condition)
 
     if remat != "none":
         call = jax.checkpoint(call, policy=REMAT[remat])
@@ -64,19 +89,21 @@ def call_block(
 
 
 def map_chunks(
-    block: nnx.Module, x: jax.Array, condition: jax.Array, widest: float, budget: int | None
+    block: Callable[..., jax.Array], x: jax.Array, condition: jax.Array | None, widest: float
 ) -> jax.Array:
-    """Call `block(x, condition)`, which sees each of M in `x` `[B, M, ...]` alone, part by part.
+    """Call `block(x, condition)` on chunks of axis 1 of `x` `[B, M, ...]`, which it does not mix.
 
     What lies between the block's input and output, in the backward pass above all, is then that of
-    one part, but for attention's results. Weights' gradients are summed over parts in fp32.
+    one chunk, except for attention's results. The gradients of weights are summed over chunks in
+    float32.
 
     Args:
-        block: keeps the shape of `x` but for its last axis.
+        block: keeps the shape of `x` except for its last axis.
+        x: input of the block.
+        condition: second argument of the block, the same for every chunk.
         widest: channels of the widest value within, for each of the input's.
-        budget: bytes of that value in a part; None calls the block once.
     """
-    count = 1 if budget is None else _count_chunks(x, widest, budget)
+    count = _count_chunks(x, widest, _policy.get().chunk_bytes)
     if count == 1:
         return block(x, condition)
     graphdef, state = nnx.split(block)
@@ -86,7 +113,7 @@ def map_chunks(
         narrow = jax.tree.map(lambda leaf, kept: leaf.astype(kept.dtype), wide, state)
         return nnx.merge(graphdef, narrow)(part, condition)
 
-    # Every so many of M, not one run of them: each part then has a share on every device.
+    # A chunk takes every `count`-th position, so that each has a share on every device.
     parts = x.reshape(x.shape[0], -1, count, *x.shape[2:])
     one = jax.checkpoint(one, policy=REMAT["attention"])
     out = jax.lax.map(one, jnp.moveaxis(parts, 2, 0))  # [count, B, M/count, ...]
@@ -94,7 +121,7 @@ def map_chunks(
 
 
 def _count_chunks(x: jax.Array, widest: float, budget: int) -> int:
-    """Return the smallest divisor of M that cuts the widest value into parts within the budget."""
+    """Return the smallest divisor of M that cuts the widest value into chunks of `budget` bytes."""
     size = widest * x.size * x.dtype.itemsize / placement.num_devices()
     length, split = x.shape[1], placement.num_frame_shards()
     # Prefer parts that divide evenly over the devices, if the full length does.

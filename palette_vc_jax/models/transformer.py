@@ -148,21 +148,16 @@ class SpatioTemporalTransformer(nnx.Module):
         self.time_mixer = AlphaBlender(switched=False)
         self.proj_out = nnx.Linear(channels, channels, kernel_init=ZEROS, rngs=rngs)
 
-    def __call__(self, x: jax.Array, context: jax.Array, budget: int | None = None) -> jax.Array:
-        """Transform `[B, T, h, w, C]` with the image embedding `[B, L, D]`.
-
-        `budget` as in `map_chunks`, of feed-forwards' hidden values.
-        """
+    def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
+        """Transform `[B, T, h, w, C]` with the image embedding `[B, L, D]`."""
         batch, frames, _, _, channels = x.shape
         tokens = self.proj_in(self.norm(x).reshape(batch, frames, -1, channels))  # [B, T, S, C]
         blocks = self.transformer_blocks[0], self.temporal_transformer_blocks[0]
-        spatial = map_chunks(
-            blocks[0], placement.shard_axis1(tokens), context, FF_EXPANSION, budget
-        )
+        spatial = map_chunks(blocks[0], placement.shard_axis1(tokens), context, FF_EXPANSION)
         # Frame positions enter the temporal branch alone and count from the window's start.
         positions = sinusoid(jnp.arange(frames), channels).astype(x.dtype)
         positions = self.time_pos_embed(positions)[None, :, None]  # [1, T, 1, C]
         temporal = placement.shard_axis1((spatial + positions).swapaxes(1, 2))  # [B, S, T, C]
-        temporal = map_chunks(blocks[1], temporal, context, FF_EXPANSION, budget).swapaxes(1, 2)
+        temporal = map_chunks(blocks[1], temporal, context, FF_EXPANSION).swapaxes(1, 2)
         mixed = self.time_mixer(spatial, placement.shard_axis1(temporal))
         return x + self.proj_out(mixed).reshape(x.shape)

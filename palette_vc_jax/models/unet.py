@@ -49,17 +49,15 @@ class Level(nnx.Module):
         time: jax.Array,
         context: jax.Array,
         skip: jax.Array | None = None,
-        remat: str = "none",
-        budget: int | None = None,
     ) -> jax.Array:
         """Apply residual block `index` and the transformer behind it, if there is one.
 
         On the way up the block's input is `x` and the `skip` beside it.
         """
         parts = (x,) if skip is None else (x, skip)
-        x = call_block(self.resnets[index], parts, time, remat, budget)
+        x = call_block(self.resnets[index], parts, time)
         if hasattr(self, "attentions") and index < len(self.attentions):
-            x = call_block(self.attentions[index], (x,), context, remat, budget)
+            x = call_block(self.attentions[index], (x,), context)
         return x
 
 
@@ -104,8 +102,6 @@ class UNet(nnx.Module):
         added_time_ids: jax.Array,
         palette: jax.Array,
         palette_mask: jax.Array,
-        remat: str = "none",
-        budget: int | None = None,
     ) -> jax.Array:
         """Run one forward pass, in the type of `sample` (norms and softmax in fp32).
 
@@ -117,9 +113,6 @@ class UNet(nnx.Module):
             added_time_ids: `[B, 3]`, fps - 1, motion bucket, noise augmentation.
             palette: `[B, 15]`, five sRGB colors in [-1, 1], dark to light.
             palette_mask: `[B]`, 1 to use the palette, 0 for the null palette.
-            remat: one of `memory.REMAT`, for the backward pass.
-            budget: bytes of a layer's widest value that are held at once; None: as in
-                `memory.call_block`.
 
         Returns:
             `[B, T, h, w, C]`, the velocity v.
@@ -133,18 +126,18 @@ class UNet(nnx.Module):
         skips = [x]
         for block in self.down_blocks:
             for index in range(len(block.resnets)):
-                x = block.layer(index, x, time, context, remat=remat, budget=budget)
+                x = block.layer(index, x, time, context)
                 skips.append(x)
             if hasattr(block, "downsamplers"):
                 x = block.downsamplers[0](x)
                 skips.append(x)
 
         for index in range(len(self.mid_block.resnets)):
-            x = self.mid_block.layer(index, x, time, context, remat=remat, budget=budget)
+            x = self.mid_block.layer(index, x, time, context)
 
         for block in self.up_blocks:
             for index in range(len(block.resnets)):
-                x = block.layer(index, x, time, context, skips.pop(), remat, budget)
+                x = block.layer(index, x, time, context, skips.pop())
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from palette_vc_jax import atomic, files
-from palette_vc_jax.palette import language_model
+from palette_vc_jax.palette import model_proposals
 from palette_vc_jax.palette.language_model import Server
 from palette_vc_jax.palette.palette import to_hex
 from palette_vc_jax.palette.proposals import Proposals, Tag
@@ -28,7 +28,7 @@ def ask_once(
     tags: Sequence[Tag],
     seed: int | None = None,
     temperature: float | None = None,
-    propose: Callable[..., Proposals] = language_model.propose,
+    propose: Callable[..., Proposals] = model_proposals.propose,
 ) -> Proposals:
     """Return cached proposals for the same server, model and prompt, or ask and cache them.
 
@@ -44,7 +44,7 @@ def ask_once(
     path = folder() / f"{_key(server, tags, seed, temperature)}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         values = files.read_json(path)
-        colors = language_model.check_colors(values["colors"], tags)
+        colors = model_proposals.check_colors(values["colors"], tags)
         return Proposals(colors, dict(values["details"]))
     proposals = propose(server, tags, seed, temperature)
     proposals = proposals._replace(details={**proposals.details, "date": date.today().isoformat()})
@@ -55,7 +55,7 @@ def ask_once(
 
 def _key(server: Server, tags: Sequence[Tag], seed: int | None, temperature: float | None) -> str:
     address = server.host + urlsplit(server.url).path
-    question = [address, server.model, language_model.prompt(tags), seed, temperature]
+    question = [address, server.model, model_proposals.prompt(tags), seed, temperature]
     return hashlib.sha256(json.dumps(question).encode()).hexdigest()
 
 

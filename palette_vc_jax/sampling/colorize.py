@@ -2,19 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from palette_vc_jax.models import clip, functional
-from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ModelConfig, check_conditioning
-from palette_vc_jax.models.store import Model
-from palette_vc_jax.models.unet import UNet
-from palette_vc_jax.models.vae import VAE
+from palette_vc_jax.models.networks import Networks, time_ids
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.decode import decode_chunks, encode_frames
 from palette_vc_jax.sampling.reference import GRAY, NONE, Reference
@@ -23,7 +17,6 @@ from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video.resize import resize
 
-OUTER = ("short_side", "fps", "motion_bucket", "noise_augmentation")  # fields of ColorizeSettings
 _PIXELS = 1  # makes the noise on gray frames independent of other uses of a seed
 
 
@@ -56,81 +49,13 @@ def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:
 
     Args:
         config: config of the model.
-        overrides: fields of `SamplerSettings`, or those in `OUTER`; None keeps the default.
+        overrides: fields of `SamplerSettings` or `ColorizeSettings`; None keeps the default.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
-    own = config.sampling
-    outer = {name: given.pop(name, getattr(own, name)) for name in OUTER}
-    sampler = SamplerSettings(
-        **{
-            "steps": own.steps,
-            "sigma_min": own.sigma_min,
-            "sigma_max": own.sigma_max,
-            "solver": own.solver,
-            "shared_noise_fraction": own.shared_noise_fraction,
-            "guidance_scale": own.guidance_scale,
-            "window": own.num_frames,
-            "overlap": own.overlap,
-        }
-        | given
-    )
-    return ColorizeSettings(sampler, **outer)
-
-
-class Networks(NamedTuple):
-    """The networks of a model as jitted functions, with `params` on the device.
-
-    The element type of `params` is the one that the networks compute in.
-    """
-
-    config: ModelConfig
-    params: dict[str, Any]
-    encode: Any  # (params, frames [N, H, W, 3] in [-1, 1]) -> latents [N, h, w, C], unscaled
-    embed: Any  # (params, images [N, H, W, 3] in [-1, 1]) -> [N, 1, D]
-    predict: Any  # the sampler's `predict`
-    decode: Any  # (params, latents [1, T, h, w, C] of unit scale) -> frames [1, T, H, W, 3]
-
-
-def load_networks(model: Model) -> Networks:
-    """Load a model onto the device, in bfloat16 on accelerators and float32 on the CPU."""
-    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), model.params)
-    return Networks(model.config, params, *_functions(model.config))
-
-
-@functools.lru_cache(maxsize=8)
-def _functions(config: ModelConfig) -> tuple[Any, Any, Any, Any]:
-    """Return the functions of a config, cached because jit identifies functions by object."""
-
-    def cast(params: Any, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-        dtype = jax.tree.leaves(params)[0].dtype
-        return tuple(array.astype(dtype) for array in arrays)
-
-    @jax.jit
-    def encode(params, frames):
-        (frames,) = cast(params["vae"], frames)
-        mean, _ = functional.apply(VAE, config.vae, params["vae"], frames[None], method="encode")
-        return mean[0].astype(jnp.float32)
-
-    @jax.jit
-    def embed(params, images):
-        tower = params["image_encoder"]
-        (images,) = cast(tower, clip.preprocess(images, config.image_encoder.image_size))
-        return functional.apply(ImageEncoder, config.image_encoder, tower, images)
-
-    def predict(params, inputs, c_noise, context, ids, palette, mask):
-        inputs, context = cast(params["unet"], inputs, context)
-        return functional.apply(
-            UNet, config.unet, params["unet"], inputs, c_noise, context, ids, palette, mask
-        )
-
-    @jax.jit
-    def decode(params, latents):
-        (latents,) = cast(params["vae"], latents / config.vae.scaling_factor)
-        frames = functional.apply(VAE, config.vae, params["vae"], latents, method="decode")
-        return frames.astype(jnp.float32)
-
-    return encode, embed, predict, decode
+    values = asdict(config.sampling) | given
+    del values["reference"]  # the run's default reference is no setting of the sampler
+    outer = {f.name: values.pop(f.name) for f in fields(ColorizeSettings) if f.name in values}
+    return ColorizeSettings(SamplerSettings(**values), **outer)
 
 
 def colorize(
@@ -148,7 +73,7 @@ def colorize(
     Memory holds the latents of all shots (`sampler.film_bytes`) and the pixels of a few frames.
 
     Args:
-        networks: from `load_networks`.
+        networks: from `networks.load_networks`.
         grays: Y' frames `[H, W]` in [0, 1] at the model's size, one per frame of `shots`; read
             once.
         shots: consecutive half-open ranges in the film's frame numbers.
@@ -202,7 +127,7 @@ def film_conditions(
     palette_mask: np.ndarray | float = 1.0,
 ) -> FilmConditions:
     """Return the conditions of a film; shapes are those of `FilmConditions`."""
-    ids = np.array([settings.fps, settings.motion_bucket, settings.noise_augmentation], np.float32)
+    ids = time_ids(settings.fps, settings.motion_bucket, settings.noise_augmentation)
     return FilmConditions(gray, context, ids, palette, palette_mask)
 
 

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from palette_vc_jax.models.networks import Networks, load_networks
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.colorize import (
     ColorizeSettings,
-    Networks,
     colorize,
     default_settings,
-    load_networks,
 )
 from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.sampler import Progress

@@ -20,6 +20,7 @@ import numpy as np
 
 from palette_vc_jax import __version__, atomic, files
 from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.models.store import Model, file_hashes, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
 from palette_vc_jax.palette.palette import Palette
@@ -27,7 +28,6 @@ from palette_vc_jax.sampling.colorize import (
     ColorizeSettings,
     colorize,
     default_settings,
-    load_networks,
 )
 from palette_vc_jax.sampling.frames import merge_chroma
 from palette_vc_jax.sampling.reference import Reference, default_reference
@@ -35,7 +35,7 @@ from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, group_shots
 from palette_vc_jax.video import color
-from palette_vc_jax.video.film import Film, open_film, turned
+from palette_vc_jax.video.film import Film, open_film, orient
 from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import model_size, resize
 from palette_vc_jax.video.shots import find_shots
@@ -98,7 +98,7 @@ def plan_film(
     settings = settings or default_settings(config)
     reference = reference or default_reference(config.sampling)
     sides = film.height, film.width
-    upright = sides if film.turn[0] else sides[::-1]
+    upright = sides if film.orientation[0] else sides[::-1]
     size = model_size(*upright, settings.short_side, config.pixel_multiple)
 
     def small() -> Iterator[np.ndarray]:
@@ -300,7 +300,7 @@ def _color_frames(
 
 
 def _small(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
-    return resize(turned(color.gray(frame.luma, film), film.turn), *size)
+    return resize(orient(color.gray(frame.luma, film), film.orientation), *size)
 
 
 def _merge(
@@ -308,8 +308,8 @@ def _merge(
 ) -> tuple[Frame, np.ndarray, Frame]:
     """Merge a source frame with `small`, the model's RGB `[h, w, 3]`; see `_color_frames`."""
     gray = color.gray(frame.luma, film)
-    a, b, c, d = film.turn
-    small = turned(small, (a, c, b, d))  # the transpose of a quarter turn is its inverse
+    a, b, c, d = film.orientation
+    small = orient(small, (a, c, b, d))  # the transpose of a quarter turn is its inverse
     if luma == "model":
         large = np.clip(resize(small, *gray.shape), 0.0, 1.0)
         gray = color.rgb_to_luma(large, film.matrix)

@@ -35,7 +35,12 @@ def pretrained(model: str) -> Any:
             "and `pip install -r requirements-tagger.txt`, or give words."
         ) from None
     try:
-        ask = pipeline("image-text-to-text", model=model, trust_remote_code=False)
+        ask = pipeline(
+            "image-text-to-text",
+            model=model,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        )
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

@@ -7,7 +7,7 @@ from PIL import Image
 
 from palette_vc_jax import atomic
 from palette_vc_jax.video import color
-from palette_vc_jax.video.film import Film, turned
+from palette_vc_jax.video.film import Film, orient
 from palette_vc_jax.video.resize import resize
 
 COLUMNS = 4
@@ -39,7 +39,10 @@ class SideBySide:
         """
         if index not in self._wanted:
             return
-        gray, chroma = turned(gray, self._film.turn), turned(chroma, self._film.turn)
+        gray, chroma = (
+            orient(gray, self._film.orientation),
+            orient(chroma, self._film.orientation),
+        )
         height, width = gray.shape
         if width > WIDTH:
             height, width = max(1, round(height * WIDTH / width)), WIDTH

@@ -4,22 +4,20 @@ A tagger is any function from gray frames to weighted tags. There are two: the c
 tower with a table of words, and a pretrained model of transformers.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from palette_vc_jax.models import clip, functional
-from palette_vc_jax.models.clip import ImageEncoder
+from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.models.store import load_config, load_model
 from palette_vc_jax.models.text_table import TextTable, load_table, probabilities
 from palette_vc_jax.palette.proposals import Tag
 from palette_vc_jax.sampling.sampler import check_finite
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
-from palette_vc_jax.video.film import Film, turned
+from palette_vc_jax.video.film import Film, orient
 from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import resize
 
@@ -55,16 +53,12 @@ def load_tagger(name: str, checkpoint: Path) -> tuple[Tagger, str]:
 
 def zero_shot(checkpoint: Path, table: TextTable) -> Tagger:
     """Return a tagger that picks the words closest to the frames in CLIP's embedding space."""
-    model = load_model(checkpoint, ("image_encoder",))
-    config = model.config.image_encoder
+    networks = load_networks(load_model(checkpoint, ("image_encoder",)))
 
-    @jax.jit
-    def embed(params, images):
-        images = clip.preprocess(images, config.image_size)
-        return functional.apply(ImageEncoder, config, params, images)[:, 0]
+    def tag(frames: np.ndarray) -> list[Tag]:
+        return best_tags(table, networks.embed(networks.params, signed_rgb(frames))[:, 0])
 
-    embed = functools.partial(embed, model.params["image_encoder"])
-    return lambda frames: best_tags(table, embed(signed_rgb(frames)))
+    return tag
 
 
 def signed_rgb(frames: np.ndarray) -> np.ndarray:
@@ -115,6 +109,6 @@ def frame_at(film: Film, seconds: float) -> Frame:
 
 def gray_frame(frame: Frame, film: Film) -> np.ndarray:
     """Return a frame upright, as gray `[H, W]` in [0, 1], with sides of at most `LONG_SIDE`."""
-    gray = turned(color.gray(frame.luma, film), film.turn)
+    gray = orient(color.gray(frame.luma, film), film.orientation)
     factor = min(1.0, LONG_SIDE / max(gray.shape))
     return resize(gray, *(max(1, round(side * factor)) for side in gray.shape))

@@ -299,6 +299,7 @@ def load(name: str | Path, argument: str = "") -> ConfigDict:
         raise
     except Exception as error:  # whatever is wrong with a user's own file
         reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = reason.partition(" Other fields present")[0]  # all keys and values follow
         raise ValueError(f"{path}: not a config that can be read ({reason}).") from error
 
 

@@ -9,10 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from palette_vc_jax.diffusion import edm
-from palette_vc_jax.models import clip, functional
-from palette_vc_jax.models.clip import ImageEncoder
+from palette_vc_jax.models import functional, memory, networks
 from palette_vc_jax.models.config import ModelConfig, VAEConfig
-from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.pixels import to_gray3
 from palette_vc_jax.training.config import RatesConfig
@@ -54,7 +52,7 @@ def edm_loss(
     shared_noise_fraction: float = 0.0,
     dtype: jnp.dtype = jnp.float32,
     remat: str = "none",
-    budget: int | None = None,
+    chunk_bytes: int | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Denoise color latents at noise levels `sigma` `[B]`.
 
@@ -71,7 +69,7 @@ def edm_loss(
         shared_noise_fraction: see `window_noise`.
         dtype: what the UNet computes in; the loss is summed in float32.
         remat: what the backward pass computes again, one of `memory.REMAT`.
-        budget: bytes, see `memory.call_block`.
+        chunk_bytes: see `memory.policy`.
     """
     size = sigma.shape[0]
     noise_key, palette_key, gray_key, image_key, joint_key = jax.random.split(key, 5)
@@ -91,22 +89,21 @@ def edm_loss(
     context = context * ~nothing[:, None, None]
 
     sample = jnp.concatenate([noisy * scale.c_in[:, None, None, None, None], gray], axis=-1)
-    output = functional.apply(
-        UNet,
-        config.unet,
-        jax.tree.map(lambda leaf: leaf.astype(dtype), params["unet"]),
-        sample.astype(dtype),
-        scale.c_noise,
-        context.astype(dtype),
-        time_ids(config, size),
-        batch["palette"],
-        palette_mask.astype(jnp.float32),
-        remat,
-        budget,
-    )
+    own = config.sampling
+    ids = networks.time_ids(own.fps, own.motion_bucket, own.noise_augmentation)
+    with memory.policy(remat, chunk_bytes):
+        output = networks.predict(
+            config,
+            jax.tree.map(lambda leaf: leaf.astype(dtype), params["unet"]),
+            sample,
+            scale.c_noise,
+            context,
+            jnp.tile(ids, (size, 1)),
+            batch["palette"],
+            palette_mask.astype(jnp.float32),
+        )
     target = edm.velocity_target(batch["color"], noise, wide)
-    error = output.astype(jnp.float32) - target
-    per_sample = jnp.square(error).mean((1, 2, 3, 4))
+    per_sample = jnp.square(output - target).mean((1, 2, 3, 4))
     if weighting == "eps":
         per_sample = per_sample / (1.0 + jnp.square(sigma))
     return per_sample.mean(), {}
@@ -118,13 +115,6 @@ def window_noise(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Ar
     own = jax.random.normal(own_key, shape)
     common = jax.random.normal(common_key, (shape[0], 1, *shape[2:]))
     return jnp.sqrt(1.0 - share) * own + jnp.sqrt(share) * common
-
-
-def time_ids(config: ModelConfig, batch: int) -> jax.Array:
-    """Return the micro-conditioning `[B, 3]`: fps, motion bucket, noise augmentation."""
-    sampling = config.sampling
-    ids = [float(sampling.fps), float(sampling.motion_bucket), sampling.noise_augmentation]
-    return jnp.tile(jnp.array(ids, jnp.float32), (batch, 1))
 
 
 def _reference_context(
@@ -141,7 +131,7 @@ def _reference_context(
     if "image_encoder" in params:
         color = batch["reference"]
         pictures = jnp.where(in_color[:, None, None, None], color, to_gray3(color))
-        context = embed(params["image_encoder"], pictures, config)
+        context = networks.embed(config, params["image_encoder"], pictures)
     else:
         context = jnp.where(in_color[:, None, None], batch["context_color"], batch["context_gray"])
     return context * ~nothing[:, None, None]
@@ -152,9 +142,3 @@ def favored_reference(rates: RatesConfig) -> str:
     color, none = rates.reference_color, rates.reference_none
     shares = {"gray": 1.0 - color - none, "color": color, "none": none}
     return max(shares, key=lambda name: round(shares[name], 9))
-
-
-def embed(params: functional.Params, pictures: jax.Array, config: ModelConfig) -> jax.Array:
-    """Embed pictures `[B, H, W, 3]` in [-1, 1] as `[B, L, D]`."""
-    ready = clip.preprocess(pictures, config.image_encoder.image_size)
-    return functional.apply(ImageEncoder, config.image_encoder, params, ready)

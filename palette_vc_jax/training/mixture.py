@@ -7,19 +7,20 @@ from palette_vc_jax.data.sources import ClipSource
 from palette_vc_jax.palette import gmm
 
 FRAMES = 10  # a clip, as in the paper
-PIXELS = 2000  # a frame; a mixture of 16 does not change with more
+PIXELS = 100_000  # of all frames; more make the fit slow, and do not change a mixture of 16
 
 
 def training_pixels(source: ClipSource, seed: int) -> tuple[np.ndarray, int]:
     """Draw pixels `[N, 3]` uint8 from random frames of every clip; also count the frames."""
     rng = np.random.default_rng(seed)
+    each = max(1, PIXELS // (FRAMES * len(source)))
     drawn, frames = [], 0
     for clip in cli.progress(range(len(source)), "reading clips", "clip"):
         length = source.length(clip)
         chosen = rng.choice(length, min(FRAMES, length), replace=False)
         for picture in source.read(clip, [int(frame) for frame in chosen]):
             pixels = picture.reshape(-1, 3)
-            drawn.append(rng.choice(pixels, min(PIXELS, len(pixels)), replace=False))
+            drawn.append(rng.choice(pixels, min(each, len(pixels)), replace=False))
             frames += 1
     return np.concatenate(drawn), frames
 

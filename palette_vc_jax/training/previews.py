@@ -21,6 +21,7 @@ from palette_vc_jax import atomic
 from palette_vc_jax.data.samples import Batch
 from palette_vc_jax.diffusion import schedule
 from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.pixels import to_gray3
 from palette_vc_jax.sampling.colorize import (
@@ -28,7 +29,6 @@ from palette_vc_jax.sampling.colorize import (
     decode_film,
     default_settings,
     film_conditions,
-    load_networks,
 )
 from palette_vc_jax.sampling.sampler import sample_scan
 from palette_vc_jax.sampling.settings import frame_noise

@@ -52,7 +52,7 @@ def with_sampling(model: ModelConfig, config: RunConfig) -> ModelConfig:
     own, frames = model.sampling, config.data.window
     sampling = dataclasses.replace(
         own,
-        num_frames=frames,
+        window=frames,
         overlap=min(own.overlap, frames - 1),
         reference=favored_reference(config.rates),
         **{name: getattr(config, name) for name in SAMPLING},

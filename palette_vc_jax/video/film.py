@@ -70,7 +70,7 @@ class Film:
     files: tuple[Path, ...] = ()  # the images, in order; empty for a video
 
     @property
-    def turn(self) -> tuple[int, int, int, int]:
+    def orientation(self) -> tuple[int, int, int, int]:
         """Return the display matrix in quarter turns, in the form of `EXIF_ORIENTATIONS`."""
         if self.display_matrix is None:
             return UPRIGHT
@@ -111,12 +111,12 @@ def open_film(path: str | Path) -> Film:
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
-    """Return a folder's images as `find_pictures` does.
+    """Return a folder's images as `find_images` does.
 
     Raises:
         ValueError: if there is no image, or one is not a regular file.
     """
-    found = find_pictures(folder)
+    found = find_images(folder)
     if not found:
         kinds = " ".join(sorted(IMAGES))
         raise ValueError(f"{folder}: the folder holds no frames; add images ({kinds}).")
@@ -125,7 +125,7 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     return found
 
 
-def find_pictures(folder: Path) -> tuple[Path, ...]:
+def find_images(folder: Path) -> tuple[Path, ...]:
     """Return a folder's images in time order (frame 2 before 10), without hidden files."""
     found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGES and p.name[0] != "."]
     return tuple(sorted(found, key=natural))
@@ -203,7 +203,7 @@ def image_orientation(path: Path) -> tuple[int, int, int, int]:
         return UPRIGHT  # formats that only FFmpeg reads have no EXIF data
 
 
-def turned(image: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
+def orient(image: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
     """Rotate and mirror a stored image `[H, W, ...]` so that it is upright."""
     a, b, c, d = orientation
     if a == 0:

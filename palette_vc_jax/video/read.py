@@ -128,7 +128,7 @@ def _read_images(film: Film) -> Iterator[Frame]:
         decoded = films.decode_image(path)
         luma = None
         if films.luma_depth(decoded) == film.depth:
-            luma = films.turned(luma_of(decoded, film), films.image_orientation(path))
+            luma = films.orient(luma_of(decoded, film), films.image_orientation(path))
         if luma is None or luma.shape != (film.height, film.width):
             raise ValueError(
                 f"{path}: {decoded.width}x{decoded.height} pixels of {films.luma_depth(decoded)} "

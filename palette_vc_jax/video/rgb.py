@@ -28,7 +28,7 @@ def count_frames(film: Film) -> int:
 
 def shown_size(film: Film) -> tuple[int, int]:
     """Return the height and width at which a film is displayed."""
-    return (film.height, film.width) if film.turn[0] else (film.width, film.height)
+    return (film.height, film.width) if film.orientation[0] else (film.width, film.height)
 
 
 def read_rgb(film: Film) -> Iterator[np.ndarray]:
@@ -65,8 +65,8 @@ def _decode(film: Film) -> Iterator[np.ndarray]:
     if film.kind != "video":
         for path in film.files:
             image = to_rgb(films.decode_image(path), film)
-            yield films.turned(image, films.image_orientation(path))
+            yield films.orient(image, films.image_orientation(path))
         return
     with films.open_video(film.path) as (container, stream):
         for frame in container.decode(stream):
-            yield films.turned(to_rgb(frame, film), film.turn)
+            yield films.orient(to_rgb(frame, film), film.orientation)

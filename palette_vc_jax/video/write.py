@@ -22,7 +22,7 @@ from av.packet import Packet
 
 from palette_vc_jax import atomic
 from palette_vc_jax.video import color
-from palette_vc_jax.video.film import Film, Frame, open_video, turned
+from palette_vc_jax.video.film import Film, Frame, open_video, orient
 from palette_vc_jax.video.matroska import PADDING, write_aspect
 from palette_vc_jax.video.resize import subsample_chroma
 
@@ -202,7 +202,9 @@ class _ImageSink:
         if jpeg:
             top, kind = 255, np.uint8
         pixels = np.clip(np.rint(top * rgb), 0, top).astype(kind)
-        pixels = np.ascontiguousarray(turned(pixels[..., ::-1], film.turn))  # OpenCV wants BGR
+        pixels = np.ascontiguousarray(
+            orient(pixels[..., ::-1], film.orientation)
+        )  # OpenCV wants BGR
         name = self._path if self._suffix else self._path / f"{frame.index:06d}.png"
         _, data = cv2.imencode(".jpg" if jpeg else ".png", pixels, JPEG if jpeg else [])
         name.write_bytes(data.tobytes())

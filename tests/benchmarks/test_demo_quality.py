@@ -10,10 +10,10 @@ from PIL import Image
 
 from palette_vc_jax import cli
 from palette_vc_jax.models.config import demo
+from palette_vc_jax.models.networks import Networks
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling import frames
-from palette_vc_jax.sampling.colorize import Networks
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 

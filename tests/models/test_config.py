@@ -77,8 +77,11 @@ def test_networks_that_do_not_fit_together_are_refused(tmp_path, section, key):
         load_model(write(tmp_path, values))
 
 
-def test_a_field_under_its_earlier_name_is_read():
+@pytest.mark.parametrize(
+    ("old", "new"), [("noise_share", "shared_noise_fraction"), ("num_frames", "window")]
+)
+def test_a_field_under_its_earlier_name_is_read(old, new):
     """If this fails, model folders of earlier versions cannot be used."""
     values = model_config.to_dict(model_config.demo())
-    values["sampling"]["noise_share"] = values["sampling"].pop("shared_noise_fraction")
+    values["sampling"][old] = values["sampling"].pop(new)
     assert model_config.from_dict(values) == model_config.demo()

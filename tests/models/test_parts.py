@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from palette_vc_jax.models.layers import SpatioTemporalResBlock
-from palette_vc_jax.models.memory import _count_chunks, map_chunks
+from palette_vc_jax.models.memory import _count_chunks, map_chunks, policy
 from palette_vc_jax.models.transformer import SpatioTemporalTransformer
 from palette_vc_jax.parallel import placement
 
@@ -34,16 +34,17 @@ def test_parts_change_neither_values_nor_gradients(kind):
     x = jax.random.normal(keys[0], (2, 6, 4, 3, 16))
     condition = jax.random.normal(keys[1], (2, 1, 8) if kind == "transformer" else (2, 8))
 
-    def value(budget):
+    def value(chunk_bytes):
         def loss(state, x, condition):
-            out = nnx.merge(graphdef, state)(x, condition, budget)
+            with policy(chunk_bytes=chunk_bytes):
+                out = nnx.merge(graphdef, state)(x, condition)
             weights = jax.random.normal(keys[2], out.shape)
             return jnp.sum(weights * out), out
 
         step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
         return step(state, x, condition)
 
-    (_, whole), expected = value(None)
+    (_, whole), expected = value(2**30)
     (_, found), gradients = value(1)  # a byte: as many parts as there are frames or places
     assert jnp.linalg.norm(found - whole) <= 1e-5 * jnp.linalg.norm(whole)
     for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True):
@@ -73,9 +74,10 @@ def test_gradients_of_half_precision_are_summed_in_full():
         def __call__(self, x, condition):
             return self.layer(x)
 
-    def loss(state, budget):
-        return map_chunks(Block(nnx.merge(graphdef, state)), x, None, 1.0, budget).sum()
+    def loss(state):
+        with policy(chunk_bytes=2):
+            return map_chunks(Block(nnx.merge(graphdef, state)), x, None, 1.0).sum()
 
     # 512 ones: in bfloat16 the sum would stay at 256, where 1 is half a step.
-    gradient = jax.grad(loss)(state, 2)
+    gradient = jax.grad(loss)(state)
     assert float(jax.tree.leaves(gradient)[0].squeeze()) == 512.0

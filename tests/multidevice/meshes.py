@@ -81,8 +81,8 @@ def run(name: str) -> dict[str, np.ndarray]:
     def loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
         sigma = jnp.exp(jax.random.normal(key, (BATCH,)))
         # In as many parts as there are frames or places, where the backward pass computes again.
-        budget = None if remat == "none" else 1
-        return edm_loss(params, batch, sigma, key, CONFIG, RATES, remat=remat, budget=budget)[0]
+        size = None if remat == "none" else 1
+        return edm_loss(params, batch, sigma, key, CONFIG, RATES, remat=remat, chunk_bytes=size)[0]
 
     compute = jax.jit(jax.value_and_grad(loss), out_shardings=(None, places))
     found, moved = {}, jax.tree.map(lambda leaf: np.zeros(leaf.shape), start)

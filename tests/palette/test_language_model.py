@@ -11,7 +11,7 @@ import pytest
 
 from palette_vc_jax.commands import palette as command
 from palette_vc_jax.commands import sample
-from palette_vc_jax.palette import cache, language_model
+from palette_vc_jax.palette import cache, language_model, model_proposals
 from palette_vc_jax.palette.file import load_palette
 from palette_vc_jax.palette.language_model import Server
 from palette_vc_jax.palette.proposals import Tag
@@ -316,4 +316,4 @@ def test_the_client_is_missing(monkeypatch):
     """If this fails, a machine without the extra gets a traceback, or cannot color at all."""
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     with pytest.raises(ValueError, match=r"requirements-words\.txt"):
-        language_model.propose(Server("m", "http://localhost:1/v1"), [Tag("snow")])
+        model_proposals.propose(Server("m", "http://localhost:1/v1"), [Tag("snow")])

@@ -41,7 +41,7 @@ def make_image_encoder(config: ImageEncoderConfig, seed: int) -> Any:
 def make_pipeline(config: ModelConfig) -> diffusers.StableVideoDiffusionPipeline:
     """Make diffusers' pipeline with SVD's scheduler and three random networks."""
     return assemble(
-        make_unet(config.unet, 1, config.sampling.num_frames),
+        make_unet(config.unet, 1, config.sampling.window),
         make_vae(config.vae, 3),
         make_image_encoder(config.image_encoder, 4),
     )

@@ -22,7 +22,7 @@ transformers = pytest.importorskip("transformers", reason="parity needs transfor
 
 
 def _unet(model):
-    values = write_unet_config(model.unet, num_frames=model.sampling.num_frames)
+    values = write_unet_config(model.unet, num_frames=model.sampling.window)
     network = diffusers.UNetSpatioTemporalConditionModel.from_config(values)
     return network, unet_table(shapes(UNet, model.unet))
 

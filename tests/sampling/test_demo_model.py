@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from palette_vc_jax.models.config import demo
+from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.models.store import load_config, load_model
 from palette_vc_jax.palette.gmm import load
 from palette_vc_jax.palette.text import parse_colors
-from palette_vc_jax.sampling.colorize import colorize, default_settings, load_networks
+from palette_vc_jax.sampling.colorize import colorize, default_settings
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.read import read_frames

@@ -13,9 +13,10 @@ from PIL import Image
 
 from palette_vc_jax.commands import sample
 from palette_vc_jax.models import config as model_config
+from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.models.store import load_model, save_model
 from palette_vc_jax.palette.text import parse_colors
-from palette_vc_jax.sampling.colorize import _with_noise, colorize, default_settings, load_networks
+from palette_vc_jax.sampling.colorize import _with_noise, colorize, default_settings
 from palette_vc_jax.sampling.reference import GRAY, NONE, Reference
 from tests import films, tiny
 from tests.commands import command

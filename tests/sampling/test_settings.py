@@ -1,9 +1,15 @@
 """Settings, conditions and noise."""
 
+import dataclasses
+import typing
+
 import jax
 import numpy as np
 import pytest
 
+from palette_vc_jax.commands import flags
+from palette_vc_jax.models.config import PRESETS
+from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings
 from palette_vc_jax.sampling.settings import (
     FilmConditions,
     SamplerSettings,
@@ -110,3 +116,20 @@ def test_wrong_conditions(field, value, message):
     assert check_conditions(RIGHT, plan).palette.shape == (2, 15)
     with pytest.raises(ValueError, match=message):
         check_conditions(RIGHT._replace(**{field: value}), plan)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_models_settings_are_the_defaults(preset):
+    """If this fails, a setting that a model was trained for is lost on the way to the sampler."""
+    own = dataclasses.asdict(PRESETS[preset]().sampling)
+    settings = dataclasses.asdict(default_settings(PRESETS[preset]()))
+    found = settings.pop("sampler") | settings
+    del own["reference"]
+    assert {name: found[name] for name in own} == own
+
+
+def test_every_flag_is_a_setting():
+    """If this fails, a flag of sample.py ends in a traceback."""
+    kinds = typing.get_type_hints(ColorizeSettings) | typing.get_type_hints(SamplerSettings)
+    for name, (kind, _) in flags.SETTINGS.items():
+        assert kinds[name] is kind

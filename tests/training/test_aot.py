@@ -243,8 +243,8 @@ def test_attention_is_that_of_the_gpu_compiled_for(cuda):
 
 
 @pytest.mark.parametrize(("remat", "runs"), [("layers", 2), ("attention", 1)])
-@pytest.mark.parametrize("budget", [2**31, 1])  # whole, and frame by frame
-def test_cudnn_results_are_kept(cuda, remat, runs, budget):
+@pytest.mark.parametrize("chunk_bytes", [2**31, 1])  # whole, and frame by frame
+def test_cudnn_results_are_kept(cuda, remat, runs, chunk_bytes):
     """If this fails, remat=attention computes the longest attention again on GPUs."""
     mesh = make_mesh({"data": 1, "fsdp": 1, "frames": 1}, topology_devices("h100:1"))
     make = lambda: SpatioTemporalTransformer(64, 1, 8, 4, rngs=nnx.Rngs(0))  # noqa: E731
@@ -254,7 +254,8 @@ def test_cudnn_results_are_kept(cuda, remat, runs, budget):
 
     def loss(weights, x, context):
         block = nnx.merge(graphdef, weights)
-        return memory.call_block(block, (x,), context, remat, budget).astype(jnp.float32).sum()
+        with memory.policy(remat, chunk_bytes):
+            return memory.call_block(block, (x,), context).astype(jnp.float32).sum()
 
     with jax.set_mesh(mesh):
         weights = jax.tree.map(lambda leaf: shape(leaf.shape), weights)

@@ -66,7 +66,7 @@ def test_a_run_is_exported_as_a_model(run, tmp_path):
         model.params["vae"]["quant_conv"]["kernel"], start.params["vae"]["quant_conv"]["kernel"]
     )
     sampling = model.config.sampling
-    assert (sampling.num_frames, sampling.shared_noise_fraction) == (DATA["window"], 0.25)
+    assert (sampling.window, sampling.shared_noise_fraction) == (DATA["window"], 0.25)
     record = json.loads((exported / "provenance.json").read_text())
     assert record["step"] == 3 and record["weights"] == "raw" and record["dtype"] == "float32"
     assert set(record["init_from"]) == {f"{n}.safetensors" for n in model.params}

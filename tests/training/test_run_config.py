@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from palette_vc_jax.commands.train import _override
 from palette_vc_jax.models.memory import REMAT
 from palette_vc_jax.parallel.mesh import AXES
-from palette_vc_jax.training.config import RunConfig, base, keys, load, read, read_stored
+from palette_vc_jax.training.checks import READ_BY, check_run
+from palette_vc_jax.training.config import RunConfig, base, keys, load, read, read_stored, rules
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = [
@@ -116,6 +118,33 @@ def test_configs_are_found_by_name_and_by_path(tmp_path, monkeypatch):
     own.write_text("def get_config(argument=''):\n    return nothing\n")
     with pytest.raises(ValueError, match=r"mine.py: not a config .*\(NameError: "):
         load(own)
+    own.write_text(
+        "from palette_vc_jax.training.config import base\n\n\n"
+        "def get_config(argument=''):\n"
+        "    config = base()\n"
+        "    config.data.frame = 3\n"
+    )
+    with pytest.raises(ValueError, match='Key "frame" does not exist') as error:
+        load(own)
+    assert len(str(error.value)) < 300
+
+
+def test_a_key_that_the_task_does_not_read_is_refused():
+    """If this fails, a key that was set has no effect, without a message."""
+    known = set(rules()) | {key.split(".")[0] for key in rules()}
+    assert known >= {key for names in READ_BY.values() for key in names}
+    for config in CONFIGS:
+        check_run(read(config.values[0]))
+    values = load("demo_vae")
+    values.lora.rank = 4
+    with pytest.raises(ValueError, match="lora.rank=4 has no effect, because task='vae'"):
+        check_run(read(values))
+
+
+def test_a_key_is_set_to_none_on_the_command_line():
+    """If this fails, a config's hue shift cannot be switched off by a flag."""
+    config = _override(load("demo"), ["--config.data.hue_shift_rate=None", "--config.seed=3"])
+    assert config.data.hue_shift_rate is None and config.seed == 3
 
 
 @pytest.mark.parametrize(
@@ -126,6 +155,9 @@ def test_configs_are_found_by_name_and_by_path(tmp_path, monkeypatch):
         ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan; give a number above 0"),
         ("data.turned=0.5", "the config has no key 'turned'"),
         ("trained[0]=palette", "0 is not a valid index"),
+        ("data.window=None", "data.window=None; give a whole number from 1"),
+        ("data.turned=None", "the config has no key 'data.turned'"),
+        ("data.patch=(16,16)", "data.patch=(16, 16) has no effect, because task='unet' does not"),
     ],
 )
 def test_the_command_refuses_a_bad_value_at_once(tmp_path, flag, said):

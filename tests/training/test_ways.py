@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh
 from PIL import Image
 
 from palette_vc_jax.data import sources
-from palette_vc_jax.models import functional
+from palette_vc_jax.models import functional, networks
 from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.models.store import load_model
 from palette_vc_jax.palette import gmm
@@ -20,7 +20,6 @@ from palette_vc_jax.parallel.mesh import AXES, make_mesh
 from palette_vc_jax.training import (
     checks,
     loop,
-    losses,
     mixture,
     tasks,
     trainable,
@@ -204,7 +203,7 @@ def test_the_windows_of_training_are_those_of_sampling(config, model, tmp_path):
     task = tasks.make_task(made)
     task.export(task.init(), 0, tmp_path)
     before, after = (load_model(folder).config for folder in (model, tmp_path))
-    assert before.sampling.num_frames == 4 and after.sampling.num_frames == 2
+    assert before.sampling.window == 4 and after.sampling.window == 2
     assert after.sampling.overlap == 1 and after.unet == before.unet
 
 
@@ -219,11 +218,11 @@ def test_conditions_of_training_are_those_of_sampling(config, tmp_path, monkeypa
     assert (sampling.fps, sampling.motion_bucket) == (24, 30)
     assert (sampling.noise_augmentation, sampling.reference) == (0.05, "color")
     # The step computes with them, as its trace shows.
-    seen, make = [], losses.time_ids
-    monkeypatch.setattr(losses, "time_ids", lambda c, n: seen.append(c.sampling) or make(c, n))
+    seen, make = [], networks.time_ids
+    monkeypatch.setattr(networks, "time_ids", lambda *ids: seen.append(ids) or make(*ids))
     batch = next(task.batches(0))
     jax.eval_shape(task.loss, task.init(), task.frozen, batch, jax.random.key(0))
-    assert seen == [sampling]
+    assert seen == [(24, 30, 0.05)]
 
 
 def test_validation_sees_the_favored_reference(config):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from palette_vc_jax.images import read_image
 from palette_vc_jax.video import color
-from palette_vc_jax.video.film import open_film, turned
+from palette_vc_jax.video.film import open_film, orient
 from palette_vc_jax.video.read import luma_of, read_frames
 from tests.films import add_tone, lumas, make_frame, truncate, write_film, write_pictures
 
@@ -95,7 +95,7 @@ def test_turn_aspect_and_sound_are_described(tmp_path):
         tmp_path / "a.mp4", lumas(3), codec="libx264", turn=90, aspect=Fraction(16, 15), sound="aac"
     )
     film = open_film(path)
-    assert film.turn in ((0, 1, -1, 0), (0, -1, 1, 0))
+    assert film.orientation in ((0, 1, -1, 0), (0, -1, 1, 0))
     assert film.sample_aspect == Fraction(16, 15) and film.audio == ("aac",)
     assert (film.width, film.height) == (64, 48)
 
@@ -159,7 +159,7 @@ def test_turn_of_a_display_matrix_agrees_with_ffmpeg(tmp_path):
     for turn in (90, 180, -90):
         film = open_film(write_film(tmp_path / "a.mkv", lumas(1), turn=turn))
         luma = codes(film.path)[0]
-        np.testing.assert_array_equal(turned(luma, film.turn), np.rot90(luma, turn // 90))
+        np.testing.assert_array_equal(orient(luma, film.orientation), np.rot90(luma, turn // 90))
 
 
 def test_read_image_makes_8_bit_rgb(tmp_path):

@@ -197,7 +197,7 @@ def test_turn_aspect_and_tags_are_kept(tmp_path, suffix, aspect):
         tags=(1, 1, 9, 14),
     )
     before, after = open_film(source), open_film(colored(source, tmp_path / f"b{suffix}"))
-    assert after.turn == before.turn != (1, 0, 0, 1)
+    assert after.orientation == before.orientation != (1, 0, 0, 1)
     assert after.sample_aspect == before.sample_aspect == aspect
     assert after.tags == before.tags == (1, 9, 14)
 
