@@ -13,9 +13,10 @@ host arrays. The state of a sampler is (x, D_previous).
 from collections.abc import Callable
 from typing import TypeVar
 
+import jax
 import numpy as np
 
-Array = TypeVar("Array")
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
 def euler(sigmas: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ taken in chunks, each against all keys.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +36,11 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
         return checkpoint_name(_budgeted(query, key, value), ATTENTION)
     if query.ndim == 4:
         return attention(query[:, None], key[:, None], value[:, None])[:, 0]
+    kernel = KERNELS[kind]
 
     def fused(*parts: jax.Array) -> jax.Array:
         folded = (x.reshape(-1, *x.shape[2:]) for x in parts)  # [B*M, S, N, D]
-        return KERNELS[kind](*folded).reshape(parts[0].shape)
+        return kernel(*folded).reshape(parts[0].shape)
 
     return placement.on_each_device(fused, query, key, value)
 
@@ -102,7 +104,7 @@ def _splash(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     return jax.lax.map(lambda parts: kernel(*parts), heads_first).swapaxes(1, 2)
 
 
-def _splash_kernel(heads: int, queries: int, keys: int):
+def _splash_kernel(heads: int, queries: int, keys: int) -> Callable[..., jax.Array]:
     # Made anew for each trace: what it holds of the mask belongs to the traced program.
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 

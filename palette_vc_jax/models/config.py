@@ -101,7 +101,7 @@ class SamplingConfig:
     noise_augmentation: float = 0.0  # deviation of noise on the gray pixels, in [-1, 1]
     reference: str = "gray"  # what the image tower mostly saw: a name in REFERENCES
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_conditioning(self.fps, self.motion_bucket, self.noise_augmentation)
         if self.reference not in REFERENCES:
             raise ValueError(

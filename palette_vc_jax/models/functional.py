@@ -6,7 +6,7 @@ are strings all the way down, list indices included, so that a flat name such as
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,17 +19,19 @@ Params = dict[str, Any]
 LOW_RANK = ("lora_a", "lora_b")
 
 
-def init(module: type[nnx.Module], config: NetworkConfig, seed: int) -> Params:
+def init(module: Callable[..., nnx.Module], config: NetworkConfig, seed: int) -> Params:
     """Make random parameters for `module(config)`."""
 
     @jax.jit
-    def build(key):
+    def build(key: jax.Array) -> dict[str, jax.Array]:
         return _leaves(nnx.state(module(config, rngs=Keys(key)), nnx.Param))
 
     return nest(build(jax.random.key(seed)))
 
 
-def shapes(module: type[nnx.Module], config: NetworkConfig) -> dict[str, jax.ShapeDtypeStruct]:
+def shapes(
+    module: Callable[..., nnx.Module], config: NetworkConfig
+) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the flat names and shapes of the parameters of `module(config)`, computing nothing."""
     _, state = abstract(module, config)
     return {
@@ -38,7 +40,7 @@ def shapes(module: type[nnx.Module], config: NetworkConfig) -> dict[str, jax.Sha
 
 
 def apply(
-    module: type[nnx.Module],
+    module: Callable[..., nnx.Module],
     config: NetworkConfig,
     params: Params,
     *args: Any,
@@ -51,7 +53,7 @@ def apply(
     return getattr(build(module, config, params), method)(*args)
 
 
-def build(module: type[nnx.Module], config: NetworkConfig, params: Params) -> nnx.Module:
+def build(module: Callable[..., nnx.Module], config: NetworkConfig, params: Params) -> nnx.Module:
     """Make `module(config)` with `params` in place of its parameters.
 
     Updates of low rank, `lora_a` and `lora_b` beside a kernel, go to their `layers.Linear`.
@@ -73,12 +75,12 @@ def build(module: type[nnx.Module], config: NetworkConfig, params: Params) -> nn
 
 
 def _child(module: nnx.Module, key: str) -> nnx.Module:
-    return module[int(key)] if key.isdigit() else getattr(module, key)
+    return module[int(key)] if isinstance(module, nnx.List) else getattr(module, key)
 
 
-def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Turn a nested dict into one of flat names joined by dots."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in params.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
@@ -122,7 +124,9 @@ class Keys:
 
 
 @functools.lru_cache(maxsize=32)
-def abstract(module: type[nnx.Module], config: NetworkConfig) -> tuple[nnx.GraphDef, nnx.State]:
+def abstract(
+    module: Callable[..., nnx.Module], config: NetworkConfig
+) -> tuple[nnx.GraphDef, nnx.State]:
     """Return the structure of `module(config)`, and its parameters as shapes."""
     model = nnx.eval_shape(lambda: module(config, rngs=Keys(jax.random.key(0))))
     return nnx.split(model)

@@ -8,9 +8,13 @@ Where a model starts from random weights, the last layer of every residual branc
 network passes pictures through at first, and small models train in fewer steps.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from palette_vc_jax.models.memory import map_chunks
 from palette_vc_jax.parallel import placement
@@ -20,10 +24,12 @@ ZEROS = nnx.initializers.zeros_init()
 FP32_NORM = 2.0  # width of a norm's float32 values, for each of its bfloat16 input
 
 
-def resampling(taps: slice):
+def resampling(taps: slice) -> Callable[..., jax.Array]:
     """Make an initializer `[3, 3, C, C]` that averages each channel over `taps` in both axes."""
 
-    def initialize(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32, **_) -> jax.Array:
+    def initialize(
+        key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, **_: Any
+    ) -> jax.Array:
         count = len(range(3)[taps]) ** 2
         return jnp.zeros(shape, dtype).at[taps, taps].set(jnp.eye(shape[-1], dtype=dtype) / count)
 
@@ -37,7 +43,10 @@ class Linear(nnx.Linear):
     them beside the kernel. The product A B is never formed, nor a gradient of its size.
     """
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    lora_a: nnx.Param
+    lora_b: nnx.Param
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]  # no out_sharding
         out = super().__call__(x)
         if hasattr(self, "lora_a"):
             out = out + (x @ self.lora_a[...]) @ self.lora_b[...]
@@ -96,7 +105,14 @@ class TemporalConv(nnx.Module):
     the frame before, the frame and the frame after.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel_init=LECUN, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel_init: nnx.Initializer = LECUN,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.kernel = nnx.Param(kernel_init(rngs.params(), (3, 1, 1, inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
@@ -107,7 +123,7 @@ class TemporalConv(nnx.Module):
         return taps @ kernel + self.bias[...]
 
 
-def conv(inputs: int, outputs: int, size: int = 3, *, rngs: nnx.Rngs, **options) -> nnx.Conv:
+def conv(inputs: int, outputs: int, size: int = 3, *, rngs: nnx.Rngs, **options: Any) -> nnx.Conv:
     """Make a 2-D convolution that keeps the picture's size unless `options` say otherwise."""
     border = size // 2
     options = {"padding": ((border, border), (border, border))} | options
@@ -139,7 +155,16 @@ class TimestepEmbedding(nnx.Module):
 class SpatialResBlock(nnx.Module):
     """Residual block on single frames; adds the time embedding's projection between its convs."""
 
-    def __init__(self, inputs, outputs, time_width, groups, eps, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        time_width: int,
+        groups: int,
+        eps: float,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.norm1 = GroupNorm(groups, inputs, eps)
         self.conv1 = conv(inputs, outputs, rngs=rngs)
         if time_width:
@@ -160,7 +185,7 @@ class SpatialResBlock(nnx.Module):
 class TemporalResBlock(nnx.Module):
     """The same chain over frames: temporal convs, norms pooled over the whole clip."""
 
-    def __init__(self, channels, time_width, groups, eps, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, time_width: int, groups: int, eps: float, *, rngs: nnx.Rngs):
         self.norm1 = GroupNorm(groups, channels, eps, lead=1)
         self.conv1 = TemporalConv(channels, channels, rngs=rngs)
         if time_width:
@@ -199,7 +224,15 @@ class SpatioTemporalResBlock(nnx.Module):
     """
 
     def __init__(
-        self, inputs, outputs, time_width, groups, eps, temporal_eps=None, *, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        time_width: int,
+        groups: int,
+        eps: float,
+        temporal_eps: float | None = None,
+        *,
+        rngs: nnx.Rngs,
     ):
         temporal_eps = eps if temporal_eps is None else temporal_eps
         self.spatial_res_block = SpatialResBlock(

@@ -121,18 +121,19 @@ def _functions(config: ModelConfig) -> tuple[Any, Any, Any, Any]:
     """Return the functions of a config, cached because jit identifies functions by object."""
 
     @jax.jit
-    def encode_frames(params, frames):
+    def encode_frames(params: Params, frames: jax.Array) -> jax.Array:
         return encode(config, params["vae"], frames)
 
     @jax.jit
-    def embed_images(params, images):
+    def embed_images(params: Params, images: jax.Array) -> jax.Array:
         return embed(config, params["image_encoder"], images)
 
-    def predict_velocity(params, *inputs):  # the sampler compiles it with its own arithmetic
+    # The sampler compiles it with its own arithmetic.
+    def predict_velocity(params: Params, *inputs: jax.Array) -> jax.Array:
         return predict(config, params["unet"], *inputs)
 
     @jax.jit
-    def decode_latents(params, latents):
+    def decode_latents(params: Params, latents: jax.Array) -> jax.Array:
         return decode(config, params["vae"], latents)
 
     return encode_frames, embed_images, predict_velocity, decode_latents

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from palette_vc_jax import DEMO, atomic, files
@@ -18,7 +19,11 @@ from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 
 PROVENANCE = "provenance.json"
-NETWORKS = {"unet": UNet, "vae": VAE, "image_encoder": ImageEncoder}
+NETWORKS: dict[str, Callable[..., nnx.Module]] = {
+    "unet": UNet,
+    "vae": VAE,
+    "image_encoder": ImageEncoder,
+}
 
 
 class Model(NamedTuple):
@@ -36,7 +41,9 @@ def save_model(
     """Write the networks in `params` (all three, or some) and the config under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, tree in params.items():
-        flat = {key: np.asarray(leaf, dtype) for key, leaf in flatten(tree).items()}
+        flat: dict[str, np.ndarray] = {
+            key: np.asarray(leaf, dtype) for key, leaf in flatten(tree).items()
+        }
         save_file(flat, folder / f"{name}.safetensors")
     text = json.dumps(model_config.to_dict(config), indent=2)
     (folder / "config.json").write_text(text + "\n")

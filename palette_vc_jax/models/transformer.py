@@ -27,18 +27,12 @@ class Attention(nnx.Module):
     """Multi-head attention; `context_width` is the channels of keys and values."""
 
     def __init__(
-        self,
-        channels: int,
-        heads: int,
-        context_width: int | None = None,
-        qkv_bias: bool = False,
-        *,
-        rngs: nnx.Rngs,
+        self, channels: int, heads: int, context_width: int | None = None, *, rngs: nnx.Rngs
     ):
         context_width = context_width or channels
-        self.to_q = Linear(channels, channels, use_bias=qkv_bias, rngs=rngs)
-        self.to_k = Linear(context_width, channels, use_bias=qkv_bias, rngs=rngs)
-        self.to_v = Linear(context_width, channels, use_bias=qkv_bias, rngs=rngs)
+        self.to_q = Linear(channels, channels, use_bias=False, rngs=rngs)
+        self.to_k = Linear(context_width, channels, use_bias=False, rngs=rngs)
+        self.to_v = Linear(context_width, channels, use_bias=False, rngs=rngs)
         self.to_out = nnx.List([Linear(channels, channels, rngs=rngs)])
         self.heads = heads
 

@@ -4,8 +4,11 @@ Sources: diffusers `models/unets/unet_spatio_temporal_condition.py`, `unet_3d_bl
 palette layer is equations 3 and 4 of 'Consistent Video Colorization via Palette Guidance'.
 """
 
+from collections.abc import Sequence
+
 import jax
 from flax import nnx
+from jax.typing import DTypeLike
 
 from palette_vc_jax.models.config import UNetConfig
 from palette_vc_jax.models.layers import (
@@ -25,22 +28,50 @@ from palette_vc_jax.models.transformer import SpatioTemporalTransformer
 class Level(nnx.Module):
     """Residual blocks of one resolution, each with a transformer if the level has attention."""
 
-    def __init__(self, widths, heads, time_width, eps, attends, config, *, rngs: nnx.Rngs):
-        """`widths`: (inputs, outputs) of each residual block."""
+    def __init__(
+        self,
+        widths: Sequence[tuple[int, int]],
+        heads: int,
+        time_width: int,
+        eps: float,
+        transformers: int,
+        config: UNetConfig,
+        *,
+        downsamples: bool = False,
+        upsamples: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        """Make the layers.
+
+        Args:
+            widths: (inputs, outputs) of each residual block.
+            heads: attention heads of each transformer.
+            time_width: channels of the time embedding.
+            eps: epsilon of the residual blocks' norms.
+            transformers: number of transformers, each behind one of the first residual blocks. The
+                middle has two residual blocks and one transformer between them.
+            config: config of the UNet.
+            downsamples: halve the picture at the end.
+            upsamples: double the picture at the end.
+            rngs: keys for random weights.
+        """
         groups = config.norm_groups
         self.resnets = nnx.List(
             [SpatioTemporalResBlock(i, o, time_width, groups, eps, rngs=rngs) for i, o in widths]
         )
-        if attends:
-            # The middle block has two residual blocks and one transformer between them.
+        if transformers:
             self.attentions = nnx.List(
                 [
                     SpatioTemporalTransformer(
                         width, heads, config.cross_attention_dim, groups, rngs=rngs
                     )
-                    for _, width in widths[:attends]
+                    for _, width in widths[:transformers]
                 ]
             )
+        if downsamples:
+            self.downsamplers = nnx.List([Downsample(widths[-1][1], (1, 1), rngs=rngs)])
+        if upsamples:
+            self.upsamplers = nnx.List([Upsample(widths[-1][1], rngs=rngs)])
 
     def layer(
         self,
@@ -143,7 +174,9 @@ class UNet(nnx.Module):
 
         return self.conv_out(nnx.silu(self.conv_norm_out(x)))
 
-    def _embed_time(self, c_noise: jax.Array, added_time_ids: jax.Array, dtype) -> jax.Array:
+    def _embed_time(
+        self, c_noise: jax.Array, added_time_ids: jax.Array, dtype: DTypeLike
+    ) -> jax.Array:
         noise = sinusoid(c_noise, self.config.block_out_channels[0]).astype(dtype)
         added = sinusoid(added_time_ids, self.config.addition_time_embed_dim)  # [B, 3, width]
         added = added.reshape(added.shape[0], -1).astype(dtype)
@@ -161,12 +194,11 @@ def _down_levels(config: UNetConfig, time_width: int, rngs: nnx.Rngs) -> list[Le
             config.num_attention_heads[index],
             time_width,
             config.norm_eps if attends else config.deep_norm_eps,
-            attends * config.layers_per_block,
+            config.layers_per_block if attends else 0,
             config,
+            downsamples=index < len(widths) - 1,
             rngs=rngs,
         )
-        if index < len(widths) - 1:
-            level.downsamplers = nnx.List([Downsample(width, (1, 1), rngs=rngs)])
         levels.append(level)
     return levels
 
@@ -189,11 +221,10 @@ def _up_levels(config: UNetConfig, time_width: int, rngs: nnx.Rngs) -> list[Leve
             config.num_attention_heads[index],
             time_width,
             config.norm_eps,
-            config.attention[index] * len(pairs),
+            len(pairs) if config.attention[index] else 0,
             config,
+            upsamples=index > 0,
             rngs=rngs,
         )
-        if index > 0:
-            level.upsamplers = nnx.List([Upsample(x, rngs=rngs)])
         levels.append(level)
     return levels

@@ -3,53 +3,80 @@
 Sources: diffusers `models/autoencoders/autoencoder_kl_temporal_decoder.py`, `vae.py`.
 """
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
+from palette_vc_jax.models.attention import attention
 from palette_vc_jax.models.config import VAEConfig
 from palette_vc_jax.models.layers import (
     Downsample,
     GroupNorm,
+    Linear,
     SpatialResBlock,
     SpatioTemporalResBlock,
     TemporalConv,
     Upsample,
     conv,
 )
-from palette_vc_jax.models.transformer import Attention
+
+ResBlock = SpatialResBlock | SpatioTemporalResBlock
 
 EPS = 1e-6  # of every norm but the decoder's temporal ones
 TEMPORAL_EPS = 1e-5
 
 
-def same_frame(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+def same_frame(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
     """Start a temporal convolution `[3, 1, 1, C, C]` as one that passes every frame through."""
     return jnp.zeros(shape, dtype).at[1, 0, 0].set(jnp.eye(shape[-1], dtype=dtype))
 
 
-class FrameAttention(Attention):
+class FrameAttention(nnx.Module):
     """One-head attention over a frame's pixels, with its norm and residual connection."""
 
     def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs):
-        super().__init__(channels, heads=1, qkv_bias=True, rngs=rngs)
         self.group_norm = GroupNorm(groups, channels, EPS)
+        self.to_q = Linear(channels, channels, rngs=rngs)
+        self.to_k = Linear(channels, channels, rngs=rngs)
+        self.to_v = Linear(channels, channels, rngs=rngs)
+        self.to_out = nnx.List([Linear(channels, channels, rngs=rngs)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Attend within each frame of `[B, T, h, w, C]`."""
         tokens = self.group_norm(x).reshape(-1, x.shape[2] * x.shape[3], x.shape[4])
-        return x + super().__call__(tokens).reshape(x.shape)
+        parts = [proj(tokens) for proj in (self.to_q, self.to_k, self.to_v)]  # [B*T, S, C]
+        out = attention(*(part[:, :, None] for part in parts)).reshape(tokens.shape)
+        return x + self.to_out[0](out).reshape(x.shape)
 
 
 class Block(nnx.Module):
-    """A holder of named lists: one resolution of the encoder or decoder."""
+    """One resolution of the encoder or decoder; it lacks the lists that would be empty."""
+
+    def __init__(
+        self,
+        resnets: Sequence[ResBlock],
+        *,
+        attentions: Sequence[FrameAttention] = (),
+        downsamplers: Sequence[Downsample] = (),
+        upsamplers: Sequence[Upsample] = (),
+    ):
+        self.resnets = nnx.List(resnets)
+        if attentions:
+            self.attentions = nnx.List(attentions)
+        if downsamplers:
+            self.downsamplers = nnx.List(downsamplers)
+        if upsamplers:
+            self.upsamplers = nnx.List(upsamplers)
 
 
-def _middle(res_block, channels: int, groups: int, rngs: nnx.Rngs) -> Block:
-    block = Block()
-    block.resnets = nnx.List([res_block(channels, channels) for _ in range(2)])
-    block.attentions = nnx.List([FrameAttention(channels, groups, rngs=rngs)])
-    return block
+def _middle(
+    res_block: Callable[[int, int], ResBlock], channels: int, groups: int, rngs: nnx.Rngs
+) -> Block:
+    resnets = [res_block(channels, channels) for _ in range(2)]
+    return Block(resnets, attentions=[FrameAttention(channels, groups, rngs=rngs)])
 
 
 def _through_middle(block: Block, x: jax.Array) -> jax.Array:
@@ -62,19 +89,18 @@ class Encoder(nnx.Module):
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
         widths, groups = config.block_out_channels, config.norm_groups
 
-        def res_block(inputs, outputs):
+        def res_block(inputs: int, outputs: int) -> SpatialResBlock:
             return SpatialResBlock(inputs, outputs, 0, groups, EPS, rngs=rngs)
 
         self.conv_in = conv(3, widths[0], rngs=rngs)
         blocks, before = [], widths[0]
         for index, width in enumerate(widths):
-            block = Block()
             inputs = [before] + [width] * (config.layers_per_block - 1)
-            block.resnets = nnx.List([res_block(i, width) for i in inputs])
-            if index < len(widths) - 1:
-                # Unlike the UNet's: padded after the last row and column only.
-                block.downsamplers = nnx.List([Downsample(width, (0, 1), rngs=rngs)])
-            blocks.append(block)
+            resnets = [res_block(i, width) for i in inputs]
+            last = index == len(widths) - 1
+            # Unlike the UNet's: padded after the last row and column only.
+            downsamplers = [] if last else [Downsample(width, (0, 1), rngs=rngs)]
+            blocks.append(Block(resnets, downsamplers=downsamplers))
             before = width
         self.down_blocks = nnx.List(blocks)
         self.mid_block = _middle(res_block, widths[-1], groups, rngs)
@@ -98,19 +124,17 @@ class TemporalDecoder(nnx.Module):
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
         widths, groups = config.block_out_channels[::-1], config.norm_groups
 
-        def res_block(inputs, outputs):
+        def res_block(inputs: int, outputs: int) -> SpatioTemporalResBlock:
             return SpatioTemporalResBlock(inputs, outputs, 0, groups, EPS, TEMPORAL_EPS, rngs=rngs)
 
         self.conv_in = conv(config.latent_channels, widths[0], rngs=rngs)
         self.mid_block = _middle(res_block, widths[0], groups, rngs)
         blocks, before = [], widths[0]
         for index, width in enumerate(widths):
-            block = Block()
             inputs = [before] + [width] * config.layers_per_block
-            block.resnets = nnx.List([res_block(i, width) for i in inputs])
-            if index < len(widths) - 1:
-                block.upsamplers = nnx.List([Upsample(width, rngs=rngs)])
-            blocks.append(block)
+            resnets = [res_block(i, width) for i in inputs]
+            upsamplers = [] if index == len(widths) - 1 else [Upsample(width, rngs=rngs)]
+            blocks.append(Block(resnets, upsamplers=upsamplers))
             before = width
         self.up_blocks = nnx.List(blocks)
         self.conv_norm_out = GroupNorm(groups, widths[-1], EPS)

@@ -35,7 +35,7 @@ class Server:
     key: str = field(default="", repr=False)
     timeout: float = 120.0  # seconds for one answer, including all attempts
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(

@@ -8,7 +8,7 @@ result.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +55,8 @@ class Word:
 
     name: str
     kind: str = "ignored"
-    lab: np.ndarray | None = None  # colors [n, 3], the most usual first
+    # Colors [n, 3], the most usual first; none for a modifier.
+    lab: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
     shift: Shift | None = None
 
 
@@ -90,8 +91,8 @@ def propose(lexicon: Lexicon, tags: Sequence[Tag]) -> Proposals:
         unknown += missing if colors or missing else [tag.text]
         rgb = to_srgb(np.array([lab for lab, _ in colors]).reshape(-1, 3))
         found += [
-            Proposal(tag.text, tuple(map(float, color)), tag.weight * weight)
-            for color, (_, weight) in zip(rgb, colors, strict=True)
+            Proposal(tag.text, (red, green, blue), tag.weight * weight)
+            for (red, green, blue), (_, weight) in zip(rgb.tolist(), colors, strict=True)
         ]
     unknown = list(dict.fromkeys(unknown))
     if not found:
@@ -119,9 +120,9 @@ def look_up(lexicon: Lexicon, phrase: str) -> tuple[list[tuple[np.ndarray, float
     has_things = any(word.kind in COLORED and not word.shift for word in words)
     scene, colors = [], []
     for group in groups:
-        scene += [word.shift for word in group if word.lab is not None and word.shift]
-        if not any(word.lab is not None for word in group):
-            scene += [word.shift for word in group]
+        scene += [word.shift for word in group if len(word.lab) and word.shift]
+        if not any(len(word.lab) for word in group):
+            scene += [word.shift for word in group if word.shift]
     for group in groups:
         for lab, weight, lights in _group_colors(group):
             if has_things and not lights:
@@ -133,9 +134,9 @@ def look_up(lexicon: Lexicon, phrase: str) -> tuple[list[tuple[np.ndarray, float
 
 def _group_colors(group: Sequence[Word]) -> Iterator[tuple[np.ndarray, float, bool]]:
     """Yield the colors of a group, their weights, and whether they are those of a light."""
-    shifts = [word.shift for word in group if word.shift and word.lab is None]
+    shifts = [word.shift for word in group if word.shift and not len(word.lab)]
     names = [word for word in group if word.kind == "color"]
-    lights = [word for word in group if word.lab is not None and word.shift]
+    lights = [word for word in group if len(word.lab) and word.shift]
     moods = [word for word in group if word.kind in ("time", "mood") and word not in lights]
     things = [word for word in group if word.kind in ("material", "thing", "place")]
     materials = [] if names else [word for word in things if word.kind == "material"]
@@ -241,7 +242,7 @@ def _add(table: dict[tuple[str, ...], Word], line: str) -> None:
     names, kind, value = (columns + ["", ""])[:3]
     if len(columns) > 3 or kind not in (*COLORED, "modifier", "break", "ignored"):
         raise ValueError(f"{line[:60]!r} is not 'names, kind, colors' separated by tabs.")
-    lab = shift = None
+    lab, shift = np.empty((0, 3)), None
     if kind in COLORED:
         lab = to_lab(np.concatenate([parse_colors(c).colors[:1] for c in value.split() or [""]]))
     elif kind == "modifier":

@@ -60,7 +60,7 @@ def propose(
                 f"{clean(str(error), server)} Try another model, or leave out --words_model."
             ) from None
     details = {"proposer": "language model", "model": server.model, "server": server.host}
-    return Proposals(colors, details | extra)
+    return Proposals(colors, {**details, **extra})
 
 
 def prompt(tags: Sequence[Tag]) -> list[dict[str, str]]:
@@ -127,14 +127,14 @@ def check_colors(items: Sequence[Any], tags: Sequence[Tag]) -> tuple[Proposal, .
         if not isinstance(color, str) or "," in color:
             raise ValueError(f"the color {_quote(color)} is not of the form #rrggbb.")
         try:
-            rgb = parse_colors(color).colors[0]
+            red, green, blue = parse_colors(color).colors[0].tolist()
         except ValueError:
             raise ValueError(f"the color {_quote(color)} is not of the form #rrggbb.") from None
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
             raise ValueError(f"the weight {_quote(weight)} is not in [0, 1].")
         if weight > 0:
             tag = names[tag.casefold().strip()]
-            found.append(Proposal(tag, tuple(float(value) for value in rgb), float(weight)))
+            found.append(Proposal(tag, (red, green, blue), float(weight)))
     lacking = [tag.text for tag in tags if tag.text not in {proposal.tag for proposal in found}]
     if lacking:
         raise ValueError(f"no color with a weight above 0 for {_quote(', '.join(lacking))}.")

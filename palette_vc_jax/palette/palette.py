@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from palette_vc_jax import DEMO
 from palette_vc_jax.pixels import luma
@@ -25,11 +27,11 @@ class Palette:
 
     colors: np.ndarray
     source: str
-    details: Mapping[str, object] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, colors: np.ndarray, source: str, details: Mapping[str, object] | None = None
+        cls, colors: np.ndarray, source: str, details: Mapping[str, Any] | None = None
     ) -> "Palette":
         """Make a palette of 1 to 5 sRGB colors `[n, 3]` in [0, 1].
 
@@ -141,7 +143,7 @@ class Palette:
         return to_hex(self.colors)
 
 
-def to_hex(colors: np.ndarray) -> list[str]:
+def to_hex(colors: ArrayLike) -> list[str]:
     """Return sRGB colors `[n, 3]` in [0, 1] as `#rrggbb`, rounded to 8 bits."""
     codes = np.rint(np.asarray(colors) * 255.0).astype(int)
     return ["#{:02x}{:02x}{:02x}".format(*code) for code in codes]

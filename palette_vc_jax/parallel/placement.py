@@ -109,7 +109,7 @@ def local_rows(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
             f"a multiple of {split}, or a mesh with more frames."
         )
     places = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
-    rows = {row for (place,) in places.values() for row in range(batch_size)[place]}
+    rows = {row for place in places.values() if place for row in range(batch_size)[place[0]]}
     return tuple(sorted(rows))
 
 

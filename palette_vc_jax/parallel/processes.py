@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 
@@ -223,13 +224,13 @@ def _own_number() -> int:
     return distributed.global_state.process_id
 
 
-def _client():
+def _client() -> Any:
     from jax._src import distributed  # JAX has no public name for it
 
     return distributed.global_state.client
 
 
-def _initialize(arguments: dict[str, str | int]) -> None:
+def _initialize(arguments: dict[str, Any]) -> None:
     address = arguments.get("coordinator_address", "its coordinator")
     with announced(lambda: f"this process waits for the others of the run, at {address}"):
         try:
@@ -257,7 +258,7 @@ def _initialize(arguments: dict[str, str | int]) -> None:
         jax.config.update("jax_rocm_visible_devices", "all")
 
 
-def _given(environ: Mapping[str, str]) -> dict[str, str | int]:
+def _given(environ: Mapping[str, str]) -> dict[str, Any]:
     """Read `VARIABLES`; none, or the address alone, leave the rest to JAX's detection."""
     given = [name for name in VARIABLES if environ.get(name)]
     if not set(given) - {VARIABLES[0]}:

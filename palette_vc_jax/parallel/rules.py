@@ -19,7 +19,9 @@ def fsdp_axis(shape: Sequence[int], size: int, split_from: int = SPLIT_FROM) -> 
     if size == 1 or np.prod(shape, dtype=np.int64) < split_from:
         return None
     axes = [axis for axis, length in enumerate(shape) if length % size == 0]
-    return max(axes, key=lambda axis: (axis < len(shape) - 1, shape[axis], -axis), default=None)
+    if not axes:
+        return None
+    return max(axes, key=lambda axis: (axis < len(shape) - 1, shape[axis], -axis))
 
 
 def state_shardings(tree: Any, mesh: Mesh, split_from: int = SPLIT_FROM) -> Any:

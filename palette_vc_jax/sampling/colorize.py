@@ -38,7 +38,7 @@ class ColorizeSettings:
     decode_context: int = 1  # frames decoded and dropped at each end of a chunk
     decode_fade: int = 2  # frames over which neighboring chunks are cross-faded
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_conditioning(self.fps, self.motion_bucket, self.noise_augmentation)
         if self.short_side < 1:
             raise ValueError(f"short side of {self.short_side} pixels; give at least 1.")

@@ -103,7 +103,9 @@ def decode_chunks(
     return _decode_plan(decode, latents, plan)
 
 
-def _decode_plan(decode, latents, plan: WindowPlan) -> Iterator[np.ndarray]:
+def _decode_plan(
+    decode: Callable[[np.ndarray], np.ndarray], latents: np.ndarray, plan: WindowPlan
+) -> Iterator[np.ndarray]:
     starts = np.append(plan.indices[:, 0], plan.frames)
     begun = None  # weighted frames that the next chunk still adds to
     for number, (indices, weights) in enumerate(zip(plan.indices, plan.weights, strict=True)):
@@ -138,7 +140,9 @@ def encode_frames(
     return _encode_batches(encode, grays, batch)
 
 
-def _encode_batches(encode, grays, batch: int) -> Iterator[np.ndarray]:
+def _encode_batches(
+    encode: Callable[[np.ndarray], np.ndarray], grays: Iterable[np.ndarray], batch: int
+) -> Iterator[np.ndarray]:
     filled, frames = 0, None
     for gray in grays:
         if frames is None:
@@ -154,6 +158,6 @@ def _encode_batches(encode, grays, batch: int) -> Iterator[np.ndarray]:
             yield np.asarray(encode(frames), np.float32)
             # Allocate a new array, because on the CPU a jitted function may still read the old.
             filled, frames = 0, np.empty_like(frames)
-    if filled:
+    if frames is not None and filled:
         frames[filled:] = frames[filled - 1]
         yield np.asarray(encode(frames), np.float32)[:filled]

@@ -57,7 +57,8 @@ def color_frames(
     networks = model if isinstance(model, Networks) else load_networks(model)
     config = networks.config
     settings = settings or default_settings(config)
-    size = model_size(*gray.shape[1:], settings.short_side, config.pixel_multiple)
+    height, width = gray.shape[1:]
+    size = model_size(height, width, settings.short_side, config.pixel_multiple)
     chunks = colorize(
         networks,
         (resize(frame, *size) for frame in gray),

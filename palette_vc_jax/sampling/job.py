@@ -176,13 +176,15 @@ def color_film(
         ValueError: as `check_output` and `check_side_files`, or if the plan is of another model.
         FloatingPointError: if a network returns values that are not finite.
     """
-    output, plan = Path(output), film
+    output = Path(output)
     if not isinstance(film, Plan):
         film = film if isinstance(film, Film) else open_film(film)
         check_output(output, film)
         plan = plan_film(film, model, settings, reference)
-    elif settings or reference or plan.config != model.config:
+    elif settings or reference or film.config != model.config:
         raise ValueError("the plan has other settings or is of another model; plan again.")
+    else:
+        plan = film
     sides = side_files(output, with_palette=palette is not None)
     check_side_files(output, sides.values(), [plan.film.path, *plan.film.files])
     record = _record(plan, model, palette, seed, output, luma)

@@ -48,6 +48,8 @@ _BLOCK = 64  # frames per solver step in the loop
 class Windows(NamedTuple):
     """K windows and the conditions of their shots; arrays may have a leading axis of batches.
 
+    On the host, in the loop, they are numpy arrays.
+
     Args:
         indices: `[K, T]`, frames of the film.
         weights: `[K, T]`.
@@ -197,7 +199,9 @@ def sample_loop(
     ids, scale = conditions.added_time_ids, settings.guidance_scale
     done = 0
 
-    def velocity(latents, gray, batch, sigma):
+    def velocity(
+        latents: np.ndarray, gray: np.ndarray | jax.Array, batch: Windows, sigma: np.ndarray
+    ) -> np.ndarray:
         nonlocal done
         output = np.asarray(
             _velocity_unit(predict, kind, params, latents, gray, ids, batch, sigma, scale)
@@ -222,7 +226,17 @@ def sample_loop(
 # ---- one batch of windows
 
 
-def _velocity(predict, kind, params, latents, gray, ids, batch, sigma, scale):
+def _velocity(
+    predict: Predict,
+    kind: str | None,
+    params: Any,
+    latents: jax.Array,
+    gray: jax.Array,
+    ids: jax.Array,
+    batch: Windows,
+    sigma: jax.Array,
+    scale: jax.Array,
+) -> jax.Array:
     """Return the network's output F in float32 on windows `[K, T, h, w, C]` at one sigma."""
     c = edm.coefficients(sigma)
     count = latents.shape[0]
@@ -230,7 +244,7 @@ def _velocity(predict, kind, params, latents, gray, ids, batch, sigma, scale):
     c_noise = jnp.full((count,), c.c_noise)
     ids = jnp.broadcast_to(ids, (count, *ids.shape))
 
-    def evaluate(gray, context, mask):
+    def evaluate(gray: jax.Array, context: jax.Array, mask: jax.Array) -> jax.Array:
         # The pretrained channel order is [noisy, gray], and only the noisy half is scaled.
         inputs = jnp.concatenate([noisy, gray], axis=-1)
         return predict(params, inputs, c_noise, context, ids, batch.palette, mask)
@@ -259,7 +273,9 @@ def _alone(batch: Windows) -> tuple[np.ndarray | jax.Array, Windows]:
     return batch.indices.reshape(-1), alone
 
 
-def _advance(latents, output, previous, sigma, row):
+def _advance(
+    latents: jax.Array, output: jax.Array, previous: jax.Array, sigma: jax.Array, row: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Take a solver step from the network's output; return the latents and the estimate D."""
     estimate = edm.denoised(output, latents, sigma)
     return solvers.step(latents, estimate, previous, row), estimate
@@ -272,14 +288,29 @@ _advance_unit = jax.jit(_advance)
 
 
 @functools.partial(jax.jit, static_argnames=("predict", "kind", "blending"))
-def _scan_film(predict, kind, blending, params, latents, gray, ids, batches, steps, scale):
-    def velocity(latents, gray, batch, sigma):
+def _scan_film(
+    predict: Predict,
+    kind: str | None,
+    blending: str,
+    params: Any,
+    latents: jax.Array,
+    gray: jax.Array,
+    ids: jax.Array,
+    batches: Windows,
+    steps: tuple[jax.Array, jax.Array],
+    scale: jax.Array,
+) -> jax.Array:
+    """Do the work of `sample_scan`; `steps` are sigma and table of `Steps`."""
+
+    def velocity(
+        latents: jax.Array, gray: jax.Array, batch: Windows, sigma: jax.Array
+    ) -> jax.Array:
         return _velocity(predict, kind, params, latents, gray, ids, batch, sigma, scale)
 
     if blending == "step":
         return _scan_steps(velocity, latents, gray, batches, steps)
 
-    def one_batch(total, batch):
+    def one_batch(total: jax.Array, batch: Windows) -> tuple[jax.Array, None]:
         folded, alone = _alone(batch)
         alone = jax.tree.map(lambda leaf: leaf[None], alone)
         done = _scan_steps(velocity, latents[folded], gray[folded], alone, steps)
@@ -288,18 +319,27 @@ def _scan_film(predict, kind, blending, params, latents, gray, ids, batches, ste
     return lax.scan(one_batch, jnp.zeros_like(latents), batches)[0]
 
 
-def _scan_steps(velocity, latents, gray, batches: Windows, steps: Steps) -> jax.Array:
+def _scan_steps(
+    velocity: Callable[..., jax.Array],
+    latents: jax.Array,
+    gray: jax.Array,
+    batches: Windows,
+    steps: tuple[jax.Array, jax.Array],
+) -> jax.Array:
     """Take all steps on latents `[N, h, w, C]`, blending windows at each step."""
 
-    def one_step(state, step):
+    def one_step(
+        state: tuple[jax.Array, jax.Array], step: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         latents, previous = state
+        sigma, row = step
 
-        def one_batch(total, batch):
+        def one_batch(total: jax.Array, batch: Windows) -> tuple[jax.Array, None]:
             gathered = latents[batch.indices], gray[batch.indices]  # [K, T, h, w, C]
-            return _add(total, batch, velocity(*gathered, batch, step.sigma)), None
+            return _add(total, batch, velocity(*gathered, batch, sigma)), None
 
         output, _ = lax.scan(one_batch, jnp.zeros_like(latents), batches)
-        return _advance(latents, output, previous, step.sigma, step.table), None
+        return _advance(latents, output, previous, sigma, row), None
 
     return lax.scan(one_step, (latents, jnp.zeros_like(latents)), steps)[0][0]
 
@@ -312,7 +352,9 @@ def _add(total: jax.Array, batch: Windows, values: jax.Array) -> jax.Array:
     """
     beyond = len(total) + np.arange(batch.indices.shape[1])  # out of range, so it is dropped
 
-    def one_window(total, window):
+    def one_window(
+        total: jax.Array, window: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, None]:
         indices, weights, values = window
         # Drop frames of weight 0 rather than multiply by 0, because they may be infinite.
         indices = jnp.where(weights > 0, indices, beyond)
@@ -325,7 +367,13 @@ def _add(total: jax.Array, batch: Windows, values: jax.Array) -> jax.Array:
 # ---- the film on the host
 
 
-def _loop_steps(velocity, latents, gray, batches: list[Windows], steps: Steps) -> np.ndarray:
+def _loop_steps(
+    velocity: Callable[..., np.ndarray],
+    latents: np.ndarray,
+    gray: np.ndarray | jax.Array,
+    batches: list[Windows],
+    steps: Steps,
+) -> np.ndarray:
     """Do what `_scan_steps` does on the host, in the memory of `latents`."""
     total, previous = np.empty_like(latents), np.zeros_like(latents)
     for sigma, row in zip(steps.sigma, steps.table, strict=True):
@@ -370,10 +418,9 @@ def _guidance_kind(settings: SamplerSettings, conditions: FilmConditions) -> str
 def _batches(conditions: FilmConditions, plan: WindowPlan) -> Windows:
     """Return a padded plan and the conditions of its windows as arrays `[B, K, ...]`."""
     _, context, _, palette, mask = conditions
-    flat = Windows(
-        plan.indices, plan.weights, context[plan.shot], palette[plan.shot], mask[plan.shot]
-    )
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, plan.batch, *leaf.shape[1:]), flat)
+    shots = (np.asarray(values)[plan.shot] for values in (context, palette, mask))
+    flat = (plan.indices, plan.weights, *shots)
+    return Windows(*(leaf.reshape(-1, plan.batch, *leaf.shape[1:]) for leaf in flat))
 
 
 def check_finite(values: np.ndarray, network: str) -> None:

@@ -39,7 +39,7 @@ class SamplerSettings:
     blending: str = "step"  # average windows at each step, or "final": once after the last step
     windows_per_batch: int = 1  # K, windows evaluated together
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         solvers.solver_table(self.solver, self.sigmas())
         windows.plan_windows(
             [(0, 1)], self.window, self.overlap, self.window_mode, self.window_weights

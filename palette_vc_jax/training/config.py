@@ -291,6 +291,7 @@ def load(name: str | Path, argument: str = "") -> ConfigDict:
     """
     path = find(str(name))
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # as for every .py file
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
