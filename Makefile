@@ -19,6 +19,7 @@ demo: .venv/run
 test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Trains the demo model again, from random weights, on folders of frames; see its model card,
