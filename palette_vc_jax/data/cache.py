@@ -26,7 +26,7 @@ from palette_vc_jax.data.sources import ClipSource
 from palette_vc_jax.palette.image import from_image
 from palette_vc_jax.parallel.processes import gather, wait_for_all
 
-VERSION = 3  # of what is computed for a crop; raise it when that changes
+VERSION = 4  # of what is computed for a crop; raise it when that changes
 SHARD = 256  # crops, at most
 SHARD_BYTES = 128 * MIB  # of latents, about: small shards are shared evenly among processes
 CROPS_AHEAD = 16  # that the writer reads ahead, at most

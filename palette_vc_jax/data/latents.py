@@ -63,7 +63,7 @@ class Encoder:
         return pairs[:, 0], pairs[:, 1]
 
     def contexts(self, pictures: np.ndarray) -> np.ndarray:
-        """Embed uint8 pictures `[N, H, W, 3]` in color and in gray: float32 `[N, 2, L, D]`."""
+        """Embed uint8 pictures `[N, H, W, 3]` in color and in gray: float16 `[N, 2, L, D]`."""
         embed = functools.partial(_embed, config=self.model.config)
         return self._on_devices(embed, "image_encoder", pictures)
 
@@ -83,7 +83,7 @@ class Encoder:
             if self.embeds:
                 contexts = self.contexts(batch.pop("reference"))
                 batch["context_color"], batch["context_gray"] = contexts[:, 0], contexts[:, 1]
-        for key in ("color", "gray"):
+        for key in {"color", "gray", "context_color", "context_gray"} & batch.keys():
             batch[key] = batch[key].astype(np.float32)
         if "reference" in batch:
             batch["reference"] = to_signed(batch["reference"])
@@ -131,9 +131,9 @@ def _encode(
 
 @functools.partial(jax.jit, static_argnames="config")
 def _embed(params: Params, picture: jax.Array, config: ModelConfig) -> jax.Array:
-    """Embed a uint8 picture `[H, W, 3]` in color and in gray as float32 `[2, L, D]`."""
+    """Embed a uint8 picture `[H, W, 3]` in color and in gray as float16 `[2, L, D]`."""
     with jax.default_matmul_precision("float32"):
-        return networks.embed(config, params, _color_and_gray(picture))
+        return networks.embed(config, params, _color_and_gray(picture)).astype(jnp.float16)
 
 
 def _color_and_gray(frame: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from pathlib import Path
 import grain
 from absl import flags
 
-from palette_vc_jax.data.samples import Batch, Reader, SampleConfig, read_sample
+from palette_vc_jax.data.samples import Batch, JoinedReader, Reader, SampleConfig, read_sample
 
 MIB = 2**20
 THREADS = 8  # that read samples, at most
@@ -69,7 +69,7 @@ def batches(
     them is killed, and whatever reading a sample raises.
     """
     rows = tuple(range(loader.batch_size)) if loader.rows is None else loader.rows
-    order = grain.MapDataset.range(len(reader)).shuffle(seed=config.seed).repeat()
+    order = shuffled(reader, config.seed)
     samples = _Samples(reader, order, config, every, loader.batch_size, rows, first)
     dataset = grain.MapDataset.source(samples)
     batch_bytes = len(rows) * reader.sample_bytes(config.window)
@@ -100,6 +100,21 @@ def batches(
             f"{SHARED_MEMORY} may be full: lower data.prefetch_mib, or give "
             "--config.data.workers=0."
         ) from None
+
+
+def shuffled(reader: Reader, seed: int) -> grain.MapDataset:
+    """Return the numbers of a reader's crops in a random order, without end.
+
+    Each crop is seen once an epoch; of joined readers, in an epoch of its own reader.
+    """
+    if not isinstance(reader, JoinedReader):
+        return grain.MapDataset.range(len(reader)).shuffle(seed=seed).repeat()
+    orders, first = [], 0
+    for part in reader.readers:
+        numbers = grain.MapDataset.range(first, first + len(part))
+        orders.append(numbers.shuffle(seed=seed).repeat())
+        first += len(part)
+    return grain.MapDataset.mix(orders, reader.shares)
 
 
 def batches_ahead(loader: LoaderConfig, batch_bytes: int) -> int:

@@ -53,6 +53,42 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
+class JoinedReader:
+    """The crops of several readers one after the other.
+
+    `shares` are the parts of a run's samples that are drawn from each.
+    """
+
+    readers: tuple[Reader, ...]
+    shares: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.readers))
+
+    def name(self, crop: int) -> str:
+        reader, own = self._own(crop)
+        return reader.name(own)
+
+    def length(self, crop: int) -> int:
+        reader, own = self._own(crop)
+        return reader.length(own)
+
+    def sample_bytes(self, window: int) -> int:
+        return max(reader.sample_bytes(window) for reader in self.readers)
+
+    def read(self, crop: int, window: Window) -> Batch:
+        reader, own = self._own(crop)
+        return reader.read(own, window)
+
+    def _own(self, crop: int) -> tuple[Reader, int]:
+        for reader in self.readers:
+            if crop < len(reader):
+                return reader, crop
+            crop -= len(reader)
+        raise IndexError(f"crop {crop} of none.")
+
+
+@dataclass(frozen=True)
 class ClipReader:
     """Crops read from their clips, as pixels.
 
@@ -94,8 +130,12 @@ def draw_window(
 ) -> Window:
     """Draw a window of a crop with `length` frames; strides too long for it fall back to 1.
 
-    Raises ValueError if the crop is shorter than a window.
+    A crop of one frame is a still: the window repeats it.
+
+    Raises ValueError if another crop is shorter than a window.
     """
+    if length == 1:
+        return Window(np.zeros(config.window, int), 0)
     if length < config.window:
         raise ValueError(
             f"{length} frames where a window has {config.window}; lower data.window, or take "

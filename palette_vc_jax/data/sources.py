@@ -1,4 +1,4 @@
-"""Where clips come from: folders of frames, video files, or a prepared TFDS `davis`.
+"""Where clips come from: folders of frames, video files, photos, or a prepared TFDS `davis`.
 
 A source is a sequence of clips; the frames of a clip can be read in any order.
 """
@@ -106,6 +106,28 @@ class FrameFolders(Readable):
 
 
 @dataclass(frozen=True)
+class Photos(Readable):
+    """A folder of pictures, each a clip of one frame."""
+
+    files: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, clip: int) -> str:
+        return self.files[clip].name
+
+    def fingerprint(self, clip: int) -> str:
+        return file_hash(self.files[clip : clip + 1], self.files[clip].parent)
+
+    def length(self, clip: int) -> int:
+        return 1
+
+    def scan(self, clip: int, frames: Iterable[int]) -> Scan:
+        yield from ((frame, read_image(self.files[clip])) for frame in sorted(set(frames)))
+
+
+@dataclass(frozen=True)
 class VideoFiles(Readable):
     """A folder of video files, each a clip."""
 
@@ -208,7 +230,7 @@ class TfdsDavis(Readable):
 
 
 def open_clips(kind: str, root: str | Path, split: str = "train+validation") -> ClipSource:
-    """Open a source of `kind` `folders`, `videos` or `tfds` under `root`.
+    """Open a source of `kind` `folders`, `videos`, `photos` or `tfds` under `root`.
 
     Raises ValueError if there is no clip, or for another kind.
     """
@@ -217,9 +239,11 @@ def open_clips(kind: str, root: str | Path, split: str = "train+validation") -> 
         return FrameFolders(list_clips(root))
     if kind == "videos":
         return VideoFiles(root, list_videos(root))
+    if kind == "photos":
+        return Photos(list_photos(root))
     if kind == "tfds":
         return TfdsDavis(root, split)
-    raise ValueError(f"data.source={kind!r}; use 'folders', 'videos' or 'tfds'.")
+    raise ValueError(f"data.source={kind!r}; use 'folders', 'videos', 'photos' or 'tfds'.")
 
 
 def list_clips(root: str | Path) -> tuple[Path, ...]:
@@ -236,6 +260,17 @@ def list_clips(root: str | Path) -> tuple[Path, ...]:
             f"{root}: no clips found; give a folder whose sub-folders hold JPEG or PNG frames."
         )
     return clips
+
+
+def list_photos(root: Path) -> tuple[Path, ...]:
+    """List the pictures in `root`, numbers in their names in numeric order.
+
+    Raises ValueError if the folder is missing or holds none.
+    """
+    found = films.find_images(root) if root.is_dir() else ()
+    if not found:
+        raise ValueError(f"{root}: no photos found; give a folder that holds JPEG or PNG files.")
+    return found
 
 
 def list_videos(root: Path) -> tuple[Path, ...]:

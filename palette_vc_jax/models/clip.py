@@ -103,14 +103,16 @@ class VisionModel(nnx.Module):
         self.pre_layrnorm = LayerNorm(config.hidden_size)  # the name, as published
         self.encoder = Encoder(config, rngs=rngs)
         self.post_layernorm = LayerNorm(config.hidden_size)
+        self.tokens = config.tokens
 
     def __call__(self, pictures: jax.Array) -> jax.Array:
-        tokens = self.encoder(self.pre_layrnorm(self.embeddings(pictures)))
-        return self.post_layernorm(tokens[:, 0])
+        tokens = self.encoder(self.pre_layrnorm(self.embeddings(pictures)))  # [B, 1 + patches, C]
+        kept = tokens[:, :1] if self.tokens == "class" else tokens[:, 1:]
+        return self.post_layernorm(kept)
 
 
 class ImageEncoder(nnx.Module):
-    """Pictures to one embedding each."""
+    """Pictures to their context: one embedding as CLIP has it, or one of each patch."""
 
     def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
         self.vision_model = VisionModel(config, rngs=rngs)
@@ -119,11 +121,11 @@ class ImageEncoder(nnx.Module):
         )
 
     def __call__(self, pictures: jax.Array) -> jax.Array:
-        """Embed `[B, size, size, 3]`, normalized by `preprocess`, as `[B, 1, projection_dim]`.
+        """Embed `[B, size, size, 3]`, normalized by `preprocess`, as `[B, L, projection_dim]`.
 
         The embedding is not scaled to unit length: SVD takes it as it comes.
         """
-        return self.visual_projection(self.vision_model(pictures))[:, None]
+        return self.visual_projection(self.vision_model(pictures))
 
 
 def preprocess(pictures: jax.Array, size: int) -> jax.Array:

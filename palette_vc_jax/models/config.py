@@ -12,8 +12,9 @@ from typing import Any
 
 REFERENCES = ("gray", "color", "none")  # what the image tower can be trained with
 # Fields that were added after config.json files had been written: these may lack them.
-ADDED = {"sampling": {"reference"}}
+ADDED = {"sampling": {"reference"}, "image_encoder": {"tokens"}}
 # Fields that config.json files of earlier versions have under another name: old -> new.
+TOKENS = ("class", "patches")  # CLIP's image embedding, as SVD has it, or one token per patch
 RENAMED = {"sampling": {"noise_share": "shared_noise_fraction", "num_frames": "window"}}
 
 
@@ -75,6 +76,12 @@ class ImageEncoderConfig:
     image_size: int = 224  # pixels a side
     patch_size: int = 14  # pixels a side
     projection_dim: int = 1024
+    tokens: str = "class"  # what becomes the context: a name in TOKENS
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the context, L."""
+        return 1 if self.tokens == "class" else (self.image_size // self.patch_size) ** 2
 
 
 NetworkConfig = UNetConfig | VAEConfig | ImageEncoderConfig
@@ -157,13 +164,14 @@ def demo() -> ModelConfig:
             scaling_factor=1.0,  # unit scale is folded into quant_conv after training
         ),
         image_encoder=ImageEncoderConfig(
-            hidden_size=128,
-            intermediate_size=512,
-            layers=3,
+            hidden_size=192,
+            intermediate_size=768,
+            layers=4,
             heads=4,
-            image_size=64,
-            patch_size=8,
+            image_size=96,
+            patch_size=12,
             projection_dim=128,
+            tokens="patches",
         ),
         sampling=SamplingConfig(
             # Two steps stay near the mean of what the model holds possible, which is steadier
@@ -305,4 +313,5 @@ def _conditions(config: ModelConfig) -> list[tuple[bool, str]]:
             tower.patch_size <= tower.image_size,
             "image_encoder.patch_size must not exceed image_encoder.image_size",
         ),
+        (tower.tokens in TOKENS, f"image_encoder.tokens must be one of {', '.join(TOKENS)}"),
     ]

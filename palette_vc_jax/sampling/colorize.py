@@ -166,7 +166,8 @@ def _with_noise(gray: np.ndarray, deviation: float, seed: int, index: int) -> np
 def _context(networks: Networks, reference: Reference, grays: list[np.ndarray]) -> np.ndarray:
     """Return the image embeddings `[S, L, D]` of S shots with the middle frames `grays`."""
     if reference.source == NONE.source:
-        return np.zeros((len(grays), 1, networks.config.image_encoder.projection_dim), np.float32)
+        tower = networks.config.image_encoder
+        return np.zeros((len(grays), tower.context_length, tower.projection_dim), np.float32)
     if reference.image is None:
         images = np.stack(grays)[..., None].repeat(3, axis=-1)
     else:

@@ -11,7 +11,7 @@ from palette_vc_jax.data.cache import open_cache
 from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.loader import LoaderConfig, batches
-from palette_vc_jax.data.samples import Batch, ClipReader, Reader, SampleConfig
+from palette_vc_jax.data.samples import Batch, ClipReader, JoinedReader, Reader, SampleConfig
 from palette_vc_jax.data.sources import ClipSource, hold_out, open_clips
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.training.config import DataConfig, RunConfig
@@ -56,7 +56,12 @@ def open_reader(
 def open_stream(source: ClipSource, encoder: Encoder, config: RunConfig) -> Stream:
     """Open the endless batches of training; `source` is cached first if the config says so."""
     data = config.data
-    reader = open_reader(source, crop_config(data, config.seed), encoder, data, "train")
+    crops = crop_config(data, config.seed)
+    reader = open_reader(source, crops, encoder, data, "train")
+    if data.photos:
+        stills = dataclasses.replace(crops, frames=1, crops=data.photo_crops)
+        photos = open_reader(open_clips("photos", data.photos), stills, encoder, data, "photos")
+        reader = JoinedReader((reader, photos), (1.0 - data.photo_rate, data.photo_rate))
     windows = SampleConfig(
         data.window,
         data.strides,
@@ -100,7 +105,7 @@ def batch_shapes(config: RunConfig, model: ModelConfig, embeds: bool) -> Batch:
     latents = size, data.window, height, width, model.vae.latent_channels
     shapes = {"color": latents, "gray": latents, "palette": (size, 3 * model.unet.palette_colors)}
     if embeds:
-        context = size, 1, model.image_encoder.projection_dim
+        context = size, model.image_encoder.context_length, model.image_encoder.projection_dim
         shapes |= {"context_color": context, "context_gray": context}
     else:
         shapes["reference"] = (size, *data.size, 3)

@@ -10,14 +10,16 @@ from jax.sharding import Mesh
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.training.config import RunConfig, keys
 
-# Keys and sections that one task alone reads.
+# Tasks -> keys and sections that these alone read.
 READ_BY = {
-    "vae": ("color_floor", "kl_weight", "data.patch", "data.gray_rate"),
-    "unet": (
-        "init_from", "vae", "trained", "compute_dtype", "remat", "remat_budget_mib", "weighting",
+    ("vae",): ("color_floor", "kl_weight", "data.gray_rate"),
+    ("vae", "image_encoder"): ("data.patch",),
+    ("unet", "image_encoder"): ("vae", "data.photos", "data.photo_crops"),
+    ("unet",): (
+        "init_from", "trained", "compute_dtype", "remat", "remat_budget_mib", "weighting",
         "sigma_mean", "sigma_std", "shared_noise_fraction", "fps", "motion_bucket",
         "noise_augmentation", "previews_every", "export_dtype", "validation_clips",
-        "validation_sigmas", "lora", "rates", "data.cache", "data.workers",
+        "validation_sigmas", "lora", "rates", "data.photo_rate", "data.cache", "data.workers",
         "data.prefetch_batches", "data.prefetch_mib", "data.validation_root",
         "data.validation_source", "data.reversed", "data.hue_shift_rate", "data.reference_every",
         "data.strides", "optimizer.palette_learning_rate",
@@ -29,12 +31,12 @@ def check_run(config: RunConfig) -> None:
     """Check what all tasks have in common, and that the task reads every key that was changed."""
     defaults = dict(keys(dataclasses.asdict(RunConfig())))
     for key, value in keys(dataclasses.asdict(config)):
-        for task, names in READ_BY.items():
-            read = task == config.task or not {key, key.split(".")[0]} & set(names)
+        for tasks, names in READ_BY.items():
+            read = config.task in tasks or not {key, key.split(".")[0]} & set(names)
             if not read and value != defaults[key]:
                 raise ValueError(
                     f"{key}={value!r} has no effect, because task={config.task!r} does not read "
-                    f"it; leave it out, or use task={task!r}."
+                    f"it; leave it out, or use task={tasks[0]!r}."
                 )
     optimizer = config.optimizer
     if optimizer.decay == "cosine" and optimizer.warmup_steps > optimizer.steps:

@@ -42,7 +42,7 @@ _DEVICES = Rule(lambda n: n == -1 or whole(1, _COUNT).allows(n), "give 1 or more
 _PRESET = Rule(
     lambda name: isinstance(name, str) and name in PRESETS, f"use one of {', '.join(PRESETS)}"
 )
-_SOURCES = ("folders", "videos", "tfds")
+_SOURCES = ("folders", "videos", "photos", "tfds")
 _NARROW = (
     "use float32, or bfloat16 (TPUs, and GPUs of compute capability 8.0 or more); float16 is "
     "refused, for gradients would overflow: losses are not scaled"
@@ -91,9 +91,14 @@ class RatesConfig:
 class DataConfig:
     """The clips, and how crops and windows are taken from them."""
 
-    # Folders of frames, video files, or a prepared TFDS davis.
-    source: str = _key("folders", choice(*_SOURCES, advice="use 'folders', 'videos' or 'tfds'"))
+    # Folders of frames, video files, a folder of photos, or a prepared TFDS davis.
+    source: str = _key(
+        "folders", choice(*_SOURCES, advice="use 'folders', 'videos', 'photos' or 'tfds'")
+    )
     root: str = _key("clips", PATH)  # folder of the clips
+    photos: str = _key("", PATH_OR_NONE)  # folder of photos to train on besides the clips
+    photo_rate: float = _key(0.3, PROBABILITY)  # share of windows that repeat one of these photos
+    photo_crops: int = _key(8, whole(1, 10_000))  # crops of a photo
     cache: str = _key("", PATH_OR_NONE)  # folder for latents and palettes; '': encode each step
     # Processes that read ahead; 0 reads in threads.
     workers: int = _key(0, whole(0, 256, "give 0 (threads) or a number of processes up to 256"))
@@ -147,11 +152,12 @@ class OptimizerConfig:
 class RunConfig:
     """A training run."""
 
-    task: str = _key("unet", choice("vae", "unet"))
+    task: str = _key("unet", choice("vae", "image_encoder", "unet"))
     init_from: str = _key("", PATH_OR_NONE)  # model folder to fine-tune; '': a new model
     # Preset in models/config.py: a new model's, or for --compile_only where init_from is missing.
     model: str = _key("svd_xt", _PRESET)
-    vae: str = _key("", PATH_OR_NONE)  # folder with the VAE of a new model
+    # Folder with the VAE of a new model, and with its image tower if that is not trained.
+    vae: str = _key("", PATH_OR_NONE)
     # Presets in training/trainable.py, or regular expressions on parameter names.
     trained: tuple[str, ...] = _key(("unet",), several(TEXT))
     seed: int = _key(0, whole(0, 2**31 - 2))

@@ -1,12 +1,16 @@
 """The tasks that a config can name."""
 
 from palette_vc_jax.parallel.mesh import make_mesh
-from palette_vc_jax.training import checks, unet_task, vae_task
+from palette_vc_jax.training import checks, tower_task, unet_task, vae_task
 from palette_vc_jax.training.aot.report import AbstractRun
 from palette_vc_jax.training.config import RunConfig
 from palette_vc_jax.training.loop import Task
 
-TASKS = {"vae": vae_task.make_task, "unet": unet_task.make_task}
+TASKS = {
+    "vae": vae_task.make_task,
+    "image_encoder": tower_task.make_task,
+    "unet": unet_task.make_task,
+}
 
 
 def make_task(config: RunConfig) -> Task:

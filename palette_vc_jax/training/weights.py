@@ -26,7 +26,7 @@ SAMPLING = ("shared_noise_fraction", "fps", "motion_bucket", "noise_augmentation
 
 
 def starting_model(config: RunConfig) -> Model:
-    """Read the model to fine-tune; a new one has a trained VAE and nothing else.
+    """Read the model to fine-tune; a new one has a trained VAE, and perhaps an image tower.
 
     Its sampling settings are those that the run trains.
     """
@@ -34,9 +34,17 @@ def starting_model(config: RunConfig) -> Model:
         model = load_model(Path(config.init_from))
         _silence(model.params["unet"], config.rates.palette_dropout)
     else:
-        vae = load_model(Path(config.vae), networks=("vae",))
-        model = Model(PRESETS[config.model](), vae.params, vae.folder)
+        preset = PRESETS[config.model]()
+        names = ("vae",) if trains_tower(preset, config) else ("vae", "image_encoder")
+        frozen = load_model(Path(config.vae), names)
+        model = Model(preset, frozen.params, frozen.folder)
     return model._replace(config=with_sampling(model.config, config))
+
+
+def trains_tower(model: ModelConfig, config: RunConfig) -> bool:
+    """Return whether a run trains the image tower or a part of it."""
+    names = trainable.select(functional.flatten(shapes(model)), config.trained)
+    return any(name.startswith("image_encoder.") for name in names)
 
 
 def starting_config(config: RunConfig) -> ModelConfig:
@@ -85,10 +93,10 @@ def split_networks(networks: Params, config: RunConfig) -> tuple[Params, Params]
     """
     rank, rate = config.lora.rank, config.optimizer.palette_learning_rate
     trained, frozen = trainable.split(networks, config.trained)
-    if not config.init_from and (frozen or rank):
+    if not config.init_from and (set(trained) & set(frozen) or "unet" in frozen or rank):
         raise ValueError(
-            f"trained={config.trained}, lora.rank={rank}: a new model is trained whole; give "
-            f"trained={TRAINABLE} and rank 0, or a model as init_from."
+            f"trained={config.trained}, lora.rank={rank}: a new UNet is trained whole; give "
+            f"trained={TRAINABLE}, or 'unet' alone, and rank 0, or a model as init_from."
         )
     if rank and (both := lora.kernels(list(functional.flatten(trained)))):
         raise ValueError(
@@ -131,8 +139,11 @@ def initial(config: RunConfig, stream: Stream) -> Params:
     palettes = np.concatenate([next(batches)["palette"] for _ in range(PALETTE_BATCHES)])
     unet = new_unet(model.config.unet, config.seed, palettes)
     _silence(unet, config.rates.palette_dropout)
-    encoder = functional.init(ImageEncoder, model.config.image_encoder, config.seed + 1)
-    return jax.tree.map(np.asarray, {"unet": unet, "image_encoder": encoder})
+    params = {"unet": unet}
+    if "image_encoder" not in model.params:
+        tower = functional.init(ImageEncoder, model.config.image_encoder, config.seed + 1)
+        params["image_encoder"] = tower
+    return jax.tree.map(np.asarray, params)
 
 
 def new_unet(config: UNetConfig, seed: int, palettes: np.ndarray) -> Params:
