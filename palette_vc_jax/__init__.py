@@ -26,6 +26,7 @@ _PUBLIC = {
     "Plan": "sampling.job",
     "Result": "sampling.job",
     "plan_film": "sampling.job",
+    "auto_palette": "sampling.auto",
     "color_film": "sampling.job",
     "color_frames": "sampling.frames",
     "ColorizeSettings": "sampling.colorize",

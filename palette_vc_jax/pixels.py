@@ -31,3 +31,27 @@ def to_gray3(rgb: Array) -> Array:
 def to_signed(codes: Array) -> Array:
     """Convert codes 0 to 255 to float32 in [-1, 1]."""
     return codes.astype(np.float32) / 127.5 - 1.0
+
+
+def colorfulness(frames: np.ndarray, signed: bool = True) -> np.ndarray:
+    """Return how colorful frames are: 0 not at all, 33 moderately, 59 quite, 109 extremely.
+
+    With rg = R - G and yb = (R + G) / 2 - B on a scale of 0 to 255, a frame has
+    M = hypot(std rg, std yb) + 0.3 hypot(mean rg, mean yb). Hasler and Suesstrunk 2003,
+    "Measuring colourfulness in natural images", use signed rg and yb; the code of several
+    colorization papers (DDColor, ColorMNet) uses their absolute values: `signed=False`.
+
+    Args:
+        frames: sRGB `[T, H, W, 3]` in [0, 1].
+        signed: use signed rg and yb.
+
+    Returns:
+        M of each frame, `[T]`.
+    """
+    red, green, blue = np.moveaxis(frames.astype(np.float64) * 255.0, -1, 0)
+    opponents = [red - green, 0.5 * (red + green) - blue]
+    if not signed:
+        opponents = [np.abs(opponent) for opponent in opponents]
+    spread = np.hypot(*(o.std(axis=(1, 2)) for o in opponents))
+    offset = np.hypot(*(o.mean(axis=(1, 2)) for o in opponents))
+    return spread + 0.3 * offset

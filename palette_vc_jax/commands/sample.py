@@ -40,8 +40,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     flags.add_run_weights(parser)
     add(
         "--palette",
-        default="gmm",
-        help='image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json, '
+        default="auto",
+        help="auto (the model's own colors of a few frames, made as colorful as its training "
+        'film), image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json, '
         'words:"autumn, a red tram, ..." (the usual colors of things), words (of the things in '
         "the film) or none",
     )
@@ -62,7 +63,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Color a film."""
     args = parse(argv)
-    from palette_vc_jax import color_film, default_settings, load_model, open_film, plan_film
+    from palette_vc_jax import (
+        auto_palette,
+        color_film,
+        default_settings,
+        load_model,
+        open_film,
+        plan_film,
+    )
     from palette_vc_jax.palette.spec import mixture_for
     from palette_vc_jax.parallel.processes import check_one_host
     from palette_vc_jax.sampling.job import describe
@@ -86,11 +94,19 @@ def main(argv: list[str]) -> None:
         with cli.reporting("shots", "frame", film.frames) as report:
             return plan_film(film, model, settings, reference, report)
 
-    palette = _palette(args, model, mixture, plan)
+    load = functools.cache(lambda: run or load_model(folder))
+
+    def auto() -> Palette | None:
+        return None if args.dry_run else auto_palette(plan(), load(), mixture, args.seed)
+
+    palette = _palette(args, model, mixture, plan, auto)
     if args.dry_run:
-        print(json.dumps(describe(plan(), palette, args.seed), indent=2))
+        found = describe(plan(), palette, args.seed)
+        if palette is None:
+            found["palette_source"] = args.palette  # none, or auto, which takes the model
+        print(json.dumps(found, indent=2))
         return
-    model = run or load_model(folder)
+    model = load()
     with cli.reporting("coloring", "frame", plan().frames) as report:
         color_film(plan(), output, model, palette, None, report, seed=args.seed, luma=args.luma)
     if args.report:
@@ -131,7 +147,11 @@ def _reference(args: argparse.Namespace, model: Model) -> Reference:
 
 
 def _palette(
-    args: argparse.Namespace, model: Model, mixture: Path, plan: Callable[[], Plan]
+    args: argparse.Namespace,
+    model: Model,
+    mixture: Path,
+    plan: Callable[[], Plan],
+    auto: Callable[[], Palette | None],
 ) -> Palette | None:
     """Return the palette of `--palette`; `words` without text needs the film's plan."""
     from palette_vc_jax.palette.spec import parse_spec
@@ -145,7 +165,7 @@ def _palette(
     def read_words(text: str) -> Palette:
         return from_words(text, flags.proposer_of(args), name_tags)
 
-    palette = parse_spec(args.palette, mixture, args.seed, read_words)
+    palette = parse_spec(args.palette, mixture, args.seed, read_words, auto)
     for line in remarks(palette):
         print(line, file=sys.stderr)
     return palette

@@ -11,6 +11,7 @@ import numpy as np
 
 from palette_vc_jax.metrics import color, structure, warp
 from palette_vc_jax.metrics.chunk import Chunk
+from palette_vc_jax.pixels import colorfulness
 
 COLORLESS = 0.1  # a*b* units; for comparison, an exact gray has less than 0.01
 STRIDES = (1, 2, 4)  # distances of the frames that the CDC compares
@@ -186,12 +187,12 @@ METRICS = {
     "colorfulness": Metric(
         "Colorful (Hasler-Suesstrunk, signed)",
         "truth",
-        lambda: Mean(lambda film, _: color.colorfulness(film.rgb)),
+        lambda: Mean(lambda film, _: colorfulness(film.rgb)),
     ),
     "colorfulness_abs": Metric(
         "Colorful (absolute variant)",
         "truth",
-        lambda: Mean(lambda film, _: color.colorfulness(film.rgb, signed=False)),
+        lambda: Mean(lambda film, _: colorfulness(film.rgb, signed=False)),
     ),
     "psnr_rgb": Metric(
         "PSNR, RGB [dB]",

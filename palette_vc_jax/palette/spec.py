@@ -12,7 +12,7 @@ from palette_vc_jax.palette.text import parse_colors
 from palette_vc_jax.palette.words import from_words, proposer
 
 FORMS = (
-    'image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json, '
+    'auto, image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json, '
     'words:"autumn, a red tram, ...", words (what the film shows) or none'
 )
 
@@ -22,6 +22,7 @@ def parse_spec(
     mixture: str | Path = DEMO / "mixture.json",
     seed: int = 0,
     words: Callable[[str], Palette] | None = None,
+    auto: Callable[[], Palette] | None = None,
 ) -> Palette | None:
     """Return the palette that `spec` describes, or None for `none`.
 
@@ -31,14 +32,20 @@ def parse_spec(
         seed: seed of `gmm` if the spec has none.
         words: function from words to a palette, where the empty text means the film's tags. By
             default the built-in table is used.
+        auto: function that returns the automatic palette of the film.
 
     Raises:
-        ValueError: if `spec` has another form, or its file or seed is not valid.
+        ValueError: if `spec` has another form, or its file or seed is not valid, or if it is
+            `auto` where there is no film.
     """
     kind, colon, rest = spec.partition(":")
     kind = kind.strip().lower()
     if spec.strip().lower() == "none":
         return None
+    if spec.strip().lower() == "auto":
+        if auto is None:
+            raise ValueError("palette auto is made from a film; give another palette here.")
+        return auto()
     if kind == "gmm":
         return gmm.sample(gmm.load(mixture), _seed(rest) if colon else seed)
     if kind == "words":

@@ -103,7 +103,7 @@ def plan_film(
 
     def small() -> Iterator[np.ndarray]:
         for frame in read_frames(film):
-            yield _small(frame, film, size)
+            yield small_gray(frame, film, size)
             if progress is not None:
                 progress(frame.index + 1, film.frames)
 
@@ -288,7 +288,7 @@ def _color_frames(
     ahead, behind = read_frames(film), read_frames(film)
     for run in plan.runs:
         first, count = run[0][0], run[-1][1] - run[0][0]
-        grays = (_small(frame, film, plan.size) for frame in itertools.islice(ahead, count))
+        grays = (small_gray(frame, film, plan.size) for frame in itertools.islice(ahead, count))
 
         def report(done: int, total: int, first: int = first, count: int = count) -> None:
             if progress is not None:
@@ -301,7 +301,8 @@ def _color_frames(
             yield _merge(next(behind), small, film, luma)
 
 
-def _small(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
+def small_gray(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
+    """Return a frame's Y' `[H, W]` in [0, 1], upright and of the model's `size`."""
     return resize(orient(color.gray(frame.luma, film), film.orientation), *size)
 
 

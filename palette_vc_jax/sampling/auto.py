@@ -1,0 +1,91 @@
+"""The automatic palette: the model's own colors of a few frames, as saturated as training film.
+
+A model without a palette colors carefully: its colors are near the mean of what it holds possible.
+They still say which hues belong to the film. K-means finds five of them, and their chroma is scaled
+until the frames would be as colorful as the clips that the model was trained on.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from palette_vc_jax import DEMO
+from palette_vc_jax.models.networks import load_networks
+from palette_vc_jax.models.store import Model
+from palette_vc_jax.palette import gmm
+from palette_vc_jax.palette.image import kmeans
+from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.palette.spec import mixture_for
+from palette_vc_jax.pixels import colorfulness
+from palette_vc_jax.sampling.colorize import colorize
+from palette_vc_jax.sampling.frames import merge_chroma
+from palette_vc_jax.sampling.job import Plan, small_gray
+from palette_vc_jax.sampling.windows import Shot
+from palette_vc_jax.video import color
+from palette_vc_jax.video.read import read_frames
+
+FRAMES = 4  # of the film
+GAIN = (0.5, 3.0)  # least and most that chroma is scaled by
+
+
+def auto_palette(
+    plan: Plan, model: Model, mixture: str | Path | None = None, seed: int = 0
+) -> Palette:
+    """Color a few frames of a film without a palette, and return the palette of the result.
+
+    Args:
+        plan: from `plan_film`.
+        model: from `load_model`.
+        mixture: file of a mixture, which names the colorfulness of the training film; None for the
+            model's own, or else the demo's. If it names none, the model's own chroma is kept.
+        seed: seed of the noise.
+
+    Raises:
+        ValueError: if the film cannot be read.
+        FloatingPointError: if a network returns values that are not finite.
+    """
+    wanted = spread(plan.shots, FRAMES)
+    frames = [f for f in read_frames(plan.film) if f.index in wanted]
+    grays = [small_gray(frame, plan.film, plan.size) for frame in frames]
+    alone = [(index, index + 1) for index in range(len(grays))]
+    colored = colorize(
+        load_networks(model), grays, alone, None, plan.settings, seed,
+        lambda done, total: None, plan.reference,
+    )  # fmt: skip
+    images = np.concatenate(list(colored))
+    matrix = plan.film.matrix
+    chroma = np.stack(
+        [merge_chroma(gray, image, matrix) for gray, image in zip(grays, images, strict=True)]
+    )
+    rgb = np.clip(color.ycc_to_rgb(np.stack(grays), chroma, matrix), 0.0, 1.0)
+    found = float(colorfulness(rgb).mean())
+    target = training_colorfulness(mixture or mixture_for("auto", model.folder or DEMO))
+    gain = 1.0 if target is None else float(np.clip(target / max(found, 1e-3), *GAIN))
+    colors = saturate(kmeans(255.0 * rgb.reshape(-1, 3), seed) / 255.0, gain, matrix)
+    details = {"frames": sorted(wanted), "colorfulness": round(found, 2), "gain": round(gain, 3)}
+    return Palette.of(colors, "auto", details)
+
+
+def training_colorfulness(mixture: str | Path) -> float | None:
+    """Return the mean colorfulness of the clips that a mixture was fitted on, or None.
+
+    Raises:
+        ValueError: if the file is not a mixture, or names no number above 0.
+    """
+    value = gmm.load(mixture).fitted_on.get("colorfulness")
+    if value is not None and not (isinstance(value, int | float) and 0.0 < value < np.inf):
+        raise ValueError(f"{mixture}: colorfulness {value!r}; give a number above 0, or none.")
+    return value
+
+
+def spread(shots: list[Shot], count: int) -> set[int]:
+    """Return the middle frames of `count` equal parts of a film; fewer of a short one."""
+    frames = shots[-1][1]
+    return {(2 * part + 1) * frames // (2 * count) for part in range(count)}
+
+
+def saturate(colors: np.ndarray, gain: float, matrix: str) -> np.ndarray:
+    """Scale the chroma of sRGB `[n, 3]` at fixed luma, as far as the gamut allows."""
+    luma = color.rgb_to_luma(colors, matrix)
+    chroma = color.limit_gamut(luma, gain * color.rgb_to_chroma(colors, matrix), matrix)
+    return np.clip(color.ycc_to_rgb(luma, chroma, matrix), 0.0, 1.0)
