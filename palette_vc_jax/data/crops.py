@@ -100,7 +100,9 @@ def _box(
     scale = (least + place[0] * (most - least)) / min(width, height)
     scale = max(scale, size[0] / height, size[1] / width)
     box_height, box_width = size[0] / scale, size[1] / scale
-    top, left = place[1] * (height - box_height), place[2] * (width - box_width)
+    # Rounding may leave the box larger than the picture by a hair.
+    top = place[1] * max(height - box_height, 0.0)
+    left = place[2] * max(width - box_width, 0.0)
     return left, top, min(left + box_width, width), min(top + box_height, height)
 
 

@@ -44,9 +44,9 @@ def test_the_command_fits_clips_of_any_kind(clips, tmp_path):
 def test_a_source_gives_the_pixels_of_its_own_frames(clips):
     """If this fails, held-out clips get into the mixture, or frames are drawn twice."""
     source = open_clips("folders", clips / "folders")
-    pixels, frames = training_pixels(source, 0)
+    pixels, frames, _ = training_pixels(source, 0)
     assert frames == 20 and pixels.shape == (20 * 24 * 32, 3) and pixels.dtype == np.uint8
-    again, _ = training_pixels(source, 0)
+    again = training_pixels(source, 0).pixels
     np.testing.assert_array_equal(pixels, again)
 
 
