@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FILM ?= examples/bikes.mp4
 OUT ?= build/bikes.mp4
-PALETTE ?= gmm
+PALETTE ?= auto
 FOOTAGE ?= ../shared/footage/train
 
 .PHONY: demo test demo-model quality clean

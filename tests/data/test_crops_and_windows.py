@@ -1,9 +1,11 @@
 """What the trainers are fed: crops of clips, windows of crops, and their order."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from palette_vc_jax.data import loader
+from palette_vc_jax.data import crops, loader
 from palette_vc_jax.data.augment import vary_colors
 from palette_vc_jax.data.crops import CropConfig, draw_crop, load_crops, read_crop
 from palette_vc_jax.data.samples import ClipReader, SampleConfig, Window, draw_window, read_sample
@@ -55,6 +57,15 @@ def test_a_crop_is_one_rectangle_of_all_frames(source):
     green = pixels[:, :, 8, 12, 1].astype(int)
     np.testing.assert_array_equal(green[:, 5], green[:, 7])  # past the end the last is repeated
     assert (np.diff(green[:, :6]) > 0).all()
+
+
+def test_a_crop_lies_within_its_picture():
+    """If this fails, Pillow refuses a box that rounding has moved out of a picture."""
+    config = CropConfig(1, (144, 192), (144, 170), 1, 1)
+    for height, width in itertools.product(range(150, 300, 3), (160, 214, 240, 284)):
+        for place in ((0.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.37, 0.9, 0.1)):
+            left, top, right, bottom = crops._box((height, width), place, config)
+            assert 0.0 <= left < right <= width and 0.0 <= top < bottom <= height
 
 
 def test_crops_are_mirrored_and_windows_reversed_only_where_asked(source):
@@ -123,7 +134,7 @@ def test_no_clips_is_said_in_one_line(tmp_path):
         open_clips("videos", tmp_path)
     with pytest.raises(ValueError, match="no prepared davis"):
         open_clips("tfds", tmp_path)
-    with pytest.raises(ValueError, match="use 'folders', 'videos' or 'tfds'"):
+    with pytest.raises(ValueError, match="use 'folders', 'videos', 'photos' or 'tfds'"):
         open_clips("zip", tmp_path)
 
 

@@ -35,7 +35,9 @@ def test_the_command_fits_clips_of_any_kind(clips, tmp_path):
         given = ["--clips", clips / kind, "--source", kind, "--components", 2, "--output", output]
         assert command(mixture.main, *given) == 0
         fitted[kind] = gmm.load(output)
-        assert fitted[kind].fitted_on == {"clips": 2, "frames": 20, "pixels": 20 * 24 * 32}
+        facts = dict(fitted[kind].fitted_on)
+        assert 30.0 < facts.pop("colorfulness") < 150.0
+        assert facts == {"clips": 2, "frames": 20, "pixels": 20 * 24 * 32}
     means = sorted(fitted["folders"].means.tolist())
     np.testing.assert_allclose(means, np.array([(40, 60, 200), (200, 40, 40)]) / 255.0, atol=0.02)
     np.testing.assert_array_equal(fitted["videos"].means, fitted["folders"].means)

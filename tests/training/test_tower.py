@@ -75,8 +75,8 @@ def test_the_tower_learns_and_a_unet_is_trained_on_it(config, tmp_path):
     assert batch["target"].shape == (4, CONFIG.image_encoder.context_length, 8)
     step = jax.jit(jax.value_and_grad(lambda p: task.loss(p, {}, batch, key)[0]))
     first, gradients = step(params)
-    for _ in range(30):
-        params = jax.tree.map(lambda leaf, grad: leaf - 0.05 * grad, params, gradients)
+    for _ in range(100):
+        params = jax.tree.map(lambda leaf, grad: leaf - 0.2 * grad, params, gradients)
         last, gradients = step(params)
     assert last < 0.9 * first
     assert np.isfinite(task.validate(params, {})["validation"])
