@@ -164,14 +164,13 @@ def demo() -> ModelConfig:
             scaling_factor=1.0,  # unit scale is folded into quant_conv after training
         ),
         image_encoder=ImageEncoderConfig(
-            hidden_size=192,
-            intermediate_size=768,
-            layers=4,
+            hidden_size=128,
+            intermediate_size=512,
+            layers=3,
             heads=4,
-            image_size=96,
-            patch_size=12,
+            image_size=64,
+            patch_size=8,
             projection_dim=128,
-            tokens="patches",
         ),
         sampling=SamplingConfig(
             # Two steps stay near the mean of what the model holds possible, which is steadier
@@ -186,6 +185,21 @@ def demo() -> ModelConfig:
             guidance_scale=1.7,
         ),
     )
+
+
+def demo_patches() -> ModelConfig:
+    """The demo model with a larger image tower, whose context is one token for each patch."""
+    tower = ImageEncoderConfig(
+        hidden_size=192,
+        intermediate_size=768,
+        layers=4,
+        heads=4,
+        image_size=96,
+        patch_size=12,
+        projection_dim=128,
+        tokens="patches",
+    )
+    return dataclasses.replace(demo(), name="demo_patches", image_encoder=tower)
 
 
 # What a file may say, so that one that is damaged or hostile asks for no endless network.
@@ -205,7 +219,7 @@ RANGES = {
     "shared_noise_fraction": (0.0, 1.0),
 }
 
-PRESETS = {"svd": svd, "svd_xt": svd_xt, "demo": demo}
+PRESETS = {"svd": svd, "svd_xt": svd_xt, "demo": demo, "demo_patches": demo_patches}
 
 
 def to_dict(config: ModelConfig) -> dict[str, Any]:

@@ -19,12 +19,10 @@ import pytest
 from palette_vc_jax.checkpoint import read_newest
 from palette_vc_jax.models.functional import flatten
 from palette_vc_jax.training.workdir import locked
-from tests import tiny
-from tests.training import toy
+from tests.commands import runtime_environment
+from tests.training import small
 
 ROOT = Path(__file__).resolve().parents[2]
-OVERRIDES = dict(batch_size=8, log_every=1, validate_every=3, previews_every=3, save_every=2)
-DATA = dict(hold_out_every=3, size="(6, 8)", short_sides="(6, 8)", window=4, frames=5)
 # Compiling takes most of the time; what is compiled runs for moments.
 FAST = "--xla_backend_optimization_level=0"
 
@@ -33,28 +31,20 @@ FAST = "--xla_backend_optimization_level=0"
 def given(tmp_path_factory):
     """Write clips and a model; return the flags that make the run small."""
     folder = tmp_path_factory.mktemp("given")
-    values = OVERRIDES | {f"data.{name}": value for name, value in DATA.items()}
-    values |= {
-        "validation_clips": 4,
-        "validation_sigmas": "(2.0,)",
-        "init_from": tiny.write_model(folder / "model", tiny.MICRO),
-        "data.root": toy.write_clips(folder / "clips"),
-    }
     # What one run has compiled the next one of the same kind reads.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    yield [f"--config.{name}={value}" for name, value in values.items()]
+    yield small.write_run(folder)
     del os.environ["JAX_COMPILATION_CACHE_DIR"]
     del os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]
 
 
 def _start(given, workdir, steps, devices, **environ):
     return subprocess.Popen(
-        [sys.executable, "train.py", "--config=configs/davis.py:runlocal"]
-        + [f"--workdir={workdir}", f"--config.optimizer.steps={steps}", *given],
+        [sys.executable, *small.COMMAND, f"--workdir={workdir}"]
+        + [f"--config.optimizer.steps={steps}", *given],
         cwd=ROOT,
-        env=os.environ
-        | {"JAX_PLATFORMS": "cpu"}
+        env=runtime_environment()
         | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {FAST}"}
         | environ,
         stderr=subprocess.PIPE,
@@ -123,7 +113,7 @@ def test_two_processes_train_what_one_does(given, tmp_path):
 
 def test_both_leave_when_one_is_terminated_and_resume(given, tmp_path):
     """If this fails, a host that is taken away leaves the others waiting, or costs the run."""
-    steps = 60
+    steps = 30
     given = [*given, "--config.validate_every=0", "--config.previews_every=0"]
     processes = _srun(given, tmp_path, steps)
     metrics = tmp_path / "metrics.jsonl"
@@ -202,7 +192,7 @@ def test_sigterm_while_compiling_leaves_at_once(given, tmp_path):
 
 def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(given, tmp_path):
     """If this fails, a power cut costs more than the steps since the last checkpoint."""
-    steps, rng = 40, random.Random(0)
+    steps, rng = 24, random.Random(0)
     off = ("validate_every", "previews_every")
     given = [*given, "--config.save_every=1", *(f"--config.{name}=0" for name in off)]
     codes, errors = _ended([_start(given, tmp_path / "whole", steps, 1)])
@@ -275,15 +265,15 @@ def test_a_damaged_checkpoint_and_a_full_disk(given, tmp_path):
     (code,), (error,) = _ended([_start(given, tmp_path, 3, 1)])
     assert code == 0 and "checkpoint 2 was set aside as damaged-2." in error
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "damaged-2"}
-    small = tmp_path / "small"
-    small.mkdir()
+    disk = tmp_path / "disk"
+    disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=100k", "none", small], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "none", disk], capture_output=True
     )
     if mounted.returncode:
-        pytest.skip("needs the right to mount a small file system")
+        pytest.skip("needs the right to mount a disk file system")
     try:
-        code, line = _refused(given, small)
+        code, line = _refused(given, disk)
         assert code == 1 and "a checkpoint could not be written" in line, line
     finally:
-        subprocess.run(["umount", small], check=True)
+        subprocess.run(["umount", disk], check=True)

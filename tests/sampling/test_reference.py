@@ -190,10 +190,10 @@ def test_the_mixture_of_another_model_is_told_in_one_line(model, tmp_path):
     (tmp_path / "config.json").write_text((model / "config.json").read_text())
     source = films.write_film(tmp_path / "in.mkv", films.lumas(2))
     output = tmp_path / "out.mkv"
-    for more, count in (([], 1), (["--palette", "none"], 0)):
+    for palette, count in (("gmm", 1), ("auto", 0), ("none", 0)):
         given = ["--input", source, "--output", output, "--checkpoint", tmp_path, "--dry_run"]
         done = subprocess.run(
-            [sys.executable, ROOT / "sample.py", *given, *more],
+            [sys.executable, ROOT / "sample.py", *given, "--palette", palette],
             env=os.environ | {"JAX_PLATFORMS": "cpu"},
             capture_output=True,
             text=True,

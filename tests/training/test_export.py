@@ -1,7 +1,6 @@
 """A run is looked at, colored with and exported while it goes on."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +13,9 @@ from palette_vc_jax.commands import sample
 from palette_vc_jax.models import store
 from palette_vc_jax.models.store import load_model
 from palette_vc_jax.training import export
-from tests import films, tiny
-from tests.commands import command
-from tests.multidevice.test_train import DATA, OVERRIDES
-from tests.training import toy
+from tests import films
+from tests.commands import command, runtime_environment
+from tests.training import small
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORT = ROOT / "convert" / "run_to_model.py"
@@ -27,21 +25,11 @@ EXPORT = ROOT / "convert" / "run_to_model.py"
 def run(tmp_path_factory):
     """Train three steps and keep both checkpoints; return the workdir."""
     folder = tmp_path_factory.mktemp("run")
-    values = OVERRIDES | {f"data.{name}": value for name, value in DATA.items()}
-    values |= {
-        "validation_clips": 4,
-        "validation_sigmas": "(2.0,)",
-        "init_from": tiny.write_model(folder / "tiny", tiny.MICRO),
-        "data.root": toy.write_clips(folder / "clips"),
-        "optimizer.steps": 3,
-        "shared_noise_fraction": 0.25,
-    }
-    flags = [f"--config.{name}={value}" for name, value in values.items()]
-    config = "--config=configs/davis.py:runlocal"
+    flags = small.write_run(folder, **{"optimizer.steps": 3, "shared_noise_fraction": 0.25})
     done = subprocess.run(
-        [sys.executable, "train.py", config, f"--workdir={folder / 'workdir'}", *flags],
+        [sys.executable, *small.COMMAND, f"--workdir={folder / 'workdir'}", *flags],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=runtime_environment(),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -66,7 +54,7 @@ def test_a_run_is_exported_as_a_model(run, tmp_path):
         model.params["vae"]["quant_conv"]["kernel"], start.params["vae"]["quant_conv"]["kernel"]
     )
     sampling = model.config.sampling
-    assert (sampling.window, sampling.shared_noise_fraction) == (DATA["window"], 0.25)
+    assert (sampling.window, sampling.shared_noise_fraction) == (small.DATA["window"], 0.25)
     record = json.loads((exported / "provenance.json").read_text())
     assert record["step"] == 3 and record["weights"] == "raw" and record["dtype"] == "float32"
     assert set(record["init_from"]) == {f"{n}.safetensors" for n in model.params}

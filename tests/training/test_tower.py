@@ -82,7 +82,7 @@ def test_the_tower_learns_and_a_unet_is_trained_on_it(config, tmp_path):
     assert np.isfinite(task.validate(params, {})["validation"])
 
     task.export(jax.tree.map(np.asarray, params), 30, tmp_path / "tower")
-    unet = tasks.make_task(config("demo_stills", vae=str(tmp_path / "tower")))
+    unet = tasks.make_task(config("demo_stills", vae=str(tmp_path / "tower"), **{"data.cache": ""}))
     start = unet.init()
     assert set(start) == {"unet"}
     batch = next(unet.batches(0))

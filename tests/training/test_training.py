@@ -196,5 +196,5 @@ def test_unknown_tasks_are_refused():
     """If this fails, a mistyped task gives a traceback instead of the names that exist."""
     config = base()
     config.task = "uvae"
-    with pytest.raises(ValueError, match="vae, unet"):
+    with pytest.raises(ValueError, match="vae, image_encoder, unet"):
         read(config)
