@@ -1,7 +1,7 @@
 """The paper's training: SVD-XT 1.1 fine-tuned on DAVIS 2017 to color 14 frames of 1024x576.
 
     python convert/svd_to_flax.py --source stabilityai/stable-video-diffusion-img2vid-xt-1-1 \
-      --output weights/svd_xt_1_1
+      --output models/svd_xt
     python train.py --config configs/davis.py --workdir runs/davis
 
 From the paper: the 90 clips of train+validation, AdamW, learning rate 1e-5 after 500 steps of
@@ -33,7 +33,7 @@ from palette_vc_jax.training.config import DEMO, base, is_local
 def get_config(argument: str = "") -> ConfigDict:
     """Return the config; `argument` may be `runlocal`."""
     config = base()
-    config.init_from = "weights/svd_xt_1_1"
+    config.init_from = "models/svd_xt"
     config.batch_size = 16  # (not stated)
     config.compute_dtype, config.remat = "bfloat16", "layers"
     config.sigma_mean, config.sigma_std = 1.0, 1.6  # SVD's for this size (not stated)

@@ -6,7 +6,7 @@ from palette_vc_jax import Palette, color_film, default_settings, load_model, op
 
 source, output = sys.argv[1:]
 model = load_model()  # the bundled demo model, or load_model("models/svd_xt")
-settings = default_settings(model.config, steps=8)  # what is not given is the model's own
+settings = default_settings(model.config, overlap=2)  # what is not given is the model's own
 palette = Palette.from_colors("#27323f, #7a5c48, khaki")
 
 plan = plan_film(open_film(source), model, settings)

@@ -119,6 +119,11 @@ def load_config(folder: Path) -> ModelConfig:
     Raises ValueError if it is missing, no JSON, or says what no model can have.
     """
     path = Path(folder) / "config.json"
+    if (Path(folder) / "checkpoints").is_dir():
+        raise ValueError(
+            f"{folder}: the workdir of a run, not a model folder; give {Path(folder) / 'model'}, "
+            "or make a model folder with convert/run_to_model.py."
+        )
     files.check_regular(path)
     try:
         values = files.read_json(path)
@@ -156,7 +161,7 @@ def _load_network(folder: Path, name: str, config: NetworkConfig) -> Params:
     path = folder / f"{name}.safetensors"
     files.check_regular(path)
     if not path.is_file():
-        raise ValueError(f"{folder}: {path.name} is missing; the checkpoint is not whole.")
+        raise ValueError(f"{folder}: {path.name} is missing; the model folder is incomplete.")
     try:
         flat = load_file(path)
     except Exception as error:  # safetensors raises its own type for a damaged file

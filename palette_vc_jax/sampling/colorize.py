@@ -50,10 +50,18 @@ def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:
     Args:
         config: config of the model.
         overrides: fields of `SamplerSettings` or `ColorizeSettings`; None keeps the default.
+
+    Raises:
+        ValueError: if an override is not known, or its value is not valid.
     """
+    known = {f.name for kind in (SamplerSettings, ColorizeSettings) for f in fields(kind)}
+    if unknown := sorted(overrides.keys() - (known - {"sampler"})):
+        raise ValueError(
+            f"setting {unknown[0]!r} is not known; docs/coloring.md lists the settings."
+        )
     given = {name: value for name, value in overrides.items() if value is not None}
     values = asdict(config.sampling) | given
-    del values["reference"]  # the run's default reference is no setting of the sampler
+    del values["reference"]  # a default of the film's plan, not a setting
     outer = {f.name: values.pop(f.name) for f in fields(ColorizeSettings) if f.name in values}
     return ColorizeSettings(SamplerSettings(**values), **outer)
 

@@ -1,6 +1,7 @@
 """The batches of a UNet run: its clips, split for training and validation, as latents."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def open_split(data: DataConfig) -> tuple[ClipSource, ClipSource]:
     train, held = hold_out(open_clips(data.source, data.root), data.hold_out_every)
     if data.validation_root:
         held = open_clips(data.validation_source, data.validation_root)
+    elif data.hold_out_every and not len(held):
+        warnings.warn(
+            f"data.hold_out_every={data.hold_out_every} holds out none of {len(train)} clips, so "
+            "there is no validation and no preview; lower it, or give data.validation_root.",
+            stacklevel=2,
+        )
     return train, held
 
 

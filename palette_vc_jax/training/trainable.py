@@ -28,14 +28,15 @@ def select(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
     Raises ValueError if there is no pattern, or for one that is not valid or matches nothing.
     """
     if not patterns:
-        raise ValueError(f"trained: nothing is; give at least one of {_known()}.")
+        raise ValueError(f"trained: no weights are selected; give at least one of {_known()}.")
     names, found = list(names), set()
     for pattern in patterns:
         try:
             expression = re.compile(PRESETS.get(pattern, pattern))
         except re.error as error:
             raise ValueError(
-                f"trained: {pattern!r} is no regular expression ({error}); use one, or {_known()}."
+                f"trained: {pattern!r} is not a regular expression ({error}); use one, or "
+                f"{_known()}."
             ) from None
         matches = set(filter(expression.fullmatch, names))
         if not matches:

@@ -128,6 +128,13 @@ def test_a_models_settings_are_the_defaults(preset):
     assert {name: found[name] for name in own} == own
 
 
+@pytest.mark.parametrize("name", ["overlaps", "sampler", "reference"])
+def test_an_unknown_setting_is_named(name):
+    """If this fails, a misspelled setting is a traceback, or is ignored."""
+    with pytest.raises(ValueError, match=f"setting '{name}' is not known"):
+        default_settings(PRESETS["demo"](), **{name: 1})
+
+
 def test_every_flag_is_a_setting():
     """If this fails, a flag of sample.py ends in a traceback."""
     kinds = typing.get_type_hints(ColorizeSettings) | typing.get_type_hints(SamplerSettings)

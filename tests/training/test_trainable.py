@@ -77,11 +77,11 @@ def test_named_ways_choose_what_they_say(params):
 @pytest.mark.parametrize(
     ("patterns", "said"),
     [
-        ((), "nothing is; give at least one of unet"),
+        ((), "no weights are selected; give at least one of unet"),
         (("unet", "unett"), "'unett' matches no weight; use unet, temporal"),
         (("unet.down",), "'unet.down' matches no weight"),  # a whole name, not its start
         (("vae",), "'vae' matches no weight"),
-        (("unet(",), r"'unet\(' is no regular expression"),
+        (("unet(",), r"'unet\(' is not a regular expression"),
     ],
 )
 def test_patterns_that_cannot_be_meant_are_refused(params, patterns, said):
