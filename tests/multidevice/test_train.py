@@ -271,7 +271,7 @@ def test_a_damaged_checkpoint_and_a_full_disk(given, tmp_path):
         ["mount", "-t", "tmpfs", "-o", "size=100k", "none", disk], capture_output=True
     )
     if mounted.returncode:
-        pytest.skip("needs the right to mount a disk file system")
+        pytest.skip("needs the right to mount a small file system")
     try:
         code, line = _refused(given, disk)
         assert code == 1 and "a checkpoint could not be written" in line, line

@@ -37,6 +37,12 @@ def run(tmp_path_factory):
     return folder / "workdir"
 
 
+def test_a_run_is_not_taken_for_a_model_folder(run):
+    """If this fails, load_model of a workdir names config keys instead of the folder to give."""
+    with pytest.raises(ValueError, match="the workdir of a run, not a model folder; give .*model"):
+        load_model(run)
+
+
 def test_a_run_is_exported_as_a_model(run, tmp_path):
     """If this fails, an unfinished run is worth nothing, or its model is sampled wrongly."""
     exported = tmp_path / "model"

@@ -18,6 +18,7 @@ from palette_vc_jax.palette import gmm
 from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.mesh import AXES, make_mesh
 from palette_vc_jax.training import (
+    batches,
     checks,
     loop,
     mixture,
@@ -349,6 +350,13 @@ def test_folders_that_are_no_model_or_hold_no_clips_are_named(config, tmp_path):
         for folder in (tmp_path, tmp_path / "missing"):
             with pytest.raises(ValueError, match=f"{folder}: {said}"):
                 tasks.make_task(config(**{key: str(folder)}))
+
+
+def test_too_few_clips_to_hold_one_out_are_named(config):
+    """If this fails, a run has neither validation nor previews, and its user waits for them."""
+    with pytest.warns(UserWarning, match="holds out none of 4 clips"):
+        train, held = batches.open_split(config(**{"data.hold_out_every": 30}).data)
+    assert len(train) == 4 and not len(held)
 
 
 def test_a_new_model_is_trained_whole(config, model, monkeypatch):
