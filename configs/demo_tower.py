@@ -21,7 +21,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.update(log_every=50, validate_every=250, save_every=250)
     config.data.root, config.data.hold_out_every = "../shared/footage/train", 11
     config.data.photos, config.data.photo_crops = "runs/demo_photos", 3
-    config.data.update(frames=1, window=1, size=(144, 192), short_sides=(144, 170), crops=8)
+    config.data.update(size=(144, 192), short_sides=(144, 170), crops=8)
     config.data.update(mirrored=True, patch=(72, 96))
     config.optimizer.update(kind="muon", learning_rate=1e-3, muon_learning_rate=1e-2)
     config.optimizer.update(steps=5000, warmup_steps=100, decay="cosine", b2=0.99)

@@ -102,6 +102,7 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
             yield partial
             before = partial.with_name(f"{partial.name}-before")
             if replace and target.exists():
+                shutil.rmtree(before, ignore_errors=True)  # left by a run that was killed
                 target.replace(before)
             partial.replace(target)
             shutil.rmtree(before, ignore_errors=True)

@@ -106,3 +106,14 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
             atomic.check_folder(tmp_path / name)
     with pytest.raises(ValueError, match="no such folder"):
         atomic.check_folder(tmp_path / "missing" / "model")
+
+
+def test_a_kill_while_a_folder_is_replaced_does_not_block_the_next(tmp_path):
+    """If this fails, a run that was killed while it exported can never export again."""
+    target = tmp_path / "model"
+    for folder in (target, tmp_path / ".model.partial-before"):
+        folder.mkdir()
+        (folder / "old").write_text("old")
+    with atomic.folder(target, replace=True) as partial:
+        (partial / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "new"]

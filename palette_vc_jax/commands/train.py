@@ -71,6 +71,7 @@ def train(config: RunConfig, folder: str | None, profile: str) -> None:
         notice.joined()
         check_joined()
         with failing_together(), locked(workdir):
+            loop.check_agreed(config)
             # The loop alone holds the task, so that it can release the host's weights.
             loop.run(tasks.make_task(config), config, workdir, notice, steps)
 

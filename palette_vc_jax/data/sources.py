@@ -294,7 +294,7 @@ def hold_out(source: ClipSource, every: int) -> tuple[ClipSource, ClipSource]:
         raise ValueError("data.hold_out_every=1 leaves no clip to train on; give 0, or 2 or more.")
     clips = range(len(source))
     held = tuple(clips[every - 1 :: every]) if every else ()
-    kept = tuple(clip for clip in clips if clip not in held)
+    kept = tuple(clip for clip in clips if not every or (clip + 1) % every)
     return Subset(source, kept), Subset(source, held)
 
 

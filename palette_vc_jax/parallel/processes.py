@@ -140,6 +140,11 @@ def failing_together() -> Iterator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:
+        if not jax.distributed.is_initialized():
+            raise
+        publish(FAILED, json.dumps([_own_number(), "failure", "stopped by Ctrl-C."]))
+        leave(cli.STOPPED, "stopped.")
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise

@@ -65,7 +65,7 @@ def open_stream(source: ClipSource, encoder: Encoder, config: RunConfig) -> Stre
     data = config.data
     crops = crop_config(data, config.seed)
     reader = open_reader(source, crops, encoder, data, "train")
-    if data.photos:
+    if data.photos and data.photo_rate:
         stills = dataclasses.replace(crops, frames=1, crops=data.photo_crops)
         photos = open_reader(open_clips("photos", data.photos), stills, encoder, data, "photos")
         reader = JoinedReader((reader, photos), (1.0 - data.photo_rate, data.photo_rate))

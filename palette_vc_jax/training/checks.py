@@ -14,6 +14,7 @@ from palette_vc_jax.training.config import RunConfig, keys
 READ_BY = {
     ("vae",): ("color_floor", "kl_weight", "data.gray_rate"),
     ("vae", "image_encoder"): ("data.patch",),
+    ("vae", "unet"): ("data.frames", "data.window"),
     ("unet", "image_encoder"): ("vae", "data.photos", "data.photo_crops"),
     ("unet",): (
         "init_from", "trained", "compute_dtype", "remat", "remat_budget_mib", "weighting",

@@ -97,7 +97,7 @@ class DataConfig:
     )
     root: str = _key("clips", PATH)  # folder of the clips
     photos: str = _key("", PATH_OR_NONE)  # folder of photos to train on besides the clips
-    photo_rate: float = _key(0.3, PROBABILITY)  # share of windows that repeat one of these photos
+    photo_rate: float = _key(0.3, below_one())  # share of windows that repeat one of these photos
     photo_crops: int = _key(8, whole(1, 10_000))  # crops of a photo
     cache: str = _key("", PATH_OR_NONE)  # folder for latents and palettes; '': encode each step
     # Processes that read ahead; 0 reads in threads.

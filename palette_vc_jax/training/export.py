@@ -95,6 +95,12 @@ def export_ema(config: RunConfig, params: Params, step: int, folder: Path) -> No
     write_trained(folder, trained_model(config, params, step, "ema"), config, dtype)
 
 
+def is_exported(config: RunConfig, step: int, folder: Path) -> bool:
+    """Return whether `export_ema` has written the model after `step` of this run."""
+    model = Model(weights.starting_config(config), {}, origin=_record(config, step, "ema"))
+    return is_written(folder, model, np.dtype(config.export_dtype))
+
+
 def trained_model(config: RunConfig, params: Params, step: int, kind: str) -> Model:
     """Return trained weights, with the frozen ones they were trained with, as a complete model.
 
@@ -107,25 +113,27 @@ def trained_model(config: RunConfig, params: Params, step: int, kind: str) -> Mo
         kind: `ema` or `raw`, for the record.
     """
     start = weights.starting_model(config)
+    networks = weights.merge(params, start.params, config.lora.alpha)
+    return Model(start.config, networks, start.folder, _record(config, step, kind))
+
+
+def _record(config: RunConfig, step: int, kind: str) -> dict[str, Any]:
+    """Return the provenance of a run's weights."""
     text = json.dumps(dataclasses.asdict(config), sort_keys=True)
-    record = origin(config) | {
+    data = {"source": config.data.source, "root": config.data.root}
+    if config.data.photos:
+        data |= {"photos": config.data.photos, "photo_rate": config.data.photo_rate}
+    return origin(config) | {
         "step": step,
         "weights": kind,
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "data": {"source": config.data.source, "root": config.data.root},
+        "data": data,
         "trainer": f"palette_vc_jax {palette_vc_jax.__version__}",
     }
-    networks = weights.merge(params, start.params, config.lora.alpha)
-    return Model(start.config, networks, start.folder, record)
 
 
 def write_trained(folder: Path, model: Model, config: RunConfig, dtype: type) -> None:
-    """Write a trained model as a folder, with the palette mixture of its training clips.
-
-    A folder that holds this model already stays as it is, with whatever was added to it.
-    """
-    if is_written(folder, model, dtype):
-        return
+    """Write a trained model as a folder, with the palette mixture of its training clips."""
 
     def write_mixture(partial: Path) -> None:
         try:

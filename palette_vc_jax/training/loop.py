@@ -17,10 +17,15 @@ from palette_vc_jax import atomic, cli
 from palette_vc_jax.checkpoint import Checkpoints, Mismatch, changed_origins
 from palette_vc_jax.parallel import placement, processes
 from palette_vc_jax.parallel.mesh import make_mesh
-from palette_vc_jax.training.config import RunConfig
+from palette_vc_jax.training.config import RunConfig, keys
 from palette_vc_jax.training.monitoring import MetricsWriter, Throughput, profiling, summary
 from palette_vc_jax.training.preemption import Notice
 from palette_vc_jax.training.step import Loss, PlacedStep, State, place_step
+
+# Keys that may differ between hosts, on which the same files may lie in other places.
+PATHS = (
+    "init_from", "vae", "data.root", "data.photos", "data.cache", "data.validation_root",
+)  # fmt: skip
 
 
 class Previews(NamedTuple):
@@ -42,6 +47,8 @@ class Task(NamedTuple):
     batches: Callable[[int, tuple[int, ...]], Iterator[Any]]
     validate: Callable[[Any, Any], dict[str, float]]  # EMA params, frozen -> values to log
     export: Callable[[Any, int, Path], None]  # EMA params, step, folder for the finished model
+    # (step, folder) -> whether the folder holds the model that was exported after this step
+    is_exported: Callable[[int, Path], bool] = lambda step, folder: False
     previews: Previews | None = None
     shapes: Any = None  # of what `init` returns; None: `init` is traced for them
     # What a run must not change when it goes on: name -> value that JSON holds.
@@ -88,12 +95,15 @@ def run(
         if jax.process_index() == 0:
             text = json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True)
             atomic.write_text(workdir / "config.json", text)
-        writer = MetricsWriter(workdir, int(begun.state["step"]))
+        start = int(begun.state["step"])
+        writer = MetricsWriter(workdir, start)
         trace = profiling(profile, workdir / "profile")
         with contextlib.closing(writer), trace as before_step:
             ema = _train(task, config, begun, checkpoints, writer, notice, before_step)
-    if jax.process_index() == 0:
-        task.export(ema, config.optimizer.steps, workdir / "model")
+    # A run that had ended before leaves its model alone, with whatever was added to the folder.
+    model, last = workdir / "model", config.optimizer.steps
+    if jax.process_index() == 0 and not (start == last and task.is_exported(last, model)):
+        task.export(ema, last, model)
     processes.wait_for_all("model", "writing the model")
 
 
@@ -216,6 +226,18 @@ def _begin(
         return Run(workdir, mesh, placed, state, frozen, record["samples"], origin)
     state = placed.begin(placement.put(task.init(), placed.state["params"]))
     return Run(workdir, mesh, placed, state, frozen, 0, origin)
+
+
+def check_agreed(config: RunConfig) -> None:
+    """Raise ValueError if a process has another config than the first; paths may differ."""
+    own = {key: value for key, value in keys(dataclasses.asdict(config)) if key not in PATHS}
+    first, *others = map(json.loads, processes.gather("config", json.dumps(own), "starting"))
+    for process, other in enumerate(others, start=1):
+        if differs := [key for key in own if other[key] != first[key]]:
+            raise ValueError(
+                f"process {process} has another {', '.join(differs)} than process 0; start all "
+                "processes with the same config."
+            )
 
 
 def _finite(metrics: Any, step: int) -> None:

@@ -36,7 +36,7 @@ class MetricsWriter:
         text = path.read_text(errors="replace") if path.exists() else ""
         lines = text.splitlines()
         kept = [line for line in lines if _step_of(line) <= start]
-        if len(kept) < len(lines):
+        if len(kept) < len(lines) or (text and not text.endswith("\n")):
             atomic.write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
         # TensorBoard then drops what an earlier run wrote from this step on.

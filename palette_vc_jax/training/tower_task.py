@@ -21,7 +21,7 @@ from palette_vc_jax.metrics.networks.load import load_feature_networks
 from palette_vc_jax.models import functional, networks
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import PRESETS, ModelConfig
-from palette_vc_jax.models.store import Model, load_model, write_model
+from palette_vc_jax.models.store import Model, load_model, sha256, write_model
 from palette_vc_jax.pixels import to_gray3, to_signed
 from palette_vc_jax.training.config import RunConfig
 from palette_vc_jax.training.loop import Task
@@ -39,14 +39,21 @@ def make_task(config: RunConfig) -> Task:
     """Build the task of `config.model`'s image tower on `config.data`."""
     model = PRESETS[config.model]()
     vae = load_model(Path(config.vae), ("vae",)).params
-    teacher = _teacher(model)
     sources = [open_clips(config.data.source, config.data.root)]
     if config.data.photos:
         sources.append(open_clips("photos", config.data.photos))
     counts = config.data.crops, config.data.photo_crops
+    splits = [hold_out(source, config.data.hold_out_every) for source in sources]
+    if not all(len(held) for _, held in splits):
+        raise ValueError(
+            f"data.hold_out_every={config.data.hold_out_every} holds out none of "
+            f"{min(map(len, sources))} clips or photos, and the image tower is validated on both; "
+            "give 2 to their number, or more of them."
+        )
+    teacher = _teacher(model)
     parts: list[list[np.ndarray]] = [[], [], [], []]
-    for source, crops in zip(sources, counts, strict=False):
-        for offset, clips in zip((0, 2), hold_out(source, config.data.hold_out_every), strict=True):
+    for split, crops in zip(splits, counts, strict=False):
+        for offset, clips in zip((0, 2), split, strict=True):
             images, features = _read(clips, config, crops, teacher)
             parts[offset].append(images)
             parts[offset + 1].append(features)
@@ -81,6 +88,7 @@ def make_task(config: RunConfig) -> Task:
         batches=lambda first, rows: _batches(images, targets, config, first, list(rows)),
         validate=validate,
         export=export,
+        origin=lambda: {"vae": sha256(Path(config.vae) / "vae.safetensors")},
     )
 
 

@@ -52,6 +52,7 @@ def make_task(config: RunConfig) -> Task:
         batches=stream,
         validate=_validation(held_batch, model.config, config),
         export=functools.partial(export.export_ema, config),
+        is_exported=functools.partial(export.is_exported, config),
         previews=_previews(model, held_batch, config) if held_batch else None,
         shapes=shapes,
         origin=functools.partial(export.origin, config),

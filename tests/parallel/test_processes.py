@@ -211,20 +211,22 @@ sys.stdout.flush()
 with processes.failing_together():
     if process == 1:
         time.sleep(3.0)
+        if sys.argv[2] == "Ctrl-C":
+            raise KeyboardInterrupt
         int("x")
     processes.wait_for_all("work")
 """
 
 
-def test_processes_exchange_texts_and_say_for_whom_they_wait():
-    """If this fails, a run that waits for one slow host looks frozen, or waits without end."""
+def _pair(end):
+    """Run `WAITS` in two processes, of which the second ends so; return codes, outputs, errors."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     environ = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PLATFORMS="cpu")
     pair = [
         subprocess.Popen(
-            [sys.executable, "-c", WAITS, str(number)],
+            [sys.executable, "-c", WAITS, str(number), end],
             cwd=ROOT,
             env=os.environ | environ | {"JAX_PROCESS_ID": str(number)},
             stdout=subprocess.PIPE,
@@ -233,8 +235,22 @@ def test_processes_exchange_texts_and_say_for_whom_they_wait():
         )
         for number in range(2)
     ]
-    (first, news), (second, failed) = (process.communicate(timeout=120) for process in pair)
-    assert [process.returncode for process in pair] == [2, 2], news
+    said = [process.communicate(timeout=120) for process in pair]
+    return [process.returncode for process in pair], said
+
+
+def test_ctrl_c_at_one_process_stops_all():
+    """If this fails, both processes hang: one has stopped, the other waits for it."""
+    codes, ((_, news), (_, stopped)) = _pair("Ctrl-C")
+    assert codes == [1, 130], news
+    assert stopped.splitlines()[-1] == "stopped."
+    assert news.splitlines()[-1] == "error: process 1: stopped by Ctrl-C."
+
+
+def test_processes_exchange_texts_and_say_for_whom_they_wait():
+    """If this fails, a run that waits for one slow host looks frozen, or waits without end."""
+    codes, ((first, news), (second, failed)) = _pair("error")
+    assert codes == [2, 2], news
     names = "['p0', 'p1'] ['q0', 'q1']"
     never = "process 0 waits for process 1 (reading step 4): they did not arrive within 1 s"
     assert first.splitlines() == [names, f"{never}; see their output.", "first None"]

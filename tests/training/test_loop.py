@@ -17,6 +17,7 @@ import pytest
 
 from palette_vc_jax import cli
 from palette_vc_jax.training import loop
+from palette_vc_jax.training.config import keys
 from palette_vc_jax.training.workdir import locked
 from tests.training import toy
 
@@ -317,3 +318,38 @@ def test_the_last_save_has_to_work(clips, tmp_path, monkeypatch):
     _fail(monkeypatch, {2})
     with pytest.raises(OSError, match="a checkpoint could not be written"):
         loop.run(toy.task(clips), toy.config(4), tmp_path)
+
+
+def test_a_finished_run_leaves_its_model_alone_until_it_is_continued(clips, tmp_path):
+    """If this fails, a stale model is kept, or a user's changes to a finished one are lost."""
+    written = []
+    task = toy.task(clips)._replace(
+        export=lambda params, step, folder: written.append(step),
+        is_exported=lambda step, folder: True,
+    )
+    loop.run(task, toy.config(2), tmp_path)
+    assert written == [2]
+    loop.run(task, toy.config(2), tmp_path)
+    assert written == [2]
+    loop.run(task, toy.config(4), tmp_path)
+    assert written == [2, 4]
+    loop.run(task._replace(is_exported=lambda step, folder: False), toy.config(4), tmp_path)
+    assert written == [2, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"), [({}, None), ({"seed": 1}, "seed"), ({"vae": "elsewhere"}, None)]
+)
+def test_processes_with_other_configs_are_refused(monkeypatch, changes, named):
+    """If this fails, one process waits for steps that the other never takes."""
+    other = dict(keys(dataclasses.asdict(toy.config(2, **changes))))
+
+    def gather(name, text, doing):
+        return [text, json.dumps(other)]
+
+    monkeypatch.setattr(loop.processes, "gather", gather)
+    if named is None:
+        loop.check_agreed(toy.config(2))
+        return
+    with pytest.raises(ValueError, match=f"process 1 has another {named} than process 0"):
+        loop.check_agreed(toy.config(2))

@@ -76,6 +76,16 @@ def test_lines_after_the_resumed_step_are_cut(tmp_path):
     assert [(line["step"], line["loss"]) for line in _lines(tmp_path)] == [(2, 1.0), (4, 0.6)]
 
 
+def test_a_line_that_lost_its_end_is_ended(tmp_path):
+    """If this fails, two records share a line after a crash, and the next resume drops both."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}')
+    writer = monitoring.MetricsWriter(tmp_path, 2)
+    writer.write({"step": 3, "loss": 0.5})
+    writer.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
+
+
 def test_only_the_first_process_writes(tmp_path, monkeypatch):
     """If this fails, the hosts of a pod write over each other's lines."""
     monkeypatch.setattr(jax, "process_index", lambda: 1)

@@ -96,6 +96,12 @@ def test_the_tower_learns_and_a_unet_is_trained_on_it(config, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, written.params[name], expected)
 
 
+def test_nothing_held_out_is_refused_before_the_teacher_is_asked(config):
+    """If this fails, an hour of the teacher's work ends in a message of numpy."""
+    with pytest.raises(ValueError, match="data.hold_out_every=9 holds out none of 4 clips"):
+        tasks.make_task(config("demo_tower", **{"data.hold_out_every": 9}))
+
+
 def test_a_teacher_that_is_missing_is_named(config, monkeypatch):
     """If this fails, a machine without VGG16's weights gets a traceback."""
     lacking = {tower_task.TEACHER: "convert it"}
