@@ -33,6 +33,11 @@ def starting_model(config: RunConfig) -> Model:
     if config.init_from:
         model = load_model(Path(config.init_from))
         _silence(model.params["unet"], config.rates.palette_dropout)
+    elif not config.vae:
+        raise ValueError(
+            "init_from='' and vae='': give a model folder to fine-tune as init_from, or as vae the "
+            "folder with the VAE of a new model."
+        )
     else:
         preset = PRESETS[config.model]()
         names = ("vae",) if trains_tower(preset, config) else ("vae", "image_encoder")

@@ -311,7 +311,7 @@ def test_a_run_leaves_the_mixture_of_its_own_clips(config, clips, tmp_path, caps
         ({"lora.rank": -1}, "lora.rank=-1; give 0"),
         ({"lora.rank": 2}, "kernels are trained whole.*leave them out of trained"),
         ({"trained": ("unets",)}, "'unets' matches no weight"),
-        ({"init_from": "", "model": "demo"}, "give the folder that convert"),
+        ({"init_from": "", "model": "demo"}, "init_from='' and vae='': give a model folder"),
     ],
 )
 def test_bad_values_are_refused_in_a_line(config, changes, said):
