@@ -20,7 +20,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add(
         "--source",
         default="folders",
-        choices=["folders", "videos", "tfds"],
+        choices=["folders", "videos", "photos", "tfds"],
         help="kind of the clips: folders of frames, video files, or a prepared TFDS davis",
     )
     add(
