@@ -1,5 +1,6 @@
 """A run is looked at, colored with and exported while it goes on."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -103,15 +104,14 @@ def test_a_run_is_not_merged_with_another_base(run, tmp_path):
     assert export.open_run(run).origin["step"] == 3
 
 
-def test_the_same_model_is_not_written_again(run):
+def test_an_exported_model_is_known_again(run):
     """If this fails, repeating a finished command deletes what was put beside the model."""
-    note = run / "model" / "notes.txt"
-    note.write_text("mine")
-    model = export.open_run(run)
-    export.write_trained(run / "model", model, export.read_config(run), np.float32)
-    assert note.read_text() == "mine"
-    export.write_trained(run / "model", model, export.read_config(run), np.float16)
-    assert not note.exists() and load_model(run / "model").config == model.config
+    config = export.read_config(run)
+    assert export.is_exported(config, 3, run / "model")
+    assert not export.is_exported(config, 2, run / "model")
+    other = dataclasses.replace(config, export_dtype="float16")
+    assert not export.is_exported(other, 3, run / "model")
+    assert not export.is_exported(config, 3, run)
 
 
 def test_a_model_of_another_version_of_the_package_is_left_alone(run, tmp_path):
