@@ -24,7 +24,7 @@ from palette_vc_jax.data.loader import MIB
 from palette_vc_jax.data.samples import Batch, Window
 from palette_vc_jax.data.sources import ClipSource
 from palette_vc_jax.palette.image import from_image
-from palette_vc_jax.parallel.processes import gather, wait_for_all
+from palette_vc_jax.parallel.processes import agree, wait_for_all
 
 VERSION = 4  # of what is computed for a crop; raise it when that changes
 SHARD = 256  # crops, at most
@@ -47,28 +47,16 @@ def open_cache(
 
     Raises ValueError if the folder holds the cache of something else, or a damaged one.
     """
-    key = _agreed(cache_key(source, config, encoder))
+    # The first process' key, so that hosts with copies of the clips share a cache.
+    advice = "give all hosts the same clips, model and config."
+    key = agree(
+        "cache-key", cache_key(source, config, encoder), "listing clips", advice, ("files",)
+    )
     process, processes = jax.process_index(), jax.process_count()
     write_cache(folder, key, source, config, encoder, process, processes, ahead_mib)
     encoder.release()
     wait_for_all("cache", f"encoding to {folder}")
     return CacheReader(folder, key)
-
-
-def _agreed(key: dict[str, Any]) -> dict[str, Any]:
-    """Return the first process' key, so that hosts with copies of the clips share a cache.
-
-    Raises ValueError if a process sees other clips or makes other numbers of them.
-    """
-    keys = [json.loads(text) for text in gather("cache-key", json.dumps(key), "listing clips")]
-    for process, other in enumerate(keys):
-        differs = [name for name in key if name != "files" and other[name] != keys[0][name]]
-        if differs:
-            raise ValueError(
-                f"process {process} has another {', '.join(differs)} than process 0; give all "
-                "hosts the same clips, model and config."
-            )
-    return keys[0]
 
 
 def cache_key(source: ClipSource, config: CropConfig, encoder: Encoder) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 REFERENCES = ("gray", "color", "none")  # what the image tower can be trained with
+TOKENS = ("class", "patches")  # CLIP's image embedding, as SVD has it, or one token per patch
 # Fields that were added after config.json files had been written: these may lack them.
 ADDED = {"sampling": {"reference"}, "image_encoder": {"tokens"}}
 # Fields that config.json files of earlier versions have under another name: old -> new.
-TOKENS = ("class", "patches")  # CLIP's image embedding, as SVD has it, or one token per patch
 RENAMED = {"sampling": {"noise_share": "shared_noise_fraction", "num_frames": "window"}}
 
 
@@ -189,17 +189,17 @@ def demo() -> ModelConfig:
 
 def demo_patches() -> ModelConfig:
     """The demo model with a larger image tower, whose context is one token for each patch."""
-    tower = ImageEncoderConfig(
+    small = demo()
+    tower = dataclasses.replace(
+        small.image_encoder,
         hidden_size=192,
         intermediate_size=768,
         layers=4,
-        heads=4,
         image_size=96,
         patch_size=12,
-        projection_dim=128,
         tokens="patches",
     )
-    return dataclasses.replace(demo(), name="demo_patches", image_encoder=tower)
+    return dataclasses.replace(small, name="demo_patches", image_encoder=tower)
 
 
 # What a file may say, so that one that is damaged or hostile asks for no endless network.

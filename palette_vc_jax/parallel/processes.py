@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -182,6 +182,29 @@ def leave(code: int, message: str) -> None:
     finally:  # after Ctrl-C too
         print(message, file=sys.stderr, flush=True)
         os._exit(code)
+
+
+def agree(
+    name: str, own: Mapping[str, Any], doing: str, advice: str, ignored: Collection[str] = ()
+) -> dict[str, Any]:
+    """Compare a value of every process; return that of the first.
+
+    Args:
+        name: of the exchange, see `gather`.
+        own: value of this process, which JSON can hold.
+        doing: see `gather`.
+        advice: what to do if they differ, for the message.
+        ignored: keys whose values may differ.
+
+    Raises ValueError naming the first process that has other values, and their keys.
+    """
+    first, *others = map(json.loads, gather(name, json.dumps(own), doing))
+    for process, other in enumerate(others, start=1):
+        if differs := [key for key in own if key not in ignored and other[key] != first[key]]:
+            raise ValueError(
+                f"process {process} has another {', '.join(differs)} than process 0; {advice}"
+            )
+    return first
 
 
 def wait_for_all(name: str, doing: str = "", limit: float = LIMIT) -> None:

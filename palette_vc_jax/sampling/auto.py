@@ -5,22 +5,20 @@ They still say which hues belong to the film. K-means finds five of them, and th
 until the frames would be as colorful as the clips that the model was trained on.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from palette_vc_jax import DEMO
-from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette import gmm
 from palette_vc_jax.palette.image import kmeans
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.spec import mixture_for
 from palette_vc_jax.pixels import colorfulness
-from palette_vc_jax.sampling.colorize import colorize
-from palette_vc_jax.sampling.frames import merge_chroma
+from palette_vc_jax.sampling.frames import color_frames
 from palette_vc_jax.sampling.job import Plan, small_gray
-from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
 
@@ -44,20 +42,20 @@ def auto_palette(
         ValueError: if the film cannot be read.
         FloatingPointError: if a network returns values that are not finite.
     """
-    wanted = spread(plan.shots, FRAMES)
-    frames = [f for f in read_frames(plan.film) if f.index in wanted]
-    grays = [small_gray(frame, plan.film, plan.size) for frame in frames]
-    alone = [(index, index + 1) for index in range(len(grays))]
-    colored = colorize(
-        load_networks(model), grays, alone, None, plan.settings, seed,
-        lambda done, total: None, plan.reference,
-    )  # fmt: skip
-    images = np.concatenate(list(colored))
-    matrix = plan.film.matrix
-    chroma = np.stack(
-        [merge_chroma(gray, image, matrix) for gray, image in zip(grays, images, strict=True)]
+    wanted, matrix = spread(plan.frames, FRAMES), plan.film.matrix
+    frames = [frame for frame in read_frames(plan.film) if frame.index in wanted]
+    # The plan's size may be off the short side by rounding; these frames have it already.
+    settings = replace(plan.settings, short_side=min(plan.size))
+    rgb = color_frames(
+        np.stack([small_gray(frame, plan.film, plan.size) for frame in frames]),
+        model,
+        settings=settings,
+        seed=seed,
+        reference=plan.reference,
+        shots=[(index, index + 1) for index in range(len(frames))],  # each frame alone
+        matrix=matrix,
+        progress=lambda done, total: None,  # selects the driver that `color_film` uses
     )
-    rgb = np.clip(color.ycc_to_rgb(np.stack(grays), chroma, matrix), 0.0, 1.0)
     found = float(colorfulness(rgb).mean())
     target = training_colorfulness(mixture or mixture_for("auto", model.folder or DEMO))
     gain = 1.0 if target is None else float(np.clip(target / max(found, 1e-3), *GAIN))
@@ -78,9 +76,8 @@ def training_colorfulness(mixture: str | Path) -> float | None:
     return value
 
 
-def spread(shots: list[Shot], count: int) -> set[int]:
+def spread(frames: int, count: int) -> set[int]:
     """Return the middle frames of `count` equal parts of a film; fewer of a short one."""
-    frames = shots[-1][1]
     return {(2 * part + 1) * frames // (2 * count) for part in range(count)}
 
 

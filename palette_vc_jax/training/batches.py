@@ -32,7 +32,7 @@ def open_split(data: DataConfig) -> tuple[ClipSource, ClipSource]:
         warnings.warn(
             f"data.hold_out_every={data.hold_out_every} holds out none of {len(train)} clips, so "
             "there is no validation and no preview; lower it, or give data.validation_root.",
-            stacklevel=2,
+            stacklevel=1,  # one place, so that it is printed once
         )
     return train, held
 

@@ -11,7 +11,6 @@ import numpy as np
 
 import palette_vc_jax
 from palette_vc_jax.checkpoint import changed_origins, read_newest
-from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.models.functional import Params
 from palette_vc_jax.models.store import Model, file_hashes, is_written, sha256, write_model
 from palette_vc_jax.palette import gmm
@@ -20,7 +19,6 @@ from palette_vc_jax.training import mixture, weights
 from palette_vc_jax.training.batches import open_split
 from palette_vc_jax.training.config import RunConfig
 
-FROZEN = ("vae", "image_encoder")  # networks that a new model may take from a folder
 WEIGHTS = {"ema": "ema", "raw": "params"}  # names here -> parts of the training state
 
 
@@ -148,7 +146,7 @@ def write_trained(folder: Path, model: Model, config: RunConfig, dtype: type) ->
 def origin(config: RunConfig) -> dict[str, Any]:
     """Return what a run's weights are updates of: a run that is resumed must not change it."""
     if not config.init_from:
-        frozen = FROZEN[:1] if weights.trains_tower(PRESETS[config.model](), config) else FROZEN
-        return {name: sha256(Path(config.vae) / f"{name}.safetensors") for name in frozen}
+        folder, names = Path(config.vae), weights.frozen_networks(config)
+        return {name: sha256(folder / f"{name}.safetensors") for name in names}
     base: dict[str, Any] = {"init_from": file_hashes(Path(config.init_from))}
     return base | ({"lora.alpha": config.lora.alpha} if config.lora.rank else {})

@@ -17,15 +17,14 @@ from palette_vc_jax import atomic, cli
 from palette_vc_jax.checkpoint import Checkpoints, Mismatch, changed_origins
 from palette_vc_jax.parallel import placement, processes
 from palette_vc_jax.parallel.mesh import make_mesh
-from palette_vc_jax.training.config import RunConfig, keys
+from palette_vc_jax.training.config import RunConfig, keys, rules
 from palette_vc_jax.training.monitoring import MetricsWriter, Throughput, profiling, summary
 from palette_vc_jax.training.preemption import Notice
+from palette_vc_jax.training.ranges import PATH, PATH_OR_NONE
 from palette_vc_jax.training.step import Loss, PlacedStep, State, place_step
 
 # Keys that may differ between hosts, on which the same files may lie in other places.
-PATHS = (
-    "init_from", "vae", "data.root", "data.photos", "data.cache", "data.validation_root",
-)  # fmt: skip
+PATHS = {key for key, rule in rules().items() if rule in (PATH, PATH_OR_NONE)}
 
 
 class Previews(NamedTuple):
@@ -230,14 +229,9 @@ def _begin(
 
 def check_agreed(config: RunConfig) -> None:
     """Raise ValueError if a process has another config than the first; paths may differ."""
-    own = {key: value for key, value in keys(dataclasses.asdict(config)) if key not in PATHS}
-    first, *others = map(json.loads, processes.gather("config", json.dumps(own), "starting"))
-    for process, other in enumerate(others, start=1):
-        if differs := [key for key in own if other[key] != first[key]]:
-            raise ValueError(
-                f"process {process} has another {', '.join(differs)} than process 0; start all "
-                "processes with the same config."
-            )
+    own = dict(keys(dataclasses.asdict(config)))
+    advice = "start all processes with the same config."
+    processes.agree("config", own, "starting", advice, PATHS)
 
 
 def _finite(metrics: Any, step: int) -> None:

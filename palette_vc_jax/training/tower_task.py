@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from palette_vc_jax import cli
+from palette_vc_jax.data.augment import TONE
 from palette_vc_jax.data.crops import CropConfig, draw_crop, read_crop
 from palette_vc_jax.data.sources import ClipSource, hold_out, open_clips
 from palette_vc_jax.metrics.networks.load import load_feature_networks
@@ -32,7 +33,6 @@ LAYERS = (-2, -1)  # of the teacher's five: relu4_3 and relu5_3
 BATCH = 8  # images that the teacher sees together
 CHUNK = 64  # images that are projected or validated together
 COLORED = 0.2  # share of images that the tower sees in color
-TONE = 0.25  # standard deviation of ln gamma of the tower's images
 
 
 def make_task(config: RunConfig) -> Task:
@@ -51,16 +51,16 @@ def make_task(config: RunConfig) -> Task:
             "give 2 to their number, or more of them."
         )
     teacher = _teacher(model)
-    parts: list[list[np.ndarray]] = [[], [], [], []]
-    for split, crops in zip(splits, counts, strict=False):
-        for offset, clips in zip((0, 2), split, strict=True):
-            images, features = _read(clips, config, crops, teacher)
-            parts[offset].append(images)
-            parts[offset + 1].append(features)
-    images, features, held, held_features = map(np.concatenate, parts)
+
+    def read(part: int) -> list[np.ndarray]:
+        pairs = zip(splits, counts, strict=False)
+        found = [_read(split[part], config, crops, teacher) for split, crops in pairs]
+        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+
+    (images, features), (held, held_features) = read(0), read(1)
     mean, axes = principal(features, model.image_encoder.projection_dim)
     targets, held_targets = (project(x, mean, axes) for x in (features, held_features))
-    del features, held_features, parts
+    del features, held_features
 
     def loss(params, frozen, batch, key):
         del frozen, key

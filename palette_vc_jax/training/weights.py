@@ -39,17 +39,17 @@ def starting_model(config: RunConfig) -> Model:
             "folder with the VAE of a new model."
         )
     else:
-        preset = PRESETS[config.model]()
-        names = ("vae",) if trains_tower(preset, config) else ("vae", "image_encoder")
-        frozen = load_model(Path(config.vae), names)
-        model = Model(preset, frozen.params, frozen.folder)
+        frozen = load_model(Path(config.vae), frozen_networks(config))
+        model = Model(PRESETS[config.model](), frozen.params, frozen.folder)
     return model._replace(config=with_sampling(model.config, config))
 
 
-def trains_tower(model: ModelConfig, config: RunConfig) -> bool:
-    """Return whether a run trains the image tower or a part of it."""
-    names = trainable.select(functional.flatten(shapes(model)), config.trained)
-    return any(name.startswith("image_encoder.") for name in names)
+def frozen_networks(config: RunConfig) -> tuple[str, ...]:
+    """Return the networks that a run of a new model takes from the folder `config.vae`."""
+    networks = functional.flatten(shapes(PRESETS[config.model]()))
+    trained = trainable.select(networks, config.trained)
+    trains_tower = any(name.startswith("image_encoder.") for name in trained)
+    return ("vae",) if trains_tower else ("vae", "image_encoder")
 
 
 def starting_config(config: RunConfig) -> ModelConfig:

@@ -28,9 +28,9 @@ def film(tmp_path_factory):
 
 def test_frames_are_spread_over_the_film():
     """If this fails, a film's palette is that of its first seconds."""
-    assert auto.spread([(0, 40), (40, 80)], 4) == {10, 30, 50, 70}
-    assert auto.spread([(0, 2)], 4) == {0, 1}
-    assert auto.spread([(0, 1)], 4) == {0}
+    assert auto.spread(80, 4) == {10, 30, 50, 70}
+    assert auto.spread(2, 4) == {0, 1}
+    assert auto.spread(1, 4) == {0}
 
 
 @pytest.mark.parametrize("gain", [0.5, 1.0, 2.5])
