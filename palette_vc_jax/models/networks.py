@@ -59,6 +59,7 @@ def predict(
     added_time_ids: jax.Array,
     palette: jax.Array,
     palette_mask: jax.Array,
+    regions: jax.Array | None = None,
 ) -> jax.Array:
     """Predict the velocity v; the arguments after `params` are those of `UNet.__call__`.
 
@@ -67,7 +68,7 @@ def predict(
         params: parameters of the UNet.
     """
     sample, context = _cast(params, sample, context)
-    inputs = sample, c_noise, context, added_time_ids, palette, palette_mask
+    inputs = sample, c_noise, context, added_time_ids, palette, palette_mask, regions
     return functional.apply(UNet, config.unet, params, *inputs).astype(jnp.float32)
 
 

@@ -7,6 +7,7 @@ palette layer is equations 3 and 4 of 'Consistent Video Colorization via Palette
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -133,6 +134,7 @@ class UNet(nnx.Module):
         added_time_ids: jax.Array,
         palette: jax.Array,
         palette_mask: jax.Array,
+        regions: jax.Array | None = None,
     ) -> jax.Array:
         """Run one forward pass, in the type of `sample` (norms and softmax in fp32).
 
@@ -142,17 +144,18 @@ class UNet(nnx.Module):
             c_noise: `[B]`, 0.25 ln sigma.
             context: `[B, L, D]`, image embedding (SVD: L = 1).
             added_time_ids: `[B, 3]`, fps - 1, motion bucket, noise augmentation.
-            palette: `[B, 15]`, five sRGB colors in [-1, 1], dark to light.
-            palette_mask: `[B]`, 1 to use the palette, 0 for the null palette.
+            palette: `[B, 15]`, five sRGB colors in [-1, 1], dark to light; with `regions`,
+                `[B, R, 15]`, one of each region.
+            palette_mask: `[B]` or `[B, R]`, 1 to use a palette, 0 for the null palette.
+            regions: `[B, T, h, w, R]`, the share of each region in a latent pixel; the shares of
+                a pixel sum to 1. None: one region covers everything, as in the paper.
 
         Returns:
             `[B, T, h, w, C]`, the velocity v.
         """
         time = self._embed_time(c_noise, added_time_ids, sample.dtype)
         x = self.conv_in(sample)
-        # The mask covers weight and bias, so that mid-gray (zeros) and no palette differ.
-        colors = self.palette_embedding(palette.astype(sample.dtype))
-        x = x + (palette_mask[:, None].astype(x.dtype) * colors)[:, None, None, None]
+        x = x + self._embed_palette(palette.astype(x.dtype), palette_mask.astype(x.dtype), regions)
 
         skips = [x]
         for block in self.down_blocks:
@@ -173,6 +176,19 @@ class UNet(nnx.Module):
                 x = block.upsamplers[0](x)
 
         return self.conv_out(nnx.silu(self.conv_norm_out(x)))
+
+    def _embed_palette(
+        self, palette: jax.Array, palette_mask: jax.Array, regions: jax.Array | None
+    ) -> jax.Array:
+        """Return the palette's map `[B, T, h, w, C]`, or `[B, 1, 1, 1, C]` without regions.
+
+        Equation 4 of the paper broadcasts one palette; regions replace it by a sum over regions.
+        """
+        # The mask covers weight and bias, so that mid-gray (zeros) and no palette differ.
+        colors = palette_mask[..., None] * self.palette_embedding(palette)  # [B, (R,) C]
+        if regions is None:
+            return colors[:, None, None, None]
+        return jnp.einsum("bthwr,brc->bthwc", regions.astype(colors.dtype), colors)
 
     def _embed_time(
         self, c_noise: jax.Array, added_time_ids: jax.Array, dtype: DTypeLike

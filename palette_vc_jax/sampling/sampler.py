@@ -14,7 +14,10 @@ function has the shape [K, T, h, w, C] for any film length. `sample` selects the
 The network is an argument, a function that jit can hash (define it once, not per call):
 
     predict(params, inputs [K, T, h, w, 2C], c_noise [K], context [K, L, D],
-            added_time_ids [K, 3], palette [K, 15], palette_mask [K]) -> [K, T, h, w, C]
+            added_time_ids [K, 3], palette [K, 15], palette_mask [K], None) -> [K, T, h, w, C]
+
+With R regions the palettes are [K, R, 15], the masks [K, R], and the last argument is the regions'
+maps [K, T, h, w, R].
 
 The sampler's state and sums are float32, whatever type `predict` computes in.
 """
@@ -31,6 +34,7 @@ from jax import lax
 from palette_vc_jax.diffusion import edm, guidance, schedule, solvers
 from palette_vc_jax.sampling.settings import (
     FilmConditions,
+    Keyframes,
     SamplerSettings,
     check_conditions,
     frame_noise,
@@ -54,8 +58,8 @@ class Windows(NamedTuple):
         indices: `[K, T]`, frames of the film.
         weights: `[K, T]`.
         context: `[K, L, D]`.
-        palette: `[K, 15]`.
-        palette_mask: `[K]`.
+        palette: `[K, 15]`, or `[K, R, 15]` of the regions.
+        palette_mask: `[K]` or `[K, R]`.
     """
 
     indices: jax.Array
@@ -63,6 +67,25 @@ class Windows(NamedTuple):
     context: jax.Array
     palette: jax.Array
     palette_mask: jax.Array
+
+
+class Frames(NamedTuple):
+    """What belongs to each frame of a film, or to each frame of K windows.
+
+    Args:
+        gray: `[N, h, w, C]` or `[K, T, h, w, C]`.
+        regions: the same with R channels, or None.
+        keyframe: `[N]` or `[K, T]`, the number of the keyframe that a frame is, -1 for the other
+            frames; None if there are no keyframes.
+    """
+
+    gray: np.ndarray | jax.Array
+    regions: np.ndarray | jax.Array | None
+    keyframe: np.ndarray | jax.Array | None
+
+    def gather(self, indices: np.ndarray | jax.Array) -> "Frames":
+        """Return what belongs to the frames `indices`."""
+        return jax.tree.map(lambda leaf: leaf[indices], self)
 
 
 class Steps(NamedTuple):
@@ -159,13 +182,17 @@ def sample_scan(
         Latents `[N, h, w, C]`, float32 on the device.
     """
     conditions = check_conditions(conditions, plan)
+    frames, known = _frames(conditions)
+    if conditions.keyframes is not None:
+        noise = _add_keyframes(np.array(noise, np.float32), conditions.keyframes)
     return _scan_film(
         predict,
         _guidance_kind(settings, conditions),
         settings.blending,
         params,
         jnp.asarray(noise, jnp.float32),
-        jnp.asarray(conditions.gray, jnp.float32),
+        jax.tree.map(jnp.asarray, frames),
+        known,
         conditions.added_time_ids,
         _batches(conditions, plan),
         _steps(settings),
@@ -197,14 +224,15 @@ def sample_loop(
     count = batches.indices.shape[0]
     steps = _steps(settings)
     ids, scale = conditions.added_time_ids, settings.guidance_scale
+    frames, known = _frames(conditions)
     done = 0
 
     def velocity(
-        latents: np.ndarray, gray: np.ndarray | jax.Array, batch: Windows, sigma: np.ndarray
+        latents: np.ndarray, frames: Frames, batch: Windows, sigma: np.ndarray
     ) -> np.ndarray:
         nonlocal done
         output = np.asarray(
-            _velocity_unit(predict, kind, params, latents, gray, ids, batch, sigma, scale)
+            _velocity_unit(predict, kind, params, latents, frames, ids, batch, sigma, scale)
         )
         done += 1
         if progress is not None:
@@ -213,12 +241,15 @@ def sample_loop(
 
     each = [jax.tree.map(lambda leaf, b=b: leaf[b], batches) for b in range(count)]
     noise = np.require(noise, np.float32, ["C", "W"])
+    if conditions.keyframes is not None:
+        noise = _add_keyframes(noise, conditions.keyframes)
     if settings.blending == "step":
-        return _loop_steps(velocity, noise, conditions.gray, each, steps)
+        return _loop_steps(velocity, noise, frames, known, each, steps)
     total = np.zeros_like(noise)
     for batch in each:
         folded, alone = _alone(batch)
-        latents = _loop_steps(velocity, noise[folded], conditions.gray[folded], [alone], steps)
+        own = noise[folded], frames.gather(folded)
+        latents = _loop_steps(velocity, *own, known, [alone], steps)
         _add_on_host(total, batch, latents.reshape(*batch.indices.shape, *latents.shape[1:]))
     return total
 
@@ -231,7 +262,7 @@ def _velocity(
     kind: str | None,
     params: Any,
     latents: jax.Array,
-    gray: jax.Array,
+    frames: Frames,
     ids: jax.Array,
     batch: Windows,
     sigma: jax.Array,
@@ -247,9 +278,10 @@ def _velocity(
     def evaluate(gray: jax.Array, context: jax.Array, mask: jax.Array) -> jax.Array:
         # The pretrained channel order is [noisy, gray], and only the noisy half is scaled.
         inputs = jnp.concatenate([noisy, gray], axis=-1)
-        return predict(params, inputs, c_noise, context, ids, batch.palette, mask)
+        palette = batch.palette, mask, frames.regions
+        return predict(params, inputs, c_noise, context, ids, *palette)
 
-    output = guidance.guided(evaluate, kind, scale, gray, batch.context, batch.palette_mask)
+    output = guidance.guided(evaluate, kind, scale, frames.gray, batch.context, batch.palette_mask)
     return output.astype(jnp.float32)
 
 
@@ -274,10 +306,22 @@ def _alone(batch: Windows) -> tuple[np.ndarray | jax.Array, Windows]:
 
 
 def _advance(
-    latents: jax.Array, output: jax.Array, previous: jax.Array, sigma: jax.Array, row: jax.Array
+    latents: jax.Array,
+    output: jax.Array,
+    previous: jax.Array,
+    sigma: jax.Array,
+    row: jax.Array,
+    keyframe: jax.Array | None,
+    known: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Take a solver step from the network's output; return the latents and the estimate D."""
+    """Take a solver step from the network's output; return the latents and the estimate D.
+
+    The estimate of a keyframe is its `known` latents `[M, h, w, C]`. A solver step then keeps the
+    frame at these latents with the noise of the next sigma.
+    """
     estimate = edm.denoised(output, latents, sigma)
+    if known is not None:
+        estimate = jnp.where(keyframe[:, None, None, None] < 0, estimate, known[keyframe])
     return solvers.step(latents, estimate, previous, row), estimate
 
 
@@ -294,7 +338,8 @@ def _scan_film(
     blending: str,
     params: Any,
     latents: jax.Array,
-    gray: jax.Array,
+    frames: Frames,
+    known: jax.Array | None,
     ids: jax.Array,
     batches: Windows,
     steps: tuple[jax.Array, jax.Array],
@@ -302,18 +347,17 @@ def _scan_film(
 ) -> jax.Array:
     """Do the work of `sample_scan`; `steps` are sigma and table of `Steps`."""
 
-    def velocity(
-        latents: jax.Array, gray: jax.Array, batch: Windows, sigma: jax.Array
-    ) -> jax.Array:
-        return _velocity(predict, kind, params, latents, gray, ids, batch, sigma, scale)
+    def velocity(latents: jax.Array, frames: Frames, batch: Windows, sigma: jax.Array) -> jax.Array:
+        return _velocity(predict, kind, params, latents, frames, ids, batch, sigma, scale)
 
     if blending == "step":
-        return _scan_steps(velocity, latents, gray, batches, steps)
+        return _scan_steps(velocity, latents, frames, known, batches, steps)
 
     def one_batch(total: jax.Array, batch: Windows) -> tuple[jax.Array, None]:
         folded, alone = _alone(batch)
         alone = jax.tree.map(lambda leaf: leaf[None], alone)
-        done = _scan_steps(velocity, latents[folded], gray[folded], alone, steps)
+        own = latents[folded], frames.gather(folded)
+        done = _scan_steps(velocity, *own, known, alone, steps)
         return _add(total, batch, done.reshape(*batch.indices.shape, *done.shape[1:])), None
 
     return lax.scan(one_batch, jnp.zeros_like(latents), batches)[0]
@@ -322,7 +366,8 @@ def _scan_film(
 def _scan_steps(
     velocity: Callable[..., jax.Array],
     latents: jax.Array,
-    gray: jax.Array,
+    frames: Frames,
+    known: jax.Array | None,
     batches: Windows,
     steps: tuple[jax.Array, jax.Array],
 ) -> jax.Array:
@@ -335,11 +380,11 @@ def _scan_steps(
         sigma, row = step
 
         def one_batch(total: jax.Array, batch: Windows) -> tuple[jax.Array, None]:
-            gathered = latents[batch.indices], gray[batch.indices]  # [K, T, h, w, C]
+            gathered = latents[batch.indices], frames.gather(batch.indices)  # [K, T, h, w, C]
             return _add(total, batch, velocity(*gathered, batch, sigma)), None
 
         output, _ = lax.scan(one_batch, jnp.zeros_like(latents), batches)
-        return _advance(latents, output, previous, sigma, row), None
+        return _advance(latents, output, previous, sigma, row, frames.keyframe, known), None
 
     return lax.scan(one_step, (latents, jnp.zeros_like(latents)), steps)[0][0]
 
@@ -370,7 +415,8 @@ def _add(total: jax.Array, batch: Windows, values: jax.Array) -> jax.Array:
 def _loop_steps(
     velocity: Callable[..., np.ndarray],
     latents: np.ndarray,
-    gray: np.ndarray | jax.Array,
+    frames: Frames,
+    known: np.ndarray | None,
     batches: list[Windows],
     steps: Steps,
 ) -> np.ndarray:
@@ -379,12 +425,13 @@ def _loop_steps(
     for sigma, row in zip(steps.sigma, steps.table, strict=True):
         total[:] = 0.0
         for batch in batches:
-            gathered = latents[batch.indices], gray[batch.indices]
+            gathered = latents[batch.indices], frames.gather(batch.indices)
             _add_on_host(total, batch, velocity(*gathered, batch, sigma))
         for start in range(0, len(latents), _BLOCK):
             part = slice(start, start + _BLOCK)
+            keyframe = None if frames.keyframe is None else frames.keyframe[part]
             latents[part], total[part] = _advance_unit(
-                latents[part], total[part], previous[part], sigma, row
+                latents[part], total[part], previous[part], sigma, row, keyframe, known
             )
             check_finite(latents[part], "the UNet")
         total, previous = previous, total
@@ -417,10 +464,26 @@ def _guidance_kind(settings: SamplerSettings, conditions: FilmConditions) -> str
 
 def _batches(conditions: FilmConditions, plan: WindowPlan) -> Windows:
     """Return a padded plan and the conditions of its windows as arrays `[B, K, ...]`."""
-    _, context, _, palette, mask = conditions
-    shots = (np.asarray(values)[plan.shot] for values in (context, palette, mask))
+    values = conditions.context, conditions.palette, conditions.palette_mask
+    shots = (np.asarray(value)[plan.shot] for value in values)
     flat = (plan.indices, plan.weights, *shots)
     return Windows(*(leaf.reshape(-1, plan.batch, *leaf.shape[1:]) for leaf in flat))
+
+
+def _frames(conditions: FilmConditions) -> tuple[Frames, np.ndarray | None]:
+    """Return what belongs to each frame, and the latents `[M, h, w, C]` of the keyframes."""
+    gray, regions, keyframes = conditions.gray, conditions.regions, conditions.keyframes
+    if keyframes is None:
+        return Frames(gray, regions, None), None
+    keyframe = np.full(len(gray), -1, np.int32)
+    keyframe[keyframes.frames] = np.arange(len(keyframes.frames))
+    return Frames(gray, regions, keyframe), np.asarray(keyframes.latents, np.float32)
+
+
+def _add_keyframes(noise: np.ndarray, keyframes: Keyframes) -> np.ndarray:
+    """Add the latents of the keyframes to their noise, in place: x = D + sigma_max n."""
+    noise[keyframes.frames] += keyframes.latents
+    return noise
 
 
 def check_finite(values: np.ndarray, network: str) -> None:

@@ -77,6 +77,18 @@ class SamplerSettings:
         return windows.pad(plan, windows.even_batch(plan.windows, self.windows_per_batch))
 
 
+class Keyframes(NamedTuple):
+    """Frames whose colors are known.
+
+    Args:
+        frames: `[M]`, their numbers, counted from the first frame of `FilmConditions.gray`.
+        latents: `[M, h, w, C]`, their color latents, of unit scale.
+    """
+
+    frames: np.ndarray
+    latents: np.ndarray
+
+
 class FilmConditions(NamedTuple):
     """Conditions of a film of N frames in S shots.
 
@@ -85,8 +97,12 @@ class FilmConditions(NamedTuple):
             loop.
         context: `[S, L, D]`, image embedding of each shot.
         added_time_ids: `[3]`, fps, motion bucket and noise augmentation.
-        palette: `[15]` or `[S, 15]`, colors in [-1, 1].
-        palette_mask: a number or `[S]`; 1 uses the palette, 0 is the null palette.
+        palette: `[15]` or `[S, 15]`, colors in [-1, 1]; with `regions`, `[S, R, 15]`.
+        palette_mask: a number or `[S]`, with `regions` also `[S, R]`; 1 uses the palette, 0 is the
+            null palette.
+        regions: `[N, h, w, R]`, shares of the regions in each latent pixel, which sum to 1; None
+            if one palette covers the whole frame.
+        keyframes: frames whose colors are known, or None.
     """
 
     gray: np.ndarray | jax.Array
@@ -94,16 +110,18 @@ class FilmConditions(NamedTuple):
     added_time_ids: np.ndarray | jax.Array
     palette: np.ndarray | jax.Array
     palette_mask: np.ndarray | jax.Array | float = 1.0
+    regions: np.ndarray | None = None
+    keyframes: Keyframes | None = None
 
 
 def check_conditions(conditions: FilmConditions, plan: windows.WindowPlan) -> FilmConditions:
-    """Return the conditions, except `gray`, as float32 numpy arrays per shot.
+    """Return the context, palette and mask as float32 numpy arrays with a row per shot.
 
     Raises:
         ValueError: if a shape does not fit the film that `plan` covers.
     """
     frames, shots = plan.frames, int(plan.shot.max()) + 1
-    gray, context, ids, palette, mask = conditions
+    gray, context, ids, palette, mask, regions, keyframes = conditions
     context, ids, palette, mask = (np.asarray(a, np.float32) for a in (context, ids, palette, mask))
     if gray.ndim != 4 or gray.shape[0] != frames:
         raise ValueError(
@@ -117,18 +135,43 @@ def check_conditions(conditions: FilmConditions, plan: windows.WindowPlan) -> Fi
         )
     if ids.shape != (3,):
         raise ValueError(f"added time ids of shape {ids.shape}; [3] is needed: fps, motion, noise.")
-    if palette.ndim not in (1, 2) or palette.shape[:-1] not in ((), (shots,)):
+    if regions is not None and regions.shape[:3] != gray.shape[:3]:
         raise ValueError(
-            f"palette of shape {palette.shape} for {shots} shots; [15] or [{shots}, 15] is needed: "
-            "give one for the film or one per shot."
+            f"regions of shape {regions.shape} for gray latents of shape {gray.shape}; give "
+            "[N, h, w, R] with the same N, h and w."
         )
-    if mask.shape not in ((), (shots,)):
+    per_shot = (shots,) if regions is None else (shots, regions.shape[-1])
+    if palette.ndim < 1 or palette.shape[:-1] not in ((), per_shot):
         raise ValueError(
-            f"palette mask of shape {mask.shape} for {shots} shots; a number or [{shots}] is "
-            "needed: give one for the film or one per shot."
+            f"palette of shape {palette.shape} for {shots} shots; [15] or "
+            f"{[*per_shot, 15]} is needed: give one for the film, or one per shot and region."
         )
-    palette = np.broadcast_to(palette, (shots, palette.shape[-1]))
-    return FilmConditions(gray, context, ids, palette, np.broadcast_to(mask, (shots,)))
+    if mask.shape not in ((), (shots,), per_shot):
+        raise ValueError(
+            f"palette mask of shape {mask.shape} for {shots} shots; a number or {list(per_shot)} "
+            "is needed: give one for the film, or one per shot and region."
+        )
+    if keyframes is not None:
+        _check_keyframes(keyframes, gray.shape)
+    if mask.ndim < len(per_shot) and regions is not None:
+        mask = mask[..., None]  # the same for all regions
+    palette = np.broadcast_to(palette, (*per_shot, palette.shape[-1]))
+    mask = np.broadcast_to(mask, per_shot)
+    return FilmConditions(gray, context, ids, palette, mask, regions, keyframes)
+
+
+def _check_keyframes(keyframes: Keyframes, shape: tuple[int, ...]) -> None:
+    frames, latents = (np.asarray(values) for values in keyframes)
+    inside = (frames >= 0) & (frames < shape[0])
+    if not inside.all() or len(np.unique(frames)) != len(frames):
+        raise ValueError(
+            f"keyframes {frames.tolist()} of a film of {shape[0]} frames; give different numbers "
+            f"from 0 to {shape[0] - 1}."
+        )
+    if latents.shape != (len(frames), *shape[1:]):
+        raise ValueError(
+            f"keyframe latents of shape {latents.shape}; {[len(frames), *shape[1:]]} is needed."
+        )
 
 
 def frame_noise(

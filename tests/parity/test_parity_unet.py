@@ -293,6 +293,49 @@ def test_palette_layer_is_a_projection_added_after_conv_in(
     assert np.abs(with_palette - without).max() > 0.05 * np.abs(without).max()
 
 
+def _regions(inputs, count):
+    """Return inputs whose palette is that of the first of `count` regions with random shares."""
+    rng = np.random.default_rng(52)
+    shares = rng.uniform(size=(B, T, H, W, count)).astype(np.float32)
+    others = rng.uniform(-1, 1, (B, count - 1, 15)).astype(np.float32)
+    return inputs | {
+        "palette": np.concatenate([inputs["palette"][:, None], others], axis=1),
+        "palette_mask": np.ones((B, count), np.float32),
+        "regions": shares / shares.sum(-1, keepdims=True),
+    }
+
+
+def test_palettes_of_regions_are_a_map_added_after_conv_in(
+    unet, palette_unet, run, torch_call, check
+):
+    """Wrong if a region's palette reaches other pixels, frames or samples than the region's."""
+    inputs = _regions(_inputs(), 3)
+    kernel = torch.tensor(np.asarray(palette_unet.palette_embedding.kernel[...]))
+    bias = torch.tensor(np.asarray(palette_unet.palette_embedding.bias[...]))
+    shares = torch.from_numpy(inputs["regions"]).permute(0, 1, 4, 2, 3)  # [B, T, R, h, w]
+    colors = torch.from_numpy(inputs["palette"]) @ kernel + bias  # [B, R, C]
+    added = sum(
+        shares[:, :, r, None] * colors[:, None, r, :, None, None] for r in range(colors.shape[1])
+    ).flatten(0, 1)  # [B*T, C, h, w]
+    hook = unet.torch.conv_in.register_forward_hook(lambda module, args, out: out + added)
+    try:
+        expected = _theirs(unet.torch, inputs, torch_call)
+    finally:
+        hook.remove()
+    check(_ours(run, palette_unet, inputs), expected, WHOLE)
+
+
+def test_one_region_everywhere_is_the_palette(palette_unet, run):
+    """Wrong if a region that covers every pixel differs from the paper's palette by one bit."""
+    inputs = _inputs()
+    one = inputs | {
+        "palette": inputs["palette"][:, None],
+        "palette_mask": np.ones((B, 1), np.float32),
+        "regions": np.ones((B, T, H, W, 1), np.float32),
+    }
+    assert np.array_equal(_ours(run, palette_unet, one), _ours(run, palette_unet, inputs))
+
+
 def test_masked_palette_is_no_palette(unet, palette_unet, run):
     """Wrong if the null palette is mid-gray: the mask must switch off the bias too, per sample."""
     inputs = _inputs()

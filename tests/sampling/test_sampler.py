@@ -13,7 +13,12 @@ import pytest
 
 from palette_vc_jax.sampling import sampler
 from palette_vc_jax.sampling.sampler import film_bytes, sample, sample_loop, sample_scan
-from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings, frame_noise
+from palette_vc_jax.sampling.settings import (
+    FilmConditions,
+    Keyframes,
+    SamplerSettings,
+    frame_noise,
+)
 from palette_vc_jax.sampling.windows import group_shots, pad, plan_windows
 
 C = 2
@@ -34,21 +39,39 @@ PARAMS = {
 }
 
 
-def toy(params, inputs, c_noise, context, added_time_ids, palette, palette_mask):
+def toy(params, inputs, c_noise, context, added_time_ids, palette, palette_mask, regions):
     """Stand for the UNet: [K, T, h, w, 2C] -> [K, T, h, w, C]."""
     x = inputs @ params["inputs"]
     padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
     frames = x.shape[1]
     mixed = sum(padded[:, i : i + frames] @ params["neighbors"][i] for i in range(3))
+    colors = palette_mask[..., None] * (palette @ params["palette"])
+    if regions is None:
+        colors = colors[:, None, None, None]
+    else:
+        colors = jnp.einsum("kthwr,krc->kthwc", regions, colors)
     per_window = (
-        context.mean(1) @ params["context"]
-        + palette_mask[:, None] * (palette @ params["palette"])
-        + added_time_ids @ params["ids"]
-        + c_noise[:, None]
+        context.mean(1) @ params["context"] + added_time_ids @ params["ids"] + c_noise[:, None]
     )
     place = 0.1 * jnp.arange(frames, dtype=jnp.float32)[:, None, None, None]
     pooled = x.mean((1, 2, 3), keepdims=True)
-    return jnp.tanh(mixed + pooled + place + per_window[:, None, None, None])
+    return jnp.tanh(mixed + pooled + place + colors + per_window[:, None, None, None])
+
+
+def with_regions(given, mask=1.0) -> FilmConditions:
+    """Add a second region to each shot, with a palette and a map of its own."""
+    rng = np.random.default_rng(2)
+    share = rng.uniform(size=given.gray.shape[:3]).astype(np.float32)
+    palette = np.stack([given.palette, -given.palette], axis=1)
+    masks = np.stack([given.palette_mask, mask * np.ones_like(given.palette_mask)], axis=1)
+    regions = np.stack([1.0 - share, share], axis=-1)
+    return given._replace(palette=palette, palette_mask=masks, regions=regions)
+
+
+def with_keyframes(given, frames=(3, 20)) -> FilmConditions:
+    shape = (len(frames), *given.gray.shape[1:])
+    latents = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    return given._replace(keyframes=Keyframes(np.array(frames), latents))
 
 
 def conditions(shots=SHOTS, seed=1, mask=1.0) -> FilmConditions:
@@ -93,6 +116,69 @@ def test_scan_equals_loop(solver, blending, changes):
     assert_close(scan, loop)
 
 
+@pytest.mark.parametrize("blending", ["step", "final"])
+@pytest.mark.parametrize("changes", [{}, {"guidance_scale": 2.5}])
+def test_regions_and_keyframes_in_both_drivers(blending, changes):
+    """Regions or keyframes would color a long film otherwise than a short one."""
+    given = with_keyframes(with_regions(conditions()))
+    changes = {"blending": blending, "solver": "dpmpp_2m", "given": given, **changes}
+    assert_close(run("scan", **changes), run("loop", **changes))
+
+
+def test_one_region_is_the_palette():
+    """A region that covers every frame would change the colors of the paper's palette."""
+    given = conditions()
+    one = given._replace(
+        palette=given.palette[:, None],
+        palette_mask=given.palette_mask[:, None],
+        regions=np.ones((*given.gray.shape[:3], 1), np.float32),
+    )
+    for driver in ("scan", "loop"):
+        np.testing.assert_array_equal(run(driver, given=one), run(driver, given=given))
+
+
+def test_equal_palettes_in_all_regions_are_one_palette():
+    """The shares of the regions would change the strength of the palette."""
+    given = conditions()
+    split = with_regions(given)
+    split = split._replace(palette=np.repeat(given.palette[:, None], 2, axis=1))
+    assert_close(run(given=split), run(given=given), 1e-6)
+
+
+def test_regions_follow_their_frames():
+    """A window would take the regions of other frames, or a region's palette of another."""
+    given = with_regions(conditions())
+    swapped = given._replace(
+        palette=given.palette[:, ::-1], palette_mask=given.palette_mask[:, ::-1]
+    )
+    swapped = swapped._replace(regions=given.regions[..., ::-1])
+    assert_close(run(given=swapped), run(given=given), 1e-6)
+    moved = given._replace(regions=np.roll(given.regions, 1, axis=0))
+    assert np.abs(run(given=moved) - run(given=given)).max() > 1e-3
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_null_palette_in_a_region(guidance_scale):
+    """A region without a palette would still read one."""
+    given = with_regions(conditions(), mask=0.0)
+    other = given._replace(palette=given.palette * np.array([1.0, -3.0])[:, None])
+    settings = {"guidance_scale": guidance_scale}
+    np.testing.assert_array_equal(run(given=given, **settings), run(given=other, **settings))
+    assert np.abs(run(given=given, **settings) - run(given=conditions(), **settings)).max() > 1e-3
+
+
+@pytest.mark.parametrize("driver", ["scan", "loop"])
+@pytest.mark.parametrize("changes", [{}, {"solver": "dpmpp_2m"}, {"blending": "final"}])
+def test_keyframes_are_kept_and_seen(driver, changes):
+    """A corrected frame would not be in the film, or would not steer the frames around it."""
+    given = with_keyframes(conditions())
+    film, without = run(driver, given=given, **changes), run(driver, **changes)
+    assert_close(film[given.keyframes.frames], given.keyframes.latents)
+    difference = np.abs(film - without).max((1, 2, 3))
+    assert (difference[[0, 2, 4, 19, 23]] > 1e-3).all()  # they share a window with a keyframe
+    assert (difference[11:15] == 0.0).all()  # other shots
+
+
 def test_settings_matter():
     """An option would be accepted and do nothing."""
     base = run()
@@ -118,7 +204,7 @@ def reference(settings, given, shots, seed, blended):
         shots, settings.window, settings.overlap, settings.window_mode, settings.window_weights
     )
     sigmas = settings.sigmas().astype(np.float64)
-    gray, context, ids, palette, mask = given
+    gray, context, ids, palette, mask, *_ = given
     x = frame_noise(seed, 0, plan.frames, gray.shape[1:]).astype(np.float64)
     x *= np.sqrt(settings.sigma_max**2 + 1)
     for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
@@ -134,6 +220,7 @@ def reference(settings, given, shots, seed, blended):
                     ids[None],
                     palette[shot][None],
                     mask[shot][None],
+                    None,
                 )
             )[0].astype(np.float64)
             estimate = -sigma / np.sqrt(sigma**2 + 1) * v + x[indices] / (sigma**2 + 1)
@@ -215,11 +302,11 @@ def test_padding_does_not_count(drive, blending):
     assert_close(latents(first_shot_only(padded))[:9], clean)
 
 
-def poisoned(params, inputs, c_noise, context, added_time_ids, palette, palette_mask):
+def poisoned(params, inputs, c_noise, context, added_time_ids, palette, palette_mask, regions):
     """Return the toy's output, and infinity for windows whose palette is infinite."""
     infinite = jnp.isinf(palette).any(1)
     finite = jnp.where(infinite[:, None], 0.0, palette)
-    output = toy(params, inputs, c_noise, context, added_time_ids, finite, palette_mask)
+    output = toy(params, inputs, c_noise, context, added_time_ids, finite, palette_mask, None)
     return jnp.where(infinite[:, None, None, None, None], jnp.inf, output)
 
 

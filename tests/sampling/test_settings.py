@@ -12,6 +12,7 @@ from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings
 from palette_vc_jax.sampling.settings import (
     FilmConditions,
+    Keyframes,
     SamplerSettings,
     check_conditions,
     frame_noise,
@@ -108,6 +109,11 @@ RIGHT = FilmConditions(np.zeros((6, 2, 2, 4)), np.zeros((2, 1, 8)), np.zeros(3),
         ("added_time_ids", np.zeros((2, 3)), "fps"),
         ("palette", np.zeros((3, 15)), "one per shot"),
         ("palette_mask", np.zeros(3), "one per shot"),
+        ("regions", np.ones((6, 2, 3, 2)), "the same N, h and w"),
+        ("palette", np.zeros((2, 2, 15)), "one per shot"),  # there are no regions
+        ("keyframes", Keyframes(np.array([6]), np.zeros((1, 2, 2, 4))), "from 0 to 5"),
+        ("keyframes", Keyframes(np.array([1, 1]), np.zeros((2, 2, 2, 4))), "different numbers"),
+        ("keyframes", Keyframes(np.array([1]), np.zeros((1, 2, 3, 4))), "is needed"),
     ],
 )
 def test_wrong_conditions(field, value, message):
