@@ -29,7 +29,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.data.hold_out_every = 11
     config.data.update(frames=12, size=(48, 80), short_sides=(48, 72), crops=40)
     config.data.update(mirrored=True, reversed=True, hue_shift_rate=0.5, reference_every=6)
-    config.data.update(window=6, strides=(1, 1, 2))
+    config.data.update(window=6, strides=(1, 1, 2), region_rate=0.3)
     config.optimizer.update(kind="muon", learning_rate=1e-3, muon_learning_rate=1e-2)
     config.optimizer.update(steps=4000, warmup_steps=100, decay="cosine", b2=0.99)
     config.optimizer.weight_decay = 5e-2

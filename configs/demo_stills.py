@@ -34,8 +34,9 @@ def get_config(argument: str = "") -> ConfigDict:
     config.data.hold_out_every = 11
     config.data.update(frames=8, size=(64, 96), short_sides=(64, 112), crops=20)
     config.data.update(mirrored=True, hue_shift_rate=0.3, reference_every=8, window=1)
+    config.data.region_rate = 0.3
     config.optimizer.update(kind="muon", learning_rate=1e-3, muon_learning_rate=1e-2)
-    config.optimizer.update(steps=9000, warmup_steps=100, decay="cosine", b2=0.99)
+    config.optimizer.update(steps=6000, warmup_steps=100, decay="cosine", b2=0.99)
     config.optimizer.weight_decay = 5e-2
     if is_local(argument):
         config.update(log_every=2, validate_every=2, previews_every=2, save_every=2, batch_size=2)

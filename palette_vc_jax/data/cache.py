@@ -18,9 +18,10 @@ import jax
 import numpy as np
 
 from palette_vc_jax import atomic, cli
-from palette_vc_jax.data.crops import CropConfig, draw_crop, read_crop, references
+from palette_vc_jax.data.crops import CropConfig, draw_crop, read_crop, references, region_rng
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.loader import MIB
+from palette_vc_jax.data.regions import palettes, split
 from palette_vc_jax.data.samples import Batch, Window
 from palette_vc_jax.data.sources import ClipSource
 from palette_vc_jax.palette.image import from_image
@@ -31,6 +32,7 @@ SHARD = 256  # crops, at most
 SHARD_BYTES = 128 * MIB  # of latents, about: small shards are shared evenly among processes
 CROPS_AHEAD = 16  # that the writer reads ahead, at most
 INDEX = "index.json"
+ADDED = {"region_cell": 0}  # keys that caches lack which were written before them
 
 
 def open_cache(
@@ -122,8 +124,8 @@ def write_cache(
 class CacheReader:
     """Crops of a cache; see `samples.Reader`.
 
-    `read` returns `color` and `gray` float16 `[T, h, w, C]`, `palette`, `hue_shifted`, and
-    `reference` uint8 or `context_color` and `context_gray` `[L, D]`.
+    `read` returns `color` and `gray` float16 `[T, h, w, C]`, `palette`, `hue_shifted`, `reference`
+    uint8 or `context_color` and `context_gray` `[L, D]`, and what `ClipReader` returns of regions.
     """
 
     def __init__(self, folder: Path, key: Mapping[str, Any]):
@@ -162,6 +164,9 @@ class CacheReader:
         result = {name: self._array(crop, name)[window.frames] for name in ("color", "gray")}
         result["palette"] = self._array(crop, "palette")[window.reference]
         result["hue_shifted"] = np.array(self._array(crop, "hue_shifted"))
+        if "regions" in self._arrays[0]:
+            result["regions"] = self._array(crop, "regions")[window.frames]
+            result["region_palettes"] = self._array(crop, "region_palettes")[window.reference]
         if "reference" in self._arrays[0]:
             result["reference"] = self._array(crop, "reference")[window.reference]
         else:
@@ -194,8 +199,13 @@ class _Pixels:
         crop = draw_crop(self.source, self.numbers[index], self.config)
         pixels = read_crop(self.source, crop, range(crop.length), self.config)
         seen = references(crop.length, self.config)
-        palettes = [from_image(pixels[frame], source="training").vector() for frame in seen]
-        return {"pixels": pixels, "palette": palettes, "hue_shifted": crop.hue_shifted}
+        vectors = [from_image(pixels[frame], source="training").vector() for frame in seen]
+        result = {"pixels": pixels, "palette": vectors, "hue_shifted": crop.hue_shifted}
+        if cell := self.config.region_cell:
+            regions = split(pixels, pixels[0], cell, region_rng(self.config, crop))
+            result["regions"] = regions
+            result["region_palettes"] = [palettes(pixels[n], regions[n], cell) for n in seen]
+        return result
 
 
 def _encode(crop: Mapping[str, Any], config: CropConfig, encoder: Encoder) -> Batch:
@@ -210,6 +220,9 @@ def _encode(crop: Mapping[str, Any], config: CropConfig, encoder: Encoder) -> Ba
         "hue_shifted": np.array(crop["hue_shifted"]),
         "length": np.array(len(pixels)),
     }
+    if "regions" in crop:
+        result["regions"] = _repeat_last(crop["regions"], config.frames)
+        result["region_palettes"] = _repeat_last(np.array(crop["region_palettes"]), count)
     seen = pixels[references(len(pixels), config)]
     if encoder.embeds:
         return result | {"context": _repeat_last(encoder.contexts(seen), count)}
@@ -262,6 +275,7 @@ def _open_shard(folder: Path, crops: int) -> dict[str, np.ndarray]:
 def _check(folder: Path, key: Mapping[str, Any]) -> None:
     """Raise ValueError if the cache at `folder` was written with another key than `key`."""
     stored = _stored(folder)
+    stored = ADDED | stored
     different = sorted(name for name in key if stored.get(name) != key[name])
     if different:
         raise ValueError(

@@ -28,6 +28,7 @@ class CropConfig:
     mirrored: bool = False  # every other crop is mirrored left to right
     hue_shift_rate: float | None = None  # share with a hue shift; None: colors as they are
     seed: int = 0
+    region_cell: int = 0  # pixels of a cell of the maps of regions; 0: no regions
 
 
 class Crop(NamedTuple):
@@ -81,6 +82,11 @@ def read_crop(
             cut = vary_colors(cut[None], crop.hue_shifted, rng)[0]
         pixels[wanted == frame] = cut
     return pixels
+
+
+def region_rng(config: CropConfig, crop: Crop) -> np.random.Generator:
+    """Return the random numbers that split a crop into regions."""
+    return _rng(config, crop.clip, crop.number, 2)
 
 
 def _rng(config: CropConfig, *parts: int) -> np.random.Generator:

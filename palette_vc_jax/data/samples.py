@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from palette_vc_jax.data.crops import CropConfig, draw_crop, read_crop, references
+from palette_vc_jax.data.crops import CropConfig, draw_crop, read_crop, references, region_rng
+from palette_vc_jax.data.regions import palettes, split
 from palette_vc_jax.data.sources import ClipSource
 from palette_vc_jax.palette.image import from_image
 
@@ -24,6 +25,7 @@ class SampleConfig:
     strides: tuple[int, ...] = (1,)  # frames between those of a window, of which one is drawn
     reversed: bool = False  # half of the windows run backward in time
     noisy: bool = False  # samples of pixels bring seeds for noise on their gray frames
+    region_rate: float = 0.0  # share of windows with regions, of crops that are split
     seed: int = 0
 
 
@@ -93,7 +95,8 @@ class ClipReader:
     """Crops read from their clips, as pixels.
 
     `read` gives `frames` uint8 `[T, H, W, 3]`, `reference` uint8 `[H, W, 3]`, `palette` `[15]` in
-    [-1, 1] and `hue_shifted`.
+    [-1, 1] and `hue_shifted`; of crops that are split, `regions` uint8 `[T, h, w]` and
+    `region_palettes` `[REGIONS, 15]` too.
     """
 
     source: ClipSource
@@ -113,16 +116,22 @@ class ClipReader:
         return (window + 1) * height * width * 3  # the reference too
 
     def read(self, crop: int, window: Window) -> Batch:
-        drawn = draw_crop(self.source, crop, self.config)
+        drawn, cell = draw_crop(self.source, crop, self.config), self.config.region_cell
         frame = references(drawn.length, self.config)[window.reference]
-        pixels = read_crop(self.source, drawn, [*window.frames, frame], self.config)
-        palette = from_image(pixels[-1], source="training").vector()
-        return {
-            "frames": pixels[:-1],
-            "reference": pixels[-1],
+        pixels = read_crop(self.source, drawn, [*window.frames, frame, 0], self.config)
+        frames, reference, first = pixels[:-2], pixels[-2], pixels[-1]
+        palette = from_image(reference, source="training").vector()
+        sample = {
+            "frames": frames,
+            "reference": reference,
             "palette": palette.astype(np.float32),
             "hue_shifted": np.array(drawn.hue_shifted),
         }
+        if cell:
+            regions = split(pixels[:-1], first, cell, region_rng(self.config, drawn))
+            sample["regions"] = regions[:-1]
+            sample["region_palettes"] = palettes(reference, regions[-1], cell)
+        return sample
 
 
 def draw_window(
@@ -153,7 +162,9 @@ def draw_window(
 def read_sample(reader: Reader, crop: int, number: int, config: SampleConfig, every: int) -> Batch:
     """Read sample `number` of the run, which the shuffled order has given to `crop`.
 
-    Where samples are noisy, `noise_seed` uint32 `[T, 2]` is added.
+    Where samples are noisy, `noise_seed` uint32 `[T, 2]` is added. Of crops that are split, every
+    sample has `regions` uint8 `[T, h, w]` and as `palette` `[REGIONS, 15]`, one of each; a sample
+    without regions is of region 0 throughout.
     """
     rng = np.random.default_rng((config.seed, number))
     length = reader.length(crop)
@@ -162,6 +173,13 @@ def read_sample(reader: Reader, crop: int, number: int, config: SampleConfig, ev
     except ValueError as error:
         raise ValueError(f"{reader.name(crop)}: {error}") from None
     sample = reader.read(crop, window)
+    if "regions" in sample:
+        own = sample.pop("region_palettes")
+        if rng.random() < config.region_rate:
+            sample["palette"] = own
+        else:
+            sample["palette"] = np.broadcast_to(sample["palette"], own.shape)
+            sample["regions"] = np.zeros_like(sample["regions"])
     if config.noisy:
         sample["noise_seed"] = rng.integers(2**32, size=(config.window, 2), dtype=np.uint32)
     return sample

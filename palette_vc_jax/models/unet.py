@@ -146,7 +146,7 @@ class UNet(nnx.Module):
             added_time_ids: `[B, 3]`, fps - 1, motion bucket, noise augmentation.
             palette: `[B, 15]`, five sRGB colors in [-1, 1], dark to light; with `regions`,
                 `[B, R, 15]`, one of each region.
-            palette_mask: `[B]` or `[B, R]`, 1 to use a palette, 0 for the null palette.
+            palette_mask: `[B]`, with `regions` `[B, R]`; 1 to use a palette, 0 for the null one.
             regions: `[B, T, h, w, R]`, the share of each region in a latent pixel; the shares of
                 a pixel sum to 1. None: one region covers everything, as in the paper.
 

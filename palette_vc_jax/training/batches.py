@@ -12,6 +12,7 @@ from palette_vc_jax.data.cache import open_cache
 from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.latents import Encoder
 from palette_vc_jax.data.loader import LoaderConfig, batches
+from palette_vc_jax.data.regions import REGIONS
 from palette_vc_jax.data.samples import Batch, ClipReader, JoinedReader, Reader, SampleConfig
 from palette_vc_jax.data.sources import ClipSource, hold_out, open_clips
 from palette_vc_jax.models.config import ModelConfig
@@ -37,8 +38,8 @@ def open_split(data: DataConfig) -> tuple[ClipSource, ClipSource]:
     return train, held
 
 
-def crop_config(data: DataConfig, seed: int) -> CropConfig:
-    """Return how crops are cut from the clips."""
+def crop_config(data: DataConfig, seed: int, region_cell: int = 0) -> CropConfig:
+    """Return how crops are cut from the clips, and split into regions unless the cell is 0."""
     return CropConfig(
         frames=data.frames,
         size=data.size,
@@ -48,6 +49,7 @@ def crop_config(data: DataConfig, seed: int) -> CropConfig:
         mirrored=data.mirrored,
         hue_shift_rate=data.hue_shift_rate,
         seed=seed,
+        region_cell=region_cell,
     )
 
 
@@ -63,7 +65,8 @@ def open_reader(
 def open_stream(source: ClipSource, encoder: Encoder, config: RunConfig) -> Stream:
     """Open the endless batches of training; `source` is cached first if the config says so."""
     data = config.data
-    crops = crop_config(data, config.seed)
+    cell = encoder.model.config.vae.downscale if data.region_rate else 0
+    crops = crop_config(data, config.seed, cell)
     reader = open_reader(source, crops, encoder, data, "train")
     if data.photos and data.photo_rate:
         stills = dataclasses.replace(crops, frames=1, crops=data.photo_crops)
@@ -75,6 +78,7 @@ def open_stream(source: ClipSource, encoder: Encoder, config: RunConfig) -> Stre
         data.reversed,
         noisy=config.noise_augmentation > 0.0,
         seed=config.seed,
+        region_rate=data.region_rate,
     )
 
     def stream(first: int, rows: tuple[int, ...] | None = None) -> Iterator[Batch]:
@@ -116,5 +120,9 @@ def batch_shapes(config: RunConfig, model: ModelConfig, embeds: bool) -> Batch:
         shapes |= {"context_color": context, "context_gray": context}
     else:
         shapes["reference"] = (size, *data.size, 3)
+    if data.region_rate:
+        shapes["palette"] = size, REGIONS, 3 * model.unet.palette_colors
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    if data.region_rate:
+        batch["regions"] = jax.ShapeDtypeStruct(latents[:-1], jnp.uint8)
     return batch | {"hue_shifted": jax.ShapeDtypeStruct((size,), bool)}

@@ -22,8 +22,8 @@ READ_BY = {
         "noise_augmentation", "previews_every", "export_dtype", "validation_clips",
         "validation_sigmas", "lora", "rates", "data.photo_rate", "data.cache", "data.workers",
         "data.prefetch_batches", "data.prefetch_mib", "data.validation_root",
-        "data.validation_source", "data.reversed", "data.hue_shift_rate", "data.reference_every",
-        "data.strides", "optimizer.palette_learning_rate",
+        "data.validation_source", "data.reversed", "data.hue_shift_rate", "data.region_rate",
+        "data.reference_every", "data.strides", "optimizer.palette_learning_rate",
     ),
 }  # fmt: skip
 

@@ -119,6 +119,8 @@ class DataConfig:
     # Share of crops with a random hue shift, so that only the palette tells their colors; every
     # crop then has a random tone curve and saturation. None: colors as they are.
     hue_shift_rate: float | None = _key(None, optional(PROBABILITY))
+    # Share of windows that are split into regions, each with the palette of its own pixels.
+    region_rate: float = _key(0.0, PROBABILITY)
     reference_every: int = _key(4, whole(1, 10_000))  # frames between those for palette and CLIP
     window: int = _key(14, whole(1, 1024))  # frames of a window
     # Frames between neighbors in a window; each window draws one of them.

@@ -59,8 +59,9 @@ def edm_loss(
     Args:
         params: `unet`, and `image_encoder` where it is trained.
         batch: `color` latents `[B, T, h, w, C]` of unit scale, unscaled `gray` latents of the
-            same shape, `palette` `[B, 15]` in [-1, 1], `hue_shifted` `[B]` bool: the hues are
-            random, and so the palette is never dropped. Of the reference frame, with
+            same shape, `palette` `[B, 15]` in [-1, 1], or `[B, R, 15]` with the numbers of
+            `regions` uint8 `[B, T, h, w]`, `hue_shifted` `[B]` bool: the hues are random, and so
+            the palette is never dropped. Of the reference frame, with
             `image_encoder` the image, `reference` `[B, H, W, 3]` in [-1, 1], otherwise its
             embeddings `context_color` and `context_gray`, `[B, L, D]` each.
         rates: probabilities of dropping conditions, and of what the image tower is shown.
@@ -83,8 +84,7 @@ def edm_loss(
     nothing &= ~batch["hue_shifted"]
     keep_gray = jax.random.uniform(gray_key, (size,)) >= rates.gray_dropout
     gray = batch["gray"] * (keep_gray & ~nothing)[:, None, None, None, None]
-    palette_mask = jax.random.uniform(palette_key, (size,)) >= rates.palette_dropout
-    palette_mask = (palette_mask | batch["hue_shifted"]) & ~nothing
+    mask, regions = _palette_mask(batch, palette_key, rates.palette_dropout, nothing)
     context = _reference_context(params, batch, image_key, config, rates)
     context = context * ~nothing[:, None, None]
 
@@ -100,13 +100,37 @@ def edm_loss(
             context,
             jnp.tile(ids, (size, 1)),
             batch["palette"],
-            palette_mask.astype(jnp.float32),
+            mask,
+            regions,
         )
     target = edm.velocity_target(batch["color"], noise, wide)
     per_sample = jnp.square(output - target).mean((1, 2, 3, 4))
     if weighting == "eps":
         per_sample = per_sample / (1.0 + jnp.square(sigma))
     return per_sample.mean(), {}
+
+
+def _palette_mask(
+    batch: Mapping[str, jax.Array], key: jax.Array, dropout: float, nothing: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
+    """Draw which palettes are used, and return the regions that they are for.
+
+    Args:
+        batch: see `edm_loss`.
+        key: of the random numbers.
+        dropout: probability of dropping a palette; those of regions are dropped independently.
+        nothing: `[B]`, samples that have no palette.
+
+    Returns:
+        Float32 `[B]`, or `[B, R]` with regions, and `[B, T, h, w, R]` or None.
+    """
+    shifted, shape = batch["hue_shifted"], batch["palette"].shape[:-1]
+    regional = "regions" in batch
+    if regional:
+        shifted, nothing = shifted[:, None], nothing[:, None]
+    used = (jax.random.uniform(key, shape) >= dropout) | shifted
+    regions = jax.nn.one_hot(batch["regions"], shape[-1]) if regional else None
+    return (used & ~nothing).astype(jnp.float32), regions
 
 
 def window_noise(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:

@@ -1,7 +1,9 @@
 """The latent cache: the same batches as without, and never those of something else."""
 
+import json
 import os
 import shutil
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -39,20 +41,22 @@ def model(tmp_path_factory):
 
 
 def _batches(reader, encoder, count=4):
-    stream = loader.batches(
-        reader, SampleConfig(3, (1, 2)), CROPS.reference_every, loader.LoaderConfig(3)
-    )
+    config = SampleConfig(3, (1, 2), region_rate=0.5)
+    stream = loader.batches(reader, config, CROPS.reference_every, loader.LoaderConfig(3))
     return [encoder.batch(next(stream)) for _ in range(count)]
 
 
-@pytest.mark.parametrize("embeds", [False, True])
-def test_batches_are_the_same_with_and_without(source, model, tmp_path, monkeypatch, embeds):
+@pytest.mark.parametrize(("embeds", "region_cell"), [(False, 0), (True, 0), (True, 4)])
+def test_batches_are_the_same_with_and_without(
+    source, model, tmp_path, monkeypatch, embeds, region_cell
+):
     """If this fails, training from the cache is another training."""
     monkeypatch.setattr(caches, "SHARD", 4)  # crops in two shards
-    encoder = Encoder(model, embeds)
-    reader = open_cache(tmp_path / "cache", source, CROPS, encoder)
+    encoder, crops = Encoder(model, embeds), replace(CROPS, region_cell=region_cell)
+    reader = open_cache(tmp_path / "cache", source, crops, encoder)
     assert len(reader) == 6 and [reader.length(n) for n in range(6)] == [5, 5, 3, 3, 5, 5]
-    without = _batches(ClipReader(source, CROPS), encoder)
+    without = _batches(ClipReader(source, crops), encoder)
+    assert ("regions" in without[0]) == bool(region_cell)
     for batch, other in zip(_batches(reader, encoder), without, strict=True):
         assert batch.keys() == other.keys()
         assert ("context_color" in batch) == embeds and ("reference" in batch) != embeds
@@ -75,6 +79,19 @@ def test_the_cache_of_something_else_is_refused(source, model, tmp_path):
     for name in ("vae", "version", "clips", "files", "precision"):
         with pytest.raises(ValueError, match=f"another {name}; delete it"):
             CacheReader(folder, key | {name: "other"})
+
+
+def test_caches_from_before_regions_are_read(source, model, tmp_path):
+    """If this fails, a new version encodes all clips again, or takes such a cache for regions."""
+    encoder, folder = Encoder(model, False), tmp_path / "cache"
+    open_cache(folder, source, CROPS, encoder)
+    index = folder / caches.INDEX
+    key = json.loads(index.read_text())
+    del key["region_cell"]
+    index.write_text(json.dumps(key))
+    open_cache(folder, source, CROPS, encoder)
+    with pytest.raises(ValueError, match="another region_cell; delete it"):
+        open_cache(folder, source, replace(CROPS, region_cell=4), encoder)
 
 
 def test_an_interrupted_writer_goes_on(source, model, tmp_path, monkeypatch):

@@ -57,6 +57,25 @@ def test_palette_dropout_is_the_null_palette():
     assert loss(batch | shifted, 1.0) == loss(batch, 0.0)
 
 
+def test_regions_are_given_to_the_network():
+    """If this fails, palettes of regions are not trained, or a dropped one is still read."""
+    sigma = jnp.array([0.5, 20.0])
+    batch = _batch(0)
+    whole = float(_loss(batch, sigma))
+    one = np.zeros(batch["color"].shape[:-1], np.uint8)
+    batch["palette"] = np.stack([batch["palette"], -batch["palette"]], axis=1)
+    np.testing.assert_allclose(float(_loss(batch | {"regions": one}, sigma)), whole, rtol=1e-5)
+    halves = batch | {"regions": one.copy()}
+    halves["regions"][..., :2] = 1
+    assert abs(float(_loss(halves, sigma)) - whole) > 1e-4 * whole
+    other = halves | {"palette": 0.5 * halves["palette"]}
+    null = float(_loss(halves, sigma, palette_dropout=1.0))
+    assert null == float(_loss(other, sigma, palette_dropout=1.0))
+    # The palettes of hue-shifted crops are never dropped.
+    shifted = halves | {"hue_shifted": np.ones(2, bool)}
+    assert float(_loss(shifted, sigma, palette_dropout=1.0)) == float(_loss(halves, sigma))
+
+
 def test_joint_dropout_leaves_nothing_to_go_by():
     """If this fails, SVD's unconditional branch is trained on what it is to be without."""
     sigma = jnp.array([0.5, 20.0])
