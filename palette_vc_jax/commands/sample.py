@@ -7,6 +7,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,23 @@ def parse(argv: list[str]) -> argparse.Namespace:
         'words:"autumn, a red tram, ..." (the usual colors of things), words (of the things in '
         "the film) or none",
     )
+    add(
+        "--region",
+        action="append",
+        default=[],
+        metavar="MASK=SPEC",
+        help="a part of the picture with a palette of its own, several times: MASK is "
+        "x,y,w,h@POSITION (pixels), IMAGE@POSITION (white is inside) or a folder with an image "
+        "for each frame, SPEC as in --palette; a mask of one frame follows the picture through "
+        "its shot; POSITION is a frame's number or a time (120, 4.8s, 1:04.8)",
+    )
+    add(
+        "--keyframe",
+        action="append",
+        default=[],
+        metavar="POSITION=IMAGE",
+        help="a frame whose colors are known, several times: the frames around it follow",
+    )
     add("--seed", type=int, default=0, help="seed of the noise, and of gmm without SEED")
     add("--luma", choices=("source", "model"), default="source", help="luma of the output")
     add("--report", action="store_true", help="write a quality report to OUTPUT's .report.html")
@@ -74,6 +92,8 @@ def main(argv: list[str]) -> None:
     from palette_vc_jax.palette.spec import mixture_for
     from palette_vc_jax.parallel.processes import check_one_host
     from palette_vc_jax.sampling.job import describe
+    from palette_vc_jax.sampling.keyframes import parse_keyframe
+    from palette_vc_jax.sampling.regions import parse_region
     from palette_vc_jax.video.write import check_output
 
     if not 0 <= args.seed < 2**32:
@@ -82,10 +102,14 @@ def main(argv: list[str]) -> None:
     output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
     film = open_film(cli.local_path(args.input, "--input"))
     check_output(output, film)
+    parts = [(parse_region(mask, film), spec) for mask, spec in map(_split_region, args.region)]
+    keyframes = [parse_keyframe(text, film) for text in args.keyframe]
     run = _open_run(folder, args.weights)
     model = run or load_model(folder, ())  # read the weights last, after all checks
     mixture = mixture_for(args.palette, model.folder)
-    side_files = _check_side_files(args, film, output, mixture)
+    images = [path for region, _ in parts for path in region.files]
+    images += [Path(text.partition("=")[2]) for text in args.keyframe]
+    side_files = _check_side_files(args, film, output, [mixture, *images])
     settings = default_settings(model.config, **flags.settings_of(args))
     reference = _reference(args, model)
 
@@ -99,16 +123,30 @@ def main(argv: list[str]) -> None:
     def auto() -> Palette | None:
         return None if args.dry_run else auto_palette(plan(), load(), mixture, args.seed)
 
-    palette = _palette(args, model, mixture, plan, auto)
+    # Cached, so that a spec has one palette wherever it is given.
+    palette_of = functools.cache(lambda spec: _palette(spec, args, model, mixture, plan, auto))
+    palette = palette_of(args.palette)
+    regions = [replace(region, palette=palette_of(spec)) for region, spec in parts]
     if args.dry_run:
-        found = describe(plan(), palette, args.seed)
+        found = describe(plan(), palette, args.seed, regions, keyframes)
         if palette is None:
             found["palette_source"] = args.palette  # none, or auto, which takes the model
         print(json.dumps(found, indent=2))
         return
     model = load()
     with cli.reporting("coloring", "frame", plan().frames) as report:
-        color_film(plan(), output, model, palette, None, report, seed=args.seed, luma=args.luma)
+        color_film(
+            plan(),
+            output,
+            model,
+            palette,
+            None,
+            report,
+            seed=args.seed,
+            luma=args.luma,
+            regions=regions,
+            keyframes=keyframes,
+        )
     if args.report:
         from palette_vc_jax.evaluation.quality import write_report
 
@@ -125,14 +163,15 @@ def _open_run(folder: Path, weights: str) -> Model | None:
 
 
 def _check_side_files(
-    args: argparse.Namespace, film: Film, output: Path, mixture: Path
+    args: argparse.Namespace, film: Film, output: Path, inputs: list[Path]
 ) -> dict[str, Path]:
     """Check that the run replaces none of the user's files; return its side files by kind."""
     from palette_vc_jax.palette.spec import named_file
     from palette_vc_jax.sampling.job import check_side_files, side_files
 
     sides = side_files(output, args.palette.strip().lower() != "none", args.report)
-    read = [film.path, *film.files, named_file(args.palette), mixture, *flags.named_files(args)]
+    specs = [args.palette, *(_split_region(text)[1] for text in args.region)]
+    read = [film.path, *film.files, *map(named_file, specs), *inputs, *flags.named_files(args)]
     check_side_files(output, sides.values(), [path for path in read if path])
     return sides
 
@@ -146,14 +185,25 @@ def _reference(args: argparse.Namespace, model: Model) -> Reference:
     return default_reference(model.config.sampling)
 
 
+def _split_region(text: str) -> tuple[str, str]:
+    """Return MASK and SPEC of `--region`."""
+    mask, equals, spec = text.rpartition("=")
+    if not equals or not mask or not spec.strip():
+        from palette_vc_jax.sampling.regions import FORMS
+
+        raise ValueError(f"region {text!r}; give {FORMS}.")
+    return mask, spec
+
+
 def _palette(
+    spec: str,
     args: argparse.Namespace,
     model: Model,
     mixture: Path,
     plan: Callable[[], Plan],
     auto: Callable[[], Palette | None],
 ) -> Palette | None:
-    """Return the palette of `--palette`; `words` without text needs the film's plan."""
+    """Return the palette of `spec`; `words` without text needs the film's plan."""
     from palette_vc_jax.palette.spec import parse_spec
     from palette_vc_jax.palette.words import from_words, remarks
     from palette_vc_jax.sampling.tags import load_tagger, tag_film
@@ -165,7 +215,7 @@ def _palette(
     def read_words(text: str) -> Palette:
         return from_words(text, flags.proposer_of(args), name_tags)
 
-    palette = parse_spec(args.palette, mixture, args.seed, read_words, auto)
+    palette = parse_spec(spec, mixture, args.seed, read_words, auto)
     for line in remarks(palette):
         print(line, file=sys.stderr)
     return palette

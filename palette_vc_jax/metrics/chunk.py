@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from palette_vc_jax.metrics import color
-from palette_vc_jax.metrics.warp import Flow, dis_flow
 from palette_vc_jax.video.color import rgb_to_luma
+from palette_vc_jax.video.flow import Flow, dis_flow
 
 
 class FeatureNetwork(NamedTuple):

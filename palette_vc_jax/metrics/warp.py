@@ -2,44 +2,20 @@
 
 This is the warp error of Lai et al. 2018, "Learning Blind Video Temporal Consistency", with the
 mask of its `evaluate_WarpError.py`. The flow is that of the truth, so that every method is measured
-along the same motion. It is read from files, or computed between lumas by OpenCV's DIS (Kroeger et
-al. 2016, preset medium).
+along the same motion. It is read from files, or computed by `video.flow`.
 """
 
 import functools
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from palette_vc_jax.files import check_regular
 from palette_vc_jax.video.film import natural
+from palette_vc_jax.video.flow import Flow, seen, warped
 
 DIRECTIONS = ("forward", "backward")
 FLO_MAGIC, FLO_HEADER = b"PIEH", 12  # bytes: the float 202021.25, width and height
-
-
-class Flow(NamedTuple):
-    """The positions of one frame's pixels in the next frame."""
-
-    offsets: np.ndarray  # [H, W, 2] float32, columns and rows
-    # [H, W] float32: 1 where the pixel is visible in both frames and the motion is smooth, else 0.
-    seen: np.ndarray
-
-
-def dis_flow(first: np.ndarray, second: np.ndarray) -> Flow:
-    """Compute the flow from luma `first` to `second`, `[H, W]` uint8, and where it is reliable.
-
-    Raises:
-        ValueError: if the frames are too small for the method.
-    """
-    if min(first.shape) < 16:
-        raise ValueError("frames of less than 16 pixels per side have no DIS flow")
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    forward = dis.calc(first, second, None)
-    backward = dis.calc(second, first, None)
-    return Flow(forward, seen(forward, backward))
 
 
 def check_flow(folder: Path, frames: int) -> None:
@@ -105,29 +81,6 @@ def _flow_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.flo"), key=natural)
 
 
-def seen(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-    """Return a mask `[H, W]`, float32: 1 where forward and backward flow agree and are smooth.
-
-    It is 0 where |f + b|^2 > 0.01 (|f|^2 + |b|^2) + 0.5, with b at the end of f (occlusion), where
-    |grad f|^2 > 0.01 |f|^2 + 0.002 (motion boundary), and where f leaves the frame.
-    """
-    back = warped(backward, forward)
-    mismatch = _square(forward + back) > 0.01 * (_square(forward) + _square(back)) + 0.5
-    rows = np.diff(forward, axis=0, append=forward[-1:])
-    columns = np.diff(forward, axis=1, append=forward[:, -1:])
-    boundary = _square(rows) + _square(columns) > 0.01 * _square(forward) + 0.002
-    height, width = forward.shape[:2]
-    x, y = _ends(forward)
-    outside = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
-    return (~(mismatch | boundary | outside)).astype(np.float32)
-
-
-def warped(frame: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Return a frame `[H, W, ...]` sampled, at each pixel, at the end of that pixel's flow."""
-    x, y = _ends(offsets)
-    return cv2.remap(np.asarray(frame, np.float32), x, y, cv2.INTER_LINEAR)
-
-
 def warp_error(first: np.ndarray, second: np.ndarray, flow: Flow) -> float:
     """Return the mean squared change of `[H, W, C]` along the flow, over visible pixels.
 
@@ -137,13 +90,3 @@ def warp_error(first: np.ndarray, second: np.ndarray, flow: Flow) -> float:
     change = (warped(second, flow.offsets) - first) ** 2
     weight = flow.seen.sum() * first.shape[-1]
     return float((change * flow.seen[..., None]).sum() / weight) if weight else float("nan")
-
-
-def _ends(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    height, width = offsets.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    return x + offsets[..., 0], y + offsets[..., 1]
-
-
-def _square(vectors: np.ndarray) -> np.ndarray:
-    return np.sum(vectors.astype(np.float32) ** 2, axis=-1)

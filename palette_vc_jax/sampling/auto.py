@@ -18,9 +18,10 @@ from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.spec import mixture_for
 from palette_vc_jax.pixels import colorfulness
 from palette_vc_jax.sampling.frames import color_frames
-from palette_vc_jax.sampling.job import Plan, small_gray
+from palette_vc_jax.sampling.job import Plan
 from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
+from palette_vc_jax.video.resize import small_gray
 
 FRAMES = 4  # of the film
 GAIN = (0.5, 3.0)  # least and most that chroma is scaled by

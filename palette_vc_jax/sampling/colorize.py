@@ -11,7 +11,9 @@ from palette_vc_jax.models.config import ModelConfig, check_conditioning
 from palette_vc_jax.models.networks import Networks, time_ids
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.decode import decode_chunks, encode_frames
+from palette_vc_jax.sampling.keyframes import TrackedKeyframes, with_luma
 from palette_vc_jax.sampling.reference import GRAY, NONE, Reference
+from palette_vc_jax.sampling.regions import RegionMaps
 from palette_vc_jax.sampling.sampler import Progress, check_finite, sample
 from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
 from palette_vc_jax.sampling.windows import Shot
@@ -75,6 +77,9 @@ def colorize(
     seed: int,
     progress: Progress | None = None,
     reference: Reference = GRAY,
+    regions: RegionMaps | None = None,
+    keyframes: TrackedKeyframes | None = None,
+    matrix: str = "bt601",
 ) -> Iterator[np.ndarray]:
     """Color a run of shots; yield frames in order, float32 `[n, H, W, 3]` in [0, 1].
 
@@ -90,6 +95,9 @@ def colorize(
         seed: seed of the noise, 0 to 2^32 - 1.
         progress: called with (done, total) batches of windows while sampling.
         reference: the image that the image tower sees.
+        regions: regions with palettes of their own, or None.
+        keyframes: frames of the film with known colors, or None.
+        matrix: matrix between RGB and luma of the film.
 
     Raises:
         FloatingPointError: if a network returns values that are not finite.
@@ -97,25 +105,34 @@ def colorize(
     config, params = networks.config, networks.params
     middles = [(start + stop) // 2 for start, stop in shots]
     middle_frames: list[np.ndarray] = []
+    first = shots[0][0]
+    known = {} if keyframes is None else keyframes.images(shots)
 
     def noised() -> Iterator[np.ndarray]:
-        for index, gray in enumerate(grays, start=shots[0][0]):
+        for index, gray in enumerate(grays, start=first):
             if index in middles:
                 middle_frames.append(gray)
+            if index in known:
+                known[index] = with_luma(known[index], gray, matrix)
             yield _with_noise(gray, settings.noise_augmentation, seed, index)
 
-    encode = functools.partial(networks.encode, params)
-    gray_latents = np.concatenate(list(encode_frames(encode, noised(), settings.encode_batch)))
-    check_finite(gray_latents, "the VAE's encoder")
-    vector = np.zeros(3 * config.unet.palette_colors) if palette is None else palette.vector()
+    def encode(frames: Iterable[np.ndarray]) -> np.ndarray:
+        one = functools.partial(networks.encode, params)
+        latents = np.concatenate(list(encode_frames(one, frames, settings.encode_batch)))
+        check_finite(latents, "the VAE's encoder")
+        return latents
+
+    gray_latents = encode(noised())
     context = _context(networks, reference, middle_frames)
-    conditions = film_conditions(
-        settings, gray_latents, context, vector, float(palette is not None)
-    )
+    vectors, mask, shares = _palettes(config, palette, regions, shots)
+    conditions = film_conditions(settings, gray_latents, context, vectors, mask)
+    conditions = conditions._replace(regions=shares)
+    if keyframes is not None and known:
+        colors = config.vae.scaling_factor * encode(known.values())
+        conditions = conditions._replace(known=keyframes.known(shots, colors))
     latents = sample(
         networks.predict, params, conditions, shots, settings.sampler, seed, progress=progress
     )
-    first = shots[0][0]
     local = [(start - first, stop - first) for start, stop in shots]
 
     def decode(part: np.ndarray) -> np.ndarray:
@@ -125,6 +142,26 @@ def colorize(
 
     for frames in decode_film(decode, latents, local, settings):
         yield np.clip((frames + 1.0) / 2.0, 0.0, 1.0)
+
+
+def _palettes(
+    config: ModelConfig, palette: Palette | None, regions: RegionMaps | None, shots: Sequence[Shot]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the palette, mask and regions of `FilmConditions`.
+
+    If each shot has one palette, it is given as the paper's, so that the same program runs.
+    """
+    given = [palette] if regions is None else [palette, *regions.palettes]
+    null = np.zeros(3 * config.unet.palette_colors, np.float32)
+    vectors = np.stack([null if own is None else own.vector() for own in given])
+    mask = np.array([own is not None for own in given], np.float32)
+    if regions is None:
+        return vectors[0], mask[0], None
+    whole = regions.whole(shots)
+    if whole is not None:
+        return vectors[whole], mask[whole], None
+    count = len(shots), 1
+    return np.tile(vectors, (*count, 1)), np.tile(mask, count), regions.shares(shots)
 
 
 def film_conditions(

@@ -1,4 +1,4 @@
-"""Color frames in memory, and merge the model's chroma with the frames' own luma."""
+"""Color frames in memory, and keep their luma."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.sampler import Progress
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
-from palette_vc_jax.video.resize import model_size, resize, upsample_chroma
+from palette_vc_jax.video.resize import merge_chroma, model_size, resize
 
 
 def color_frames(
@@ -92,19 +92,3 @@ def to_gray(frames: np.ndarray, matrix: str) -> np.ndarray:
         )
     gray = frames.astype(np.float32) if is_gray else color.rgb_to_luma(frames, matrix)
     return gray / np.float32(255.0) if frames.dtype == np.uint8 else gray
-
-
-def merge_chroma(gray: np.ndarray, image: np.ndarray, matrix: str) -> np.ndarray:
-    """Return the model's chroma at a frame's size, limited to the gamut at the frame's luma.
-
-    Args:
-        gray: the frame's Y' `[H, W]` in [0, 1].
-        image: the model's RGB `[h, w, 3]` in [0, 1].
-        matrix: matrix between RGB and luma of both.
-
-    Returns:
-        (Cb, Cr) `[H, W, 2]`.
-    """
-    small = resize(gray, *image.shape[:2])
-    chroma = upsample_chroma(color.rgb_to_chroma(image, matrix), small, gray)
-    return color.limit_gamut(gray, chroma, matrix)

@@ -5,12 +5,13 @@ for the encoder and one that is merged with the colors. Shots are colored in run
 number of frames, so that memory does not grow with the film.
 """
 
+import functools
 import itertools
 import json
 import os
 import platform
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,20 +25,17 @@ from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.models.store import Model, file_hashes, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
 from palette_vc_jax.palette.palette import Palette
-from palette_vc_jax.sampling.colorize import (
-    ColorizeSettings,
-    colorize,
-    default_settings,
-)
-from palette_vc_jax.sampling.frames import merge_chroma
+from palette_vc_jax.sampling.colorize import ColorizeSettings, colorize, default_settings
+from palette_vc_jax.sampling.keyframes import Keyframe, track_keyframes
 from palette_vc_jax.sampling.reference import Reference, default_reference
+from palette_vc_jax.sampling.regions import Region, carry_regions
 from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, group_shots
 from palette_vc_jax.video import color
-from palette_vc_jax.video.film import Film, open_film, orient
+from palette_vc_jax.video.film import Film, open_film, orient, upright_size
 from palette_vc_jax.video.read import Frame, read_frames
-from palette_vc_jax.video.resize import model_size, resize
+from palette_vc_jax.video.resize import merge_chroma, model_size, resize, small_gray
 from palette_vc_jax.video.shots import find_shots
 from palette_vc_jax.video.write import FilmWriter, check_output
 
@@ -97,9 +95,7 @@ def plan_film(
     config = model.config
     settings = settings or default_settings(config)
     reference = reference or default_reference(config.sampling)
-    sides = film.height, film.width
-    upright = sides if film.orientation[0] else sides[::-1]
-    size = model_size(*upright, settings.short_side, config.pixel_multiple)
+    size = model_size(*upright_size(film), settings.short_side, config.pixel_multiple)
 
     def small() -> Iterator[np.ndarray]:
         for frame in read_frames(film):
@@ -114,7 +110,13 @@ def plan_film(
     return Plan(film, config, settings, reference, shots, size, shape, runs)
 
 
-def describe(plan: Plan, palette: Palette | None, seed: int) -> dict[str, Any]:
+def describe(
+    plan: Plan,
+    palette: Palette | None,
+    seed: int,
+    regions: Sequence[Region] = (),
+    keyframes: Sequence[Keyframe] = (),
+) -> dict[str, Any]:
     """Return a plan as plain JSON values, for `--dry_run` and the record."""
     windows = [
         plan.settings.sampler.plan([(a - run[0][0], b - run[0][0]) for a, b in run]).windows
@@ -136,6 +138,16 @@ def describe(plan: Plan, palette: Palette | None, seed: int) -> dict[str, Any]:
         "palette": None if palette is None else palette.hex(),
         "palette_source": "none" if palette is None else palette.source,
         "palette_details": {} if palette is None else dict(palette.details),
+        "regions": [
+            {
+                "mask": region.source,
+                "frame": region.frame,
+                "palette": None if region.palette is None else region.palette.hex(),
+                "palette_source": "none" if region.palette is None else region.palette.source,
+            }
+            for region in regions
+        ],
+        "keyframes": [{"frame": key.frame, "image": key.source} for key in keyframes],
         "seed": seed,
         "reference": plan.reference.source,
         "settings": asdict(plan.settings),
@@ -153,6 +165,8 @@ def color_film(
     seed: int = 0,
     reference: Reference | None = None,
     luma: str = "source",
+    regions: Sequence[Region] = (),
+    keyframes: Sequence[Keyframe] = (),
 ) -> Result:
     """Color a film, and write it to `output` with its `side_files`.
 
@@ -171,9 +185,12 @@ def color_film(
         seed: seed of the noise, 0 to 2^32 - 1.
         reference: see `plan_film`; None if `film` is a plan.
         luma: `source` (the film's own, unchanged) or `model` (the decoder's, resized).
+        regions: parts of the picture with palettes of their own; the last is in front.
+        keyframes: frames with known colors.
 
     Raises:
-        ValueError: as `check_output` and `check_side_files`, or if the plan is of another model.
+        ValueError: as `check_output`, `check_side_files`, `track_keyframes` and `carry_regions`,
+            or if the plan is of another model.
         FloatingPointError: if a network returns values that are not finite.
     """
     output = Path(output)
@@ -187,11 +204,26 @@ def color_film(
         plan = film
     sides = side_files(output, with_palette=palette is not None)
     check_side_files(output, sides.values(), [plan.film.path, *plan.film.files])
-    record = _record(plan, model, palette, seed, output, luma)
-    _warn_if_no_effect(model, palette)
+    place = plan.film, plan.shots, plan.latent_shape[:2]
+    tracked = track_keyframes(*place, keyframes) if keyframes else None
+    maps = carry_regions(*place, regions) if regions else None
+    described = describe(plan, palette, seed, regions, keyframes)
+    record = described | _record(plan, model, output, luma)
+    _warn_if_no_effect(model, [palette, *(region.palette for region in regions)])
     sheet = SideBySide(plan.frames, plan.film)
     with FilmWriter(output, plan.film) as writer:
-        for frame, chroma, replaced in _color_frames(plan, model, palette, seed, luma, progress):
+        colors = functools.partial(
+            colorize,
+            load_networks(model),
+            palette=palette,
+            settings=plan.settings,
+            seed=seed,
+            reference=plan.reference,
+            regions=maps,
+            keyframes=tracked,
+            matrix=plan.film.matrix,
+        )
+        for frame, chroma, replaced in _color_frames(plan, colors, luma, progress):
             sheet.add(frame.index, color.gray(frame.luma, plan.film), chroma)
             writer.write(replaced, chroma)
     atomic.write_text(sides["settings"], json.dumps(record, indent=2) + "\n")
@@ -202,11 +234,9 @@ def color_film(
     return Result(output, sides, record)
 
 
-def _record(
-    plan: Plan, model: Model, palette: Palette | None, seed: int, output: Path, luma: str
-) -> dict[str, Any]:
-    """Return the record of a run: its plan, output, weights, versions and device."""
-    return describe(plan, palette, seed) | {
+def _record(plan: Plan, model: Model, output: Path, luma: str) -> dict[str, Any]:
+    """Return what is recorded of a run besides its plan: output, weights, versions, device."""
+    return {
         "output": output.name,
         "luma": luma,
         # Weights of a training run are not in a model folder, so record their origin instead.
@@ -218,8 +248,8 @@ def _record(
     }
 
 
-def _warn_if_no_effect(model: Model, palette: Palette | None) -> None:
-    if palette is not None and not has_palette(model):
+def _warn_if_no_effect(model: Model, palettes: Iterable[Palette | None]) -> None:
+    if any(palette is not None for palette in palettes) and not has_palette(model):
         warnings.warn(
             f"the palette layer of {model.folder or model.config.name} is all zeros, so the "
             "palette has no effect; fine-tune the model, or give --palette none.",
@@ -276,14 +306,14 @@ def _has_record(output: Path) -> bool:
 
 def _color_frames(
     plan: Plan,
-    model: Model,
-    palette: Palette | None,
-    seed: int,
+    colors_of: Callable[..., Iterator[np.ndarray]],
     luma: str,
     progress: Progress | None,
 ) -> Iterator[tuple[Frame, np.ndarray, Frame]]:
-    """Yield each source frame, its chroma `[H, W, 2]`, and the frame whose luma is written."""
-    networks = load_networks(model)
+    """Yield each source frame, its chroma `[H, W, 2]`, and the frame whose luma is written.
+
+    `colors_of` is `colorize` with all arguments but the grays, the shots and the progress.
+    """
     film = plan.film
     ahead, behind = read_frames(film), read_frames(film)
     for run in plan.runs:
@@ -294,16 +324,9 @@ def _color_frames(
             if progress is not None:
                 progress(first + count * done // total, plan.frames)
 
-        colors = colorize(
-            networks, grays, run, palette, plan.settings, seed, report, plan.reference
-        )
+        colors = colors_of(grays=grays, shots=run, progress=report)
         for small in itertools.chain.from_iterable(colors):
             yield _merge(next(behind), small, film, luma)
-
-
-def small_gray(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
-    """Return a frame's Y' `[H, W]` in [0, 1], upright and of the model's `size`."""
-    return resize(orient(color.gray(frame.luma, film), film.orientation), *size)
 
 
 def _merge(

@@ -34,7 +34,7 @@ from jax import lax
 from palette_vc_jax.diffusion import edm, guidance, schedule, solvers
 from palette_vc_jax.sampling.settings import (
     FilmConditions,
-    Keyframes,
+    Known,
     SamplerSettings,
     check_conditions,
     frame_noise,
@@ -70,20 +70,24 @@ class Windows(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """What belongs to each frame of a film, or to each frame of K windows.
+    """What belongs to each frame of a film, or to each frame of K windows: numpy or JAX arrays.
 
     Args:
         gray: `[N, h, w, C]` or `[K, T, h, w, C]`.
         regions: the same with R channels, or None.
-        keyframe: `[N]` or `[K, T]`, the number of the keyframe that a frame is, -1 for the other
+        keyframe: `[N]` or `[K, T]`, the number of the keyframe that a frame is, M for the other
             frames; None if there are no keyframes.
+        source: see `Known`, or None.
+        weight: see `Known`, or None.
     """
 
-    gray: np.ndarray | jax.Array
-    regions: np.ndarray | jax.Array | None
-    keyframe: np.ndarray | jax.Array | None
+    gray: Any
+    regions: Any
+    keyframe: Any = None
+    source: Any = None
+    weight: Any = None
 
-    def gather(self, indices: np.ndarray | jax.Array) -> "Frames":
+    def gather(self, indices: np.ndarray | jax.Array | slice) -> "Frames":
         """Return what belongs to the frames `indices`."""
         return jax.tree.map(lambda leaf: leaf[indices], self)
 
@@ -183,8 +187,8 @@ def sample_scan(
     """
     conditions = check_conditions(conditions, plan)
     frames, known = _frames(conditions)
-    if conditions.keyframes is not None:
-        noise = _add_keyframes(np.array(noise, np.float32), conditions.keyframes)
+    if conditions.known is not None:
+        noise = _add_known(np.array(noise, np.float32), conditions.known)
     return _scan_film(
         predict,
         _guidance_kind(settings, conditions),
@@ -241,8 +245,8 @@ def sample_loop(
 
     each = [jax.tree.map(lambda leaf, b=b: leaf[b], batches) for b in range(count)]
     noise = np.require(noise, np.float32, ["C", "W"])
-    if conditions.keyframes is not None:
-        noise = _add_keyframes(noise, conditions.keyframes)
+    if conditions.known is not None:
+        noise = _add_known(noise, conditions.known)
     if settings.blending == "step":
         return _loop_steps(velocity, noise, frames, known, each, steps)
     total = np.zeros_like(noise)
@@ -311,21 +315,41 @@ def _advance(
     previous: jax.Array,
     sigma: jax.Array,
     row: jax.Array,
-    keyframe: jax.Array | None,
-    known: jax.Array | None,
+    taken: tuple[jax.Array, ...] | None,
 ) -> tuple[jax.Array, jax.Array]:
     """Take a solver step from the network's output; return the latents and the estimate D.
 
-    The estimate of a keyframe is its `known` latents `[M, h, w, C]`. A solver step then keeps the
-    frame at these latents with the noise of the next sigma.
+    `taken` is what the estimates take from keyframes: `keyframe`, `source` and `weight` of the
+    frames, the known latents `[M, h, w, C]`, and `_change`. The estimate of a keyframe becomes its
+    known latents, and a solver step keeps it at these with the noise of the next sigma.
     """
     estimate = edm.denoised(output, latents, sigma)
-    if known is not None:
-        estimate = jnp.where(keyframe[:, None, None, None] < 0, estimate, known[keyframe])
+    if taken is not None:
+        keyframe, source, weight, known, change = taken
+        pixels = change.reshape(-1, change.shape[-1])  # [M * h * w, C]
+        for side in range(2):
+            estimate += weight[..., side, None] * pixels[source[..., side]]
+        own = known[jnp.minimum(keyframe, len(known) - 1)]
+        estimate = jnp.where((keyframe < len(known))[:, None, None, None], own, estimate)
     return solvers.step(latents, estimate, previous, row), estimate
 
 
+def _change(
+    latents: jax.Array, output: jax.Array, sigma: jax.Array, keyframe: jax.Array, known: jax.Array
+) -> jax.Array:
+    """Return by how much the known latents `[M, h, w, C]` differ from the network's estimates.
+
+    It is 0 for keyframes that are not among the frames. With `blending="final"`, a keyframe may be
+    in several windows; the first one is taken.
+    """
+    is_it = keyframe == jnp.arange(len(known))[:, None]  # [M, N]
+    place = is_it.argmax(1)
+    change = known - edm.denoised(output[place], latents[place], sigma)
+    return jnp.where(is_it.any(1)[:, None, None, None], change, 0.0)
+
+
 _advance_unit = jax.jit(_advance)
+_change_unit = jax.jit(_change)
 
 
 # ---- the film in one program
@@ -384,7 +408,11 @@ def _scan_steps(
             return _add(total, batch, velocity(*gathered, batch, sigma)), None
 
         output, _ = lax.scan(one_batch, jnp.zeros_like(latents), batches)
-        return _advance(latents, output, previous, sigma, row, frames.keyframe, known), None
+        taken = None
+        if known is not None:
+            change = _change(latents, output, sigma, frames.keyframe, known)
+            taken = frames.keyframe, frames.source, frames.weight, known, change
+        return _advance(latents, output, previous, sigma, row, taken), None
 
     return lax.scan(one_step, (latents, jnp.zeros_like(latents)), steps)[0][0]
 
@@ -427,11 +455,17 @@ def _loop_steps(
         for batch in batches:
             gathered = latents[batch.indices], frames.gather(batch.indices)
             _add_on_host(total, batch, velocity(*gathered, batch, sigma))
+        change = None
+        if known is not None and len(at := np.flatnonzero(frames.keyframe < len(known))):
+            change = _change_unit(latents[at], total[at], sigma, frames.keyframe[at], known)
         for start in range(0, len(latents), _BLOCK):
             part = slice(start, start + _BLOCK)
-            keyframe = None if frames.keyframe is None else frames.keyframe[part]
+            taken = None
+            if change is not None:
+                own = frames.gather(part)
+                taken = own.keyframe, own.source, own.weight, known, change
             latents[part], total[part] = _advance_unit(
-                latents[part], total[part], previous[part], sigma, row, keyframe, known
+                latents[part], total[part], previous[part], sigma, row, taken
             )
             check_finite(latents[part], "the UNet")
         total, previous = previous, total
@@ -472,17 +506,18 @@ def _batches(conditions: FilmConditions, plan: WindowPlan) -> Windows:
 
 def _frames(conditions: FilmConditions) -> tuple[Frames, np.ndarray | None]:
     """Return what belongs to each frame, and the latents `[M, h, w, C]` of the keyframes."""
-    gray, regions, keyframes = conditions.gray, conditions.regions, conditions.keyframes
-    if keyframes is None:
-        return Frames(gray, regions, None), None
-    keyframe = np.full(len(gray), -1, np.int32)
-    keyframe[keyframes.frames] = np.arange(len(keyframes.frames))
-    return Frames(gray, regions, keyframe), np.asarray(keyframes.latents, np.float32)
+    gray, regions, known = conditions.gray, conditions.regions, conditions.known
+    if known is None:
+        return Frames(gray, regions), None
+    keyframe = np.full(len(gray), len(known.frames), np.int32)
+    keyframe[known.frames] = np.arange(len(known.frames))
+    frames = Frames(gray, regions, keyframe, known.source, known.weight)
+    return frames, np.asarray(known.latents, np.float32)
 
 
-def _add_keyframes(noise: np.ndarray, keyframes: Keyframes) -> np.ndarray:
+def _add_known(noise: np.ndarray, known: Known) -> np.ndarray:
     """Add the latents of the keyframes to their noise, in place: x = D + sigma_max n."""
-    noise[keyframes.frames] += keyframes.latents
+    noise[known.frames] += known.latents
     return noise
 
 

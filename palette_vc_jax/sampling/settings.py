@@ -77,16 +77,22 @@ class SamplerSettings:
         return windows.pad(plan, windows.even_batch(plan.windows, self.windows_per_batch))
 
 
-class Keyframes(NamedTuple):
-    """Frames whose colors are known.
+class Known(NamedTuple):
+    """Colors that are known: those of M keyframes, and what other frames take from them.
 
     Args:
-        frames: `[M]`, their numbers, counted from the first frame of `FilmConditions.gray`.
+        frames: `[M]`, numbers of the keyframes, counted from the first frame of
+            `FilmConditions.gray`.
         latents: `[M, h, w, C]`, their color latents, of unit scale.
+        source: int32 `[N, h, w, 2]`; each latent pixel takes the changes of two others, given as
+            indices into the latents `[M * h * w]`.
+        weight: `[N, h, w, 2]`, weights of both; a keyframe takes its own pixels with weight 1.
     """
 
     frames: np.ndarray
     latents: np.ndarray
+    source: np.ndarray
+    weight: np.ndarray
 
 
 class FilmConditions(NamedTuple):
@@ -102,7 +108,7 @@ class FilmConditions(NamedTuple):
             null palette.
         regions: `[N, h, w, R]`, shares of the regions in each latent pixel, which sum to 1; None
             if one palette covers the whole frame.
-        keyframes: frames whose colors are known, or None.
+        known: colors of keyframes, or None.
     """
 
     gray: np.ndarray | jax.Array
@@ -111,7 +117,7 @@ class FilmConditions(NamedTuple):
     palette: np.ndarray | jax.Array
     palette_mask: np.ndarray | jax.Array | float = 1.0
     regions: np.ndarray | None = None
-    keyframes: Keyframes | None = None
+    known: Known | None = None
 
 
 def check_conditions(conditions: FilmConditions, plan: windows.WindowPlan) -> FilmConditions:
@@ -121,7 +127,7 @@ def check_conditions(conditions: FilmConditions, plan: windows.WindowPlan) -> Fi
         ValueError: if a shape does not fit the film that `plan` covers.
     """
     frames, shots = plan.frames, int(plan.shot.max()) + 1
-    gray, context, ids, palette, mask, regions, keyframes = conditions
+    gray, context, ids, palette, mask, regions, known = conditions
     context, ids, palette, mask = (np.asarray(a, np.float32) for a in (context, ids, palette, mask))
     if gray.ndim != 4 or gray.shape[0] != frames:
         raise ValueError(
@@ -151,17 +157,17 @@ def check_conditions(conditions: FilmConditions, plan: windows.WindowPlan) -> Fi
             f"palette mask of shape {mask.shape} for {shots} shots; a number or {list(per_shot)} "
             "is needed: give one for the film, or one per shot and region."
         )
-    if keyframes is not None:
-        _check_keyframes(keyframes, gray.shape)
+    if known is not None:
+        _check_known(known, gray.shape)
     if mask.ndim < len(per_shot) and regions is not None:
         mask = mask[..., None]  # the same for all regions
     palette = np.broadcast_to(palette, (*per_shot, palette.shape[-1]))
     mask = np.broadcast_to(mask, per_shot)
-    return FilmConditions(gray, context, ids, palette, mask, regions, keyframes)
+    return FilmConditions(gray, context, ids, palette, mask, regions, known)
 
 
-def _check_keyframes(keyframes: Keyframes, shape: tuple[int, ...]) -> None:
-    frames, latents = (np.asarray(values) for values in keyframes)
+def _check_known(known: Known, shape: tuple[int, ...]) -> None:
+    frames, latents = np.asarray(known.frames), np.asarray(known.latents)
     inside = (frames >= 0) & (frames < shape[0])
     if not inside.all() or len(np.unique(frames)) != len(frames):
         raise ValueError(
@@ -172,6 +178,10 @@ def _check_keyframes(keyframes: Keyframes, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"keyframe latents of shape {latents.shape}; {[len(frames), *shape[1:]]} is needed."
         )
+    for name in ("source", "weight"):
+        found = getattr(known, name).shape
+        if found != (*shape[:3], 2):
+            raise ValueError(f"keyframe {name} of shape {found}; {[*shape[:3], 2]} is needed.")
 
 
 def frame_noise(

@@ -203,6 +203,12 @@ def image_orientation(path: Path) -> tuple[int, int, int, int]:
         return UPRIGHT  # formats that only FFmpeg reads have no EXIF data
 
 
+def upright_size(film: Film) -> tuple[int, int]:
+    """Return the height and width of a film's frames as they are displayed."""
+    sides = film.height, film.width
+    return sides if film.orientation[0] else sides[::-1]
+
+
 def orient(image: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
     """Rotate and mirror a stored image `[H, W, ...]` so that it is upright."""
     a, b, c, d = orientation

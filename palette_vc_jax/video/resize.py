@@ -3,6 +3,9 @@
 import cv2
 import numpy as np
 
+from palette_vc_jax.video import color
+from palette_vc_jax.video.film import Film, Frame, orient
+
 RADIUS = 1  # radius of the guided filter's window, in the model's pixels
 FLATNESS = 1e-2  # variance of Y' below which luma hardly predicts chroma
 
@@ -34,6 +37,27 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
             shape = (rows, columns, *image.shape[2:])
             image = cv2.resize(image, (columns, rows), interpolation=how).reshape(shape)
     return image
+
+
+def small_gray(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
+    """Return a frame's Y' `[H, W]` in [0, 1], upright and of the model's `size`."""
+    return resize(orient(color.gray(frame.luma, film), film.orientation), *size)
+
+
+def merge_chroma(gray: np.ndarray, image: np.ndarray, matrix: str) -> np.ndarray:
+    """Return the model's chroma at a frame's size, limited to the gamut at the frame's luma.
+
+    Args:
+        gray: the frame's Y' `[H, W]` in [0, 1].
+        image: the model's RGB `[h, w, 3]` in [0, 1].
+        matrix: matrix between RGB and luma of both.
+
+    Returns:
+        (Cb, Cr) `[H, W, 2]`.
+    """
+    small = resize(gray, *image.shape[:2])
+    chroma = upsample_chroma(color.rgb_to_chroma(image, matrix), small, gray)
+    return color.limit_gamut(gray, chroma, matrix)
 
 
 def upsample_chroma(chroma: np.ndarray, gray_small: np.ndarray, gray: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from palette_vc_jax.metrics import warp
+from palette_vc_jax.video.flow import Flow, dis_flow, seen
 
 HEIGHT, WIDTH, STEP = 48, 64, 3
 
@@ -25,18 +26,18 @@ def constant(x: float) -> np.ndarray:
 
 def test_motion_that_is_followed_is_no_error():
     """If this fails, the flow is followed the other way, or rows and columns are mixed up."""
-    flow = warp.Flow(constant(STEP), warp.seen(constant(STEP), constant(-STEP)))
+    flow = Flow(constant(STEP), seen(constant(STEP), constant(-STEP)))
     assert warp.warp_error(moved(0), moved(STEP), flow) < 1e-6
     assert warp.warp_error(moved(STEP), moved(0), flow) > 1e-2
-    still = warp.Flow(constant(0), np.ones((HEIGHT, WIDTH), np.float32))
+    still = Flow(constant(0), np.ones((HEIGHT, WIDTH), np.float32))
     assert warp.warp_error(moved(0), moved(STEP), still) > 1e-2
 
 
 def test_what_leaves_the_picture_is_not_seen():
     """If this fails, pixels without a counterpart count as change."""
-    seen = warp.seen(constant(STEP), constant(-STEP))
-    assert (seen[:, : WIDTH - STEP] == 1.0).all() and (seen[:, WIDTH - STEP :] == 0.0).all()
-    disagreeing = warp.seen(constant(STEP), constant(STEP))
+    mask = seen(constant(STEP), constant(-STEP))
+    assert (mask[:, : WIDTH - STEP] == 1.0).all() and (mask[:, WIDTH - STEP :] == 0.0).all()
+    disagreeing = seen(constant(STEP), constant(STEP))
     assert (disagreeing == 0.0).all()
 
 
@@ -44,16 +45,16 @@ def test_the_error_is_a_mean_over_what_is_seen():
     """If this fails, hidden pixels dilute the error, or channels are summed."""
     first = np.zeros((HEIGHT, WIDTH, 3), np.float32)
     second = np.full_like(first, 0.5)
-    seen = np.zeros((HEIGHT, WIDTH), np.float32)
-    seen[:5, :7] = 1.0
-    assert warp.warp_error(first, second, warp.Flow(constant(0), seen)) == pytest.approx(0.25)
-    assert np.isnan(warp.warp_error(first, second, warp.Flow(constant(0), 0.0 * seen)))
+    mask = np.zeros((HEIGHT, WIDTH), np.float32)
+    mask[:5, :7] = 1.0
+    assert warp.warp_error(first, second, Flow(constant(0), mask)) == pytest.approx(0.25)
+    assert np.isnan(warp.warp_error(first, second, Flow(constant(0), 0.0 * mask)))
 
 
 def test_dis_finds_the_motion():
     """If this fails, the computed flow has another direction or unit than a given one."""
     first, second = (np.rint(255.0 * moved(s)[..., 0]).astype(np.uint8) for s in (0, STEP))
-    flow = warp.dis_flow(first, second)
+    flow = dis_flow(first, second)
     inside = flow.offsets[12:-12, 12:-16]
     assert np.median(inside[..., 0]) == pytest.approx(STEP, abs=0.5)
     assert np.median(inside[..., 1]) == pytest.approx(0.0, abs=0.5)

@@ -14,6 +14,8 @@ from palette_vc_jax.models.store import load_config, load_model
 from palette_vc_jax.palette.gmm import load
 from palette_vc_jax.palette.text import parse_colors
 from palette_vc_jax.sampling.colorize import colorize, default_settings
+from palette_vc_jax.sampling.keyframes import Keyframe, track_keyframes
+from palette_vc_jax.sampling.regions import RegionMaps
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.read import read_frames
@@ -70,3 +72,36 @@ def test_the_bundled_model_takes_the_side_of_its_palette(street):
         sides[name] = (chroma[..., 1] - chroma[..., 0]).mean()  # red against blue
         assert chroma.std(axis=(1, 2)).mean() > 0.005  # more than one tint everywhere
     assert sides["blue"] < -0.03 < 0.03 < sides["orange"]
+
+
+def _hue_side(frames):
+    """Return red against blue of frames `[T, H, W, 3]`, for each pixel."""
+    chroma = color.rgb_to_chroma(frames, "bt601")  # (Cb, Cr)
+    return chroma[..., 1] - chroma[..., 0]
+
+
+def test_regions_and_keyframes_steer_the_bundled_model(street):
+    """If this fails, a region tints the rest of the picture, or a repaired frame stays alone."""
+    networks = load_networks(load_model(DEMO))
+    settings, shots = default_settings(networks.config), [(0, len(street))]
+    orange, blue = (parse_colors(c) for c in ("#8a3d0f,#d2691e,#f4a259", "#1d4e89,#3a7ca5,#81b1d5"))
+    height, width = street.shape[1:]
+
+    def run(palette, **steering):
+        chunks = colorize(networks, iter(street), shots, palette, settings, seed=0, **steering)
+        return np.concatenate(list(chunks))
+
+    factor = networks.config.vae.downscale
+    half = np.zeros((len(street), height // factor, width // factor, 1), np.uint8)
+    half[:, :, : width // factor // 2] = 255
+    parts = _hue_side(run(blue, regions=RegionMaps((orange,), {0: half}, half.shape[1:3])))
+    assert parts[..., width // 2 + factor :].mean() < -0.03
+    assert parts[..., : width // 2 - factor].mean() > 0.03
+
+    image = np.rint(255.0 * run(orange)[2]).astype(np.uint8)
+    plain = _hue_side(run(blue)).mean((1, 2))
+    film = open_film(ROOT / "examples" / "bikes.mp4")
+    shape = height // factor, width // factor
+    tracked = track_keyframes(film, shots, shape, [Keyframe(2, image)])
+    keyed = _hue_side(run(blue, keyframes=tracked)).mean((1, 2))
+    assert plain.max() < 0.0 and keyed.min() > 0.03

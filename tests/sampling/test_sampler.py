@@ -15,7 +15,7 @@ from palette_vc_jax.sampling import sampler
 from palette_vc_jax.sampling.sampler import film_bytes, sample, sample_loop, sample_scan
 from palette_vc_jax.sampling.settings import (
     FilmConditions,
-    Keyframes,
+    Known,
     SamplerSettings,
     frame_noise,
 )
@@ -68,10 +68,17 @@ def with_regions(given, mask=1.0) -> FilmConditions:
     return given._replace(palette=palette, palette_mask=masks, regions=regions)
 
 
-def with_keyframes(given, frames=(3, 20)) -> FilmConditions:
+def with_keyframes(given, frames=(3, 20), followed=False) -> FilmConditions:
+    """Add keyframes; if `followed`, the next frame takes half of the first one's change."""
     shape = (len(frames), *given.gray.shape[1:])
     latents = np.random.default_rng(3).normal(size=shape).astype(np.float32)
-    return given._replace(keyframes=Keyframes(np.array(frames), latents))
+    pixels = np.arange(len(frames) * shape[1] * shape[2]).reshape(shape[:3])
+    source = np.zeros((*given.gray.shape[:3], 2), np.int32)
+    weight = np.zeros(source.shape, np.float32)
+    source[list(frames), ..., 0], weight[list(frames), ..., 0] = pixels, 1.0
+    if followed:
+        source[frames[0] + 1, ..., 1], weight[frames[0] + 1, ..., 1] = pixels[0], 0.5
+    return given._replace(known=Known(np.array(frames), latents, source, weight))
 
 
 def conditions(shots=SHOTS, seed=1, mask=1.0) -> FilmConditions:
@@ -120,7 +127,7 @@ def test_scan_equals_loop(solver, blending, changes):
 @pytest.mark.parametrize("changes", [{}, {"guidance_scale": 2.5}])
 def test_regions_and_keyframes_in_both_drivers(blending, changes):
     """Regions or keyframes would color a long film otherwise than a short one."""
-    given = with_keyframes(with_regions(conditions()))
+    given = with_keyframes(with_regions(conditions()), followed=True)
     changes = {"blending": blending, "solver": "dpmpp_2m", "given": given, **changes}
     assert_close(run("scan", **changes), run("loop", **changes))
 
@@ -173,10 +180,25 @@ def test_keyframes_are_kept_and_seen(driver, changes):
     """A corrected frame would not be in the film, or would not steer the frames around it."""
     given = with_keyframes(conditions())
     film, without = run(driver, given=given, **changes), run(driver, **changes)
-    assert_close(film[given.keyframes.frames], given.keyframes.latents)
+    assert_close(film[given.known.frames], given.known.latents)
     difference = np.abs(film - without).max((1, 2, 3))
     assert (difference[[0, 2, 4, 19, 23]] > 1e-3).all()  # they share a window with a keyframe
     assert (difference[11:15] == 0.0).all()  # other shots
+
+
+@pytest.mark.parametrize("driver", ["scan", "loop"])
+def test_a_frame_takes_the_change_of_a_keyframe(driver):
+    """If this fails, the shot of a keyframe does not follow it at high noise levels."""
+    alone, followed = (
+        with_keyframes(conditions(), (3, 20), followed=way)._replace(gray=conditions().gray)
+        for way in (False, True)
+    )
+    one, two = (run(driver, given=given, steps=1) for given in (alone, followed))
+    # After one step to sigma 0 the result is the estimate.
+    change = alone.known.latents[0] - run(driver, steps=1, given=conditions())[3]
+    difference = np.abs(two - one).max((1, 2, 3))
+    assert difference[4] > 0.1 and (difference[[0, 1, 2, 3, 5, 6]] == 0.0).all()
+    assert np.corrcoef((two - one)[4].ravel(), change.ravel())[0, 1] > 0.9
 
 
 def test_settings_matter():

@@ -12,7 +12,7 @@ from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings
 from palette_vc_jax.sampling.settings import (
     FilmConditions,
-    Keyframes,
+    Known,
     SamplerSettings,
     check_conditions,
     frame_noise,
@@ -95,6 +95,11 @@ def test_plan_is_padded_and_even():
     assert (plan.windows, plan.batch) == (6, 3)
 
 
+def _known(numbers, width=2, frames=6):
+    sources = np.zeros((frames, 2, 2, 2))
+    return Known(np.array(numbers), np.zeros((len(numbers), 2, width, 4)), sources, sources)
+
+
 SHOTS = [(0, 4), (4, 6)]
 RIGHT = FilmConditions(np.zeros((6, 2, 2, 4)), np.zeros((2, 1, 8)), np.zeros(3), np.zeros(15), 1.0)
 
@@ -111,9 +116,10 @@ RIGHT = FilmConditions(np.zeros((6, 2, 2, 4)), np.zeros((2, 1, 8)), np.zeros(3),
         ("palette_mask", np.zeros(3), "one per shot"),
         ("regions", np.ones((6, 2, 3, 2)), "the same N, h and w"),
         ("palette", np.zeros((2, 2, 15)), "one per shot"),  # there are no regions
-        ("keyframes", Keyframes(np.array([6]), np.zeros((1, 2, 2, 4))), "from 0 to 5"),
-        ("keyframes", Keyframes(np.array([1, 1]), np.zeros((2, 2, 2, 4))), "different numbers"),
-        ("keyframes", Keyframes(np.array([1]), np.zeros((1, 2, 3, 4))), "is needed"),
+        ("known", _known([6]), "from 0 to 5"),
+        ("known", _known([1, 1]), "different numbers"),
+        ("known", _known([1], width=3), "is needed"),
+        ("known", _known([1], frames=5), "is needed"),
     ],
 )
 def test_wrong_conditions(field, value, message):

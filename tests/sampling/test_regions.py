@@ -1,0 +1,262 @@
+"""Regions with palettes of their own, and keyframes: masks, positions, records and colors."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from palette_vc_jax import Palette, cli, color_film, load_model, plan_film
+from palette_vc_jax.commands import sample
+from palette_vc_jax.sampling.keyframes import (
+    Keyframe,
+    check_keyframes,
+    parse_keyframe,
+    track_keyframes,
+    with_luma,
+)
+from palette_vc_jax.sampling.regions import Region, RegionMaps, carry_regions, parse_region
+from palette_vc_jax.sampling.tracking import carry
+from palette_vc_jax.video import color
+from palette_vc_jax.video.film import open_film
+from tests import films, tiny
+
+HEIGHT, WIDTH = 192, 256
+RED, BLUE = Palette.from_colors("#b01818"), Palette.from_colors("#1830b0")
+
+
+def _scene(frames=12, step=6, seed=0):
+    """Make lumas of a textured disk that moves to the right over texture, and the disk's masks."""
+    rng = np.random.default_rng(seed)
+    ground, disk = (
+        np.kron(rng.uniform(low, high, (HEIGHT // 8, WIDTH // 8)), np.ones((8, 8)))
+        for low, high in ((30, 120), (140, 250))
+    )
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    pictures, masks = [], []
+    for frame in range(frames):
+        shift = step * frame
+        inside = (y - 96) ** 2 + (x - 60 - shift) ** 2 < 44**2
+        pictures.append(np.where(inside, np.roll(disk, shift, axis=1), ground).astype(np.uint8))
+        masks.append(inside.astype(np.float32))
+    return pictures, masks
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """Make a film of two shots: 12 frames of the disk, and 6 of another picture."""
+    first, _ = _scene()
+    second, _ = _scene(6, 0, seed=5)
+    pictures = [*first, *(255 - picture for picture in second)]
+    return films.write_film(tmp_path_factory.mktemp("film") / "in.mkv", pictures)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+def _overlap(found, truth):
+    found, truth = found > 0.5, truth > 0.5
+    return (found & truth).sum() / (found | truth).sum()
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_mask_follows_the_picture(backward):
+    """If this fails, a region stays behind while what it colors moves on."""
+    pictures, masks = _scene()
+    order = slice(None, None, -1 if backward else 1)
+    pictures, masks = np.stack(pictures)[order], masks[order]
+    found = list(carry(pictures, masks[0]))
+    assert len(found) == 12 and _overlap(masks[0], masks[-1]) < 0.2
+    assert min(_overlap(a, b) for a, b in zip(found, masks, strict=True)) > 0.75
+
+
+def test_masks_are_carried_both_ways_and_end_at_cuts(film):
+    """If this fails, a region spreads to another shot, or is missing before its own frame."""
+    plan_shots = [(0, 12), (12, 18)]
+    _, masks = _scene()
+    region = Region(RED, masks[6], 6)
+    maps = carry_regions(open_film(film), plan_shots, (24, 32), [region])
+    assert list(maps.maps) == [0] and maps.maps[0].shape == (12, 24, 32, 1)
+    shares = maps.shares(plan_shots)
+    np.testing.assert_allclose(shares.sum(-1), 1.0, atol=1e-6)
+    assert (shares[12:, ..., 0] == 1.0).all()
+    for frame in (0, 11):
+        truth = masks[frame].reshape(24, 8, 32, 8).mean((1, 3))
+        assert _overlap(shares[frame, ..., 1], truth) > 0.8
+    # A run that begins with the second shot has nothing of the first.
+    assert (maps.shares([(12, 18)])[..., 0] == 1.0).all()
+
+
+def test_the_last_region_is_in_front():
+    """If this fails, overlapping regions mix their palettes."""
+    both = np.zeros((1, 1, 3, 2), np.uint8)
+    both[..., :2, 0] = 255
+    both[..., 1:, 1] = 255
+    shares = RegionMaps((RED, BLUE), {0: both}, (1, 3)).shares([(0, 1)])
+    np.testing.assert_allclose(shares[0, 0], [[0, 1, 0], [0, 0, 1], [0, 0, 1]], atol=1e-6)
+
+
+def _save(path: Path, image: np.ndarray) -> Path:
+    Image.fromarray(image).save(path)
+    return path
+
+
+def test_masks_of_each_frame_are_used_as_they_are(film, tmp_path):
+    """If this fails, masks that a user drew for each frame are shifted or changed by the flow."""
+    for number in range(4):
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[:, 64 * number :] = 255
+        _save(tmp_path / f"{number}.png", mask)
+    region = parse_region(f"{tmp_path}@10", open_film(film))
+    assert region.frame == 10 and len(region.masks) == 4
+    shares = carry_regions(open_film(film), [(0, 12), (12, 18)], (12, 16), [region]).shares(
+        [(0, 12), (12, 18)]
+    )
+    covered = shares[:, 0, :, 1].sum(-1)
+    np.testing.assert_allclose(covered, [0] * 10 + [16, 12, 8, 4] + [0] * 4, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("10,10,300,20", "outside of the film's 256x192 pixels"),
+        ("10,10,0,20", "without width"),
+        ("10,10,20,20@x", "a frame's number"),
+        ("missing.png", "no such file"),
+        ("{square}", "give an image of the whole frame"),
+        ("{folder}", "no images in this folder"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(film, tmp_path, text, message):
+    """If this fails, a wrong mask is a traceback, or colors another part of the picture."""
+    (tmp_path / "folder").mkdir()
+    square = _save(tmp_path / "square.png", np.zeros((50, 50), np.uint8))
+    with pytest.raises(ValueError, match=message):
+        parse_region(text.format(square=square, folder=tmp_path / "folder"), open_film(film))
+
+
+def test_positions_beyond_the_film_are_refused(film):
+    """If this fails, a region or keyframe after the film's end is ignored."""
+    mask = np.ones((HEIGHT, WIDTH), np.float32)
+    with pytest.raises(ValueError, match="the film has the frames 0 to 17"):
+        carry_regions(open_film(film), [(0, 18)], (12, 16), [Region(RED, mask, 18)])
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    with pytest.raises(ValueError, match="give 0 to 17"):
+        check_keyframes([Keyframe(18, image)], 18)
+    with pytest.raises(ValueError, match="2 images for keyframe 3"):
+        check_keyframes([Keyframe(3, image), Keyframe(4, image), Keyframe(3, image)], 18)
+
+
+def test_keyframes_are_read(film, tmp_path):
+    """If this fails, a repaired frame goes to another place, or one of another film is taken."""
+    image = _save(tmp_path / "a=b.png", np.full((48, 64, 3), 90, np.uint8))
+    keyframe = parse_keyframe(f"0:00.5={image}", open_film(film))
+    assert keyframe.frame == 12 and keyframe.image.shape == (48, 64, 3)
+    for text in ("12", f"={image}", f"x={image}", f"12={tmp_path / 'missing.png'}"):
+        with pytest.raises(ValueError):
+            parse_keyframe(text, open_film(film))
+    square = _save(tmp_path / "square.png", np.zeros((50, 50, 3), np.uint8))
+    with pytest.raises(ValueError, match="give an image of the whole frame"):
+        parse_keyframe(f"12={square}", open_film(film))
+
+
+def test_frames_take_from_the_keyframes_of_their_shot(film):
+    """If this fails, a keyframe changes another shot, or another place of a frame that moves."""
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    shots, shape = [(0, 12), (12, 18)], (24, 32)
+    cells = shape[0] * shape[1]
+    keyframes = [Keyframe(9, image), Keyframe(3, image), Keyframe(14, image)]
+    tracked = track_keyframes(open_film(film), shots, shape, keyframes)
+    known = tracked.known(shots, np.zeros((3, *shape, 4), np.float32))
+    assert known.frames.tolist() == [3, 9, 14]
+    for number, frame in enumerate((3, 9, 14)):
+        np.testing.assert_array_equal(
+            known.source[frame, ..., 0].ravel(), number * cells + np.arange(cells)
+        )
+        assert (known.weight[frame] == (1.0, 0.0)).all()
+    ground = known.weight[:, 2, 2]  # [N, 2], a pixel that does not move
+    np.testing.assert_allclose(ground[:3], [[0, 1]] * 3, atol=1e-3)
+    np.testing.assert_allclose(ground[4:9, 0], [5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6], atol=1e-3)
+    np.testing.assert_allclose(ground.sum(-1), 1.0, atol=1e-3)
+    # The disk's center is 6 pixels further to the right in each frame.
+    row, column = 12, (60 + 6 * 5) // 8
+    before = known.source[5, row, column, 0]
+    assert abs(before % shape[1] - (column - 12 / 8)) <= 1 and before // shape[1] == row
+    # Of a run that begins with the second shot, the first keyframe is that shot's.
+    part = tracked.known(shots[1:], np.zeros((1, *shape, 4), np.float32))
+    assert part.frames.tolist() == [2] and part.source[2].min() == 0
+    assert part.source.max() < cells
+
+
+def test_a_keyframe_keeps_the_films_luma():
+    """If this fails, a repaired copy with another contrast changes the film's brightness."""
+    rng = np.random.default_rng(0)
+    gray = rng.uniform(0.3, 0.7, (24, 32)).astype(np.float32)
+    image = np.full((48, 64, 3), (160, 90, 90), np.uint8)
+    rgb = with_luma(image, gray, "bt601")
+    np.testing.assert_allclose(color.rgb_to_luma(rgb, "bt601"), gray, atol=1e-3)
+    expected = color.rgb_to_chroma(image[0, 0] / 255.0, "bt601")
+    np.testing.assert_allclose(
+        color.rgb_to_chroma(rgb, "bt601"), np.broadcast_to(expected, (24, 32, 2)), atol=1e-3
+    )
+
+
+def _chroma(path):
+    with av.open(path) as container:
+        frames = [frame.to_ndarray(format="yuv444p") for frame in container.decode(video=0)]
+    return np.stack(frames)[:, 1:]
+
+
+def test_one_region_over_everything_is_the_palette(model, film, tmp_path):
+    """If this fails, a region colors otherwise than the same palette of the whole film."""
+    loaded = load_model(model)
+    everything = Region(RED, np.ones((HEIGHT, WIDTH), np.float32))
+    rest = Region(RED, np.ones((HEIGHT, WIDTH), np.float32), 12)
+    color_film(film, tmp_path / "region.mkv", loaded, None, regions=[everything, rest])
+    color_film(film, tmp_path / "palette.mkv", loaded, RED)
+    np.testing.assert_array_equal(
+        _chroma(tmp_path / "region.mkv"), _chroma(tmp_path / "palette.mkv")
+    )
+
+
+def test_the_command_takes_regions_and_keyframes(model, film, tmp_path, capsys):
+    """If this fails, a region or keyframe of the command line is lost, or is not recorded."""
+    image = _save(tmp_path / "key.png", np.full((HEIGHT, WIDTH, 3), (180, 60, 60), np.uint8))
+    mask = _save(tmp_path / "mask.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
+    common = ["--input", film, "--checkpoint", model, "--palette", "khaki"]
+    added = ["--region", "0,0,128,192@3=tomato", "--region", f"{mask}@0:00.6=teal"]
+    added += ["--keyframe", f"14={image}"]
+
+    def run(output, *more):
+        arguments = [*common, "--output", tmp_path / output, *more]
+        cli.run(lambda: sample.main([str(value) for value in arguments]))
+
+    run("plain.mkv")
+    run("added.mkv", *added)
+    record = json.loads((tmp_path / "added.run.json").read_text())
+    assert [(part["frame"], part["palette"][0]) for part in record["regions"]] == [
+        (3, "#ff6347"),
+        (14, "#008080"),
+    ]
+    assert record["keyframes"] == [{"frame": 14, "image": "key.png"}]
+    different = (_chroma(tmp_path / "plain.mkv") != _chroma(tmp_path / "added.mkv")).any((1, 2, 3))
+    assert different.all()  # each shot has a region
+    capsys.readouterr()
+    run("dry.mkv", *added, "--dry_run")
+    assert json.loads(capsys.readouterr().out)["regions"] == record["regions"]
+    for wrong in (["--region", "0,0,128,192"], ["--region", "=tomato"], ["--keyframe", "99"]):
+        with pytest.raises(SystemExit) as stopped:
+            run("wrong.mkv", *wrong)
+        assert stopped.value.code == 2 and not (tmp_path / "wrong.mkv").exists()
+    with pytest.raises(SystemExit) as stopped:
+        run("mask.png", *added)  # would replace the mask
+    assert stopped.value.code == 2 and np.asarray(Image.open(mask)).min() == 255
+
+
+def test_regions_reach_the_plan_of_two_shots(model, film):
+    """If this fails, this file's film has no cut, and its tests of cuts test nothing."""
+    assert plan_film(film, load_model(model, ())).shots == [(0, 12), (12, 18)]
