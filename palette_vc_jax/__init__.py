@@ -27,6 +27,8 @@ _PUBLIC = {
     "Result": "sampling.job",
     "plan_film": "sampling.job",
     "auto_palette": "sampling.auto",
+    "Region": "sampling.regions",
+    "Keyframe": "sampling.keyframes",
     "color_film": "sampling.job",
     "color_frames": "sampling.frames",
     "ColorizeSettings": "sampling.colorize",
