@@ -4,15 +4,17 @@ The description holds everything that the writer must keep: size, timing, range,
 other color tags, sample aspect ratio, orientation, field order and audio.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
@@ -21,18 +23,13 @@ from PIL import Image, UnidentifiedImageError
 
 from palette_vc_jax.files import check_regular
 from palette_vc_jax.images import open_with_pillow
+from palette_vc_jax.video.damage import check_mode
+from palette_vc_jax.video.facts import display_matrix, luma_facts
+from palette_vc_jax.video.fields import field_order
+from palette_vc_jax.video.timeline import Shifts, find_shifts, read_packets
 
 IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx"}
 FOLDER_RATE = Fraction(24)  # frames per second of a folder of images, which stores no timing
-HD_LINES = 720  # untagged films are BT.601 below this height, BT.709 at or above it
-
-# FFmpeg uses the codes of ISO/IEC 23091-4 (H.273).
-UNSPECIFIED = 2
-MATRICES = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709", 9: "bt2020", 10: "bt2020"}
-DEFAULT_TAGS = {"bt601": (6, 6, 6), "bt709": (1, 1, 1), "bt2020": (9, 9, 14)}
-FULL_RANGE = 2  # AVCOL_RANGE_JPEG
-TOP_FIELD_FIRST, BOTTOM_FIELD_FIRST = (2, 4), (3, 5)  # AVFieldOrder: coded and displayed order
-
 # EXIF orientation -> (a, b, c, d): a stored pixel (x, y) is displayed at (a x + c y, b x + d y).
 EXIF_ORIENTATIONS = {
     2: (-1, 0, 0, 1),
@@ -66,7 +63,10 @@ class Film:
     sample_aspect: Fraction = Fraction(1)
     display_matrix: tuple[int, ...] | None = None  # 9 values, as in MP4; None if upright
     field_order: str = "progressive"  # | 'top' | 'bottom': which field comes first
-    audio: tuple[str, ...] = ()  # codec of each audio stream
+    audio: tuple[str, ...] = ()  # codec of each audio track that can be copied
+    unknown_audio: tuple[int, ...] = ()  # numbers, from 1, of tracks whose codec FFmpeg lacks
+    shifts: Shifts = field(default_factory=dict)  # corrections of times, see `timeline.py`
+    damaged: str = "stop"  # what is done with damaged frames, see `damage.MODES`
     files: tuple[Path, ...] = ()  # the images, in order; empty for a video
 
     @property
@@ -89,25 +89,32 @@ class Frame:
     luma: np.ndarray  # [H, W] uint8 or uint16, the source's codes (for RGB: Y' in full range)
 
 
-def open_film(path: str | Path) -> Film:
+def open_film(path: str | Path, damaged: str = "stop") -> Film:
     """Describe a film, a folder of frames or one image.
 
-    Decode one frame, because only a decoded frame has reliable format and color tags.
+    Decode one frame, because only a decoded frame has reliable format and color tags. Read the
+    times of all packets of formats that can be joined byte by byte, such as MPEG-TS.
+
+    Args:
+        path: the film, folder or image.
+        damaged: what reading does at a damaged frame: `stop` (refuse the film), `repeat` (yield
+            the frame before it again) or `drop` (leave it out).
 
     Raises:
         ValueError: if the path is missing, is not a film or image, has no video stream, or is a
             folder without images.
     """
     path = Path(path)
+    check_mode(damaged)
     if path.is_dir():
-        return _describe_images(path, "folder", list_images(path))
+        return _describe_images(path, "folder", list_images(path), damaged)
     if not path.exists():
         raise ValueError(
             f"{path}: no such file or folder; give a film, a folder of frames or an image."
         )
     if path.suffix.lower() in IMAGES:
-        return _describe_images(path, "image", (path,))
-    return _describe_video(path)
+        return _describe_images(path, "image", (path,), damaged)
+    return _describe_video(path, damaged)
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
@@ -147,23 +154,33 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     check_regular(path)
     try:
         # Without the prefix, FFmpeg would read a name with a colon as a protocol.
-        with av.open(f"file:{path}") as container:
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
             streams = [s for s in container.streams.video if not is_cover(s)]
             if not streams or container.format.name == "tty":
                 raise ValueError(
                     f"{path}: no video stream; give a film, a folder of frames or an image."
+                )
+            streams = [s for s in streams if s.codec_context is not None]
+            if not streams:
+                raise ValueError(
+                    f"{path}: FFmpeg has no decoder for its video; convert the film first."
                 )
             best = container.streams.best("video")
             stream = best if best in streams else streams[0]
             stream.thread_type = "AUTO"
             yield container, stream
     except FFmpegError as error:
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError) and not os.access(path, os.R_OK):
             raise
         raise ValueError(
             f"{path}: cannot be read as a film ({error.strerror}); it is damaged, "
             "truncated or not a film. Use a complete copy."
         ) from error
+
+
+def audio_tracks(container: InputContainer) -> list[AudioStream]:
+    """Return the audio streams that FFmpeg can identify, and so copy."""
+    return [stream for stream in container.streams.audio if stream.codec_context is not None]
 
 
 def is_cover(stream: VideoStream) -> bool:
@@ -217,43 +234,56 @@ def orient(image: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndar
     return image[:: 1 if d >= 0 else -1, :: 1 if a >= 0 else -1]
 
 
-def luma_depth(frame: VideoFrame) -> int:
-    """Return the bits of a frame's luma, 8 to 16; for RGB other than planar GBR, 8 or 16."""
-    name, bits = frame.format.name, max(c.bits for c in frame.format.components)
-    if stores_rgb(frame) and not name.startswith("gbrp"):
-        return 8 if bits <= 8 else 16
-    return min(16, max(8, frame.format.components[0].bits))
-
-
-def stores_rgb(frame: VideoFrame) -> bool:
-    """Return whether a frame holds RGB (or indices into an RGB palette) rather than Y'."""
-    return frame.format.is_rgb or frame.format.has_palette or frame.format.is_bayer
-
-
-def _describe_video(path: Path) -> Film:
+def _describe_video(path: Path, damaged: str) -> Film:
     with open_video(path) as (container, stream):
-        frame = next(container.decode(stream), None)
+        broadcast = container.format.name == "mpegts"
+        frame = _first_frame(container, stream, broadcast or damaged != "stop")
         if frame is None:
             raise ValueError(f"{path}: no frame could be read; use a complete copy.")
-        rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-        return Film(
-            path=path,
-            kind="video",
-            width=frame.width,
-            height=frame.height,
-            frames=stream.frames or None,
-            rate=Fraction(rate),
-            time_base=Fraction(stream.time_base),
-            sample_aspect=Fraction(aspect or 1),
-            display_matrix=_display_matrix(frame),
-            field_order=_field_order(frame, stream),
-            audio=tuple(s.codec_context.codec.canonical_name for s in container.streams.audio),
-            **_luma_facts(frame, is_image=False),
-        )
+        tracks = audio_tracks(container)
+        unknown = [n for n, s in enumerate(container.streams.audio, 1) if s not in tracks]
+        facts = luma_facts(frame, is_image=False) | {
+            "width": frame.width,
+            "height": frame.height,
+            "frames": stream.frames or None,
+            "rate": _rate(stream),
+            "time_base": Fraction(stream.time_base),
+            "sample_aspect": Fraction(aspect or 1),
+            "display_matrix": display_matrix(frame),
+            "field_order": field_order(frame, stream),
+            "audio": tuple(s.codec_context.codec.canonical_name for s in tracks),
+            "unknown_audio": tuple(unknown),
+        }
+    with open_video(path) as (container, stream):
+        shifts = find_shifts(container, [stream, *audio_tracks(container)], damaged != "stop")
+    return Film(path=path, kind="video", shifts=shifts, damaged=damaged, **facts)
 
 
-def _describe_images(path: Path, kind: str, files: tuple[Path, ...]) -> Film:
+def _rate(stream: VideoStream) -> Fraction:
+    """Return a stream's average rate in frames per second."""
+    average, guessed = stream.average_rate, stream.guessed_rate or stream.base_rate
+    # For a short raw DV stream, FFmpeg's average is one frame per unit of time.
+    if average and guessed and average == 1 / stream.time_base and average > 10 * guessed:
+        average = None
+    return Fraction(average or guessed or 25)
+
+
+def _first_frame(
+    container: InputContainer, stream: VideoStream, tolerant: bool
+) -> VideoFrame | None:
+    """Return a stream's first frame that can be decoded."""
+    for packet in read_packets(container, [stream], tolerant):
+        try:
+            if frames := packet.decode():
+                return frames[0]
+        except FFmpegError:
+            if not tolerant:
+                raise
+    return None
+
+
+def _describe_images(path: Path, kind: str, files: tuple[Path, ...], damaged: str) -> Film:
     frame = decode_image(files[0])
     orientation = image_orientation(files[0])
     width, height = frame.width, frame.height
@@ -268,56 +298,6 @@ def _describe_images(path: Path, kind: str, files: tuple[Path, ...]) -> Film:
         rate=FOLDER_RATE,
         time_base=1 / FOLDER_RATE,
         files=files,
-        **_luma_facts(frame, is_image=True),
+        damaged=damaged,
+        **luma_facts(frame, is_image=True),
     )
-
-
-def _luma_facts(frame: VideoFrame, is_image: bool) -> dict:
-    """Return the depth, range, matrix and tags of a decoded frame as fields of `Film`.
-
-    Untagged frames are BT.601 below 720 lines and in images that store Y' (JPEG), else BT.709.
-    Untagged `gray*` and all `yuvj*` are full range, other untagged Y' is not.
-    """
-    name, is_rgb = frame.format.name, stores_rgb(frame)
-    code = int(frame.colorspace)
-    if code in MATRICES and not is_rgb:
-        matrix = MATRICES[code]
-    elif is_image and not is_rgb:
-        matrix = "bt601"
-    else:
-        matrix = "bt601" if frame.height < HD_LINES else "bt709"
-    tags = list(DEFAULT_TAGS[matrix])
-    if (matrix, code) == ("bt601", 5):
-        tags[0] = 5
-    given = (code, int(frame.color_primaries), int(frame.color_trc))
-    for index in (1, 2):
-        if given[index] not in (0, UNSPECIFIED):
-            tags[index] = given[index]
-    given_range = int(frame.color_range)
-    is_gray = name.startswith(("gray", "ya", "mono"))
-    full = is_rgb or name.startswith("yuvj") or given_range == FULL_RANGE
-    return {
-        "depth": luma_depth(frame),
-        "is_rgb": is_rgb,
-        "full_range": full or (is_gray and given_range == 0),
-        "matrix": matrix,
-        "tags": tuple(tags),
-        "pix_fmt": name,
-    }
-
-
-def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
-    """Return the display matrix of a frame, 9 values as in MP4, or None if it is upright."""
-    for data in frame.side_data:
-        if data.type == av.sidedata.sidedata.Type.DISPLAYMATRIX:
-            matrix = tuple(int(n) for n in np.frombuffer(bytes(data), np.int32))
-            plain = (matrix[0] > 0, matrix[1], matrix[3], matrix[4] > 0) == (True, 0, 0, True)
-            return None if plain else matrix
-    return None
-
-
-def _field_order(frame: VideoFrame, stream: VideoStream) -> str:
-    order = int(stream.codec_context.field_order)
-    if order in BOTTOM_FIELD_FIRST:
-        return "bottom"
-    return "top" if order in TOP_FIELD_FIRST or frame.interlaced_frame else "progressive"

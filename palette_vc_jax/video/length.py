@@ -1,4 +1,4 @@
-"""Check that a film is as long as its container says.
+"""Find out whether a film is as long as its container says.
 
 Films in containers without a length (MPEG-TS, MPEG-PS, Y4M, GIF, NUT) are not checked.
 """
@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 
 from palette_vc_jax.video import film as films
 from palette_vc_jax.video.film import Film
+from palette_vc_jax.video.timeline import has_free_times, read_packets
 
 # Containers with the exact length of each stream; others may be off by 2 % and half a second.
 EXACT = ("matroska", "mov", "avi")
@@ -25,10 +26,10 @@ ASF_BROADCAST = 1  # flag: the sizes are not valid
 ASF_HEAD = 2**16  # bytes of the file that are searched for the object
 
 
-def check_length(
+def shortfall(
     film: Film, container: InputContainer, stream: VideoStream, end: Fraction, frame: Fraction
-) -> None:
-    """Check that the frames of a film do not end before the container says.
+) -> str:
+    """Return what a film lacks of the length that its container says, empty if nothing.
 
     Times are compared rather than frame counts, because edit lists hide some frames.
 
@@ -36,15 +37,14 @@ def check_length(
         film: the film.
         container: its open container.
         stream: its video stream.
-        end: end of the last frame that was read, in seconds.
+        end: end of the last frame that was read, in seconds as the container counts them.
         frame: duration of a frame in seconds.
-
-    Raises:
-        ValueError: if the film is truncated.
     """
     name = container.format.name
-    if name.startswith("asf"):
-        _check_asf_size(film.path)
+    if has_free_times(container):
+        return ""
+    if name.startswith("asf") and (lack := _missing_bytes(film.path)):
+        return lack
     promised, joint = _promised_seconds(film, container, stream)
     slack = promised / 50 + Fraction(1, 2)
     if name == "flv":
@@ -52,12 +52,10 @@ def check_length(
     elif name.startswith(EXACT) and not joint:
         slack = promised / 500 + 2 * frame
     if end < promised - slack and joint:  # the audio may be longer than the video
-        end = max(end, _audio_end(film.path))
+        end = max(end, _audio_end(film))
     if end < promised - slack:
-        raise ValueError(
-            f"{film.path}: only {float(end):.1f} of {float(promised):.1f} seconds can be read; the "
-            "film is truncated or damaged. Use a complete copy."
-        )
+        return f"only {float(end):.1f} of {float(promised):.1f} seconds can be read"
+    return ""
 
 
 def _promised_seconds(
@@ -79,7 +77,7 @@ def _promised_seconds(
     if seconds:
         return seconds, False
     if container.duration and (joint or not film.audio):
-        start = 0 if name == "flv" else container.start_time or 0  # FLV counts from time 0
+        start = 0 if name in ("flv", "nut") else container.start_time or 0  # these count from 0
         return Fraction(container.duration + start, 1_000_000), joint
     return Fraction(0), False
 
@@ -92,31 +90,30 @@ def _parse_time(text: str) -> Fraction:
         return Fraction(0)
 
 
-def _audio_end(path: Path) -> Fraction:
+def _audio_end(film: Film) -> Fraction:
     """Return the end of a film's audio in seconds; read the file once without decoding."""
     end = Fraction(0)
-    with films.open_video(path) as (container, _):
-        for packet in container.demux(*container.streams.audio):
+    with films.open_video(film.path) as (container, _):
+        tolerant = film.damaged != "stop"
+        for packet in read_packets(container, container.streams.audio, tolerant):
             if packet.pts is not None:
                 end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
     return end
 
 
-def _check_asf_size(path: Path) -> None:
-    """Raise ValueError if an ASF or WMV file is shorter than its header says.
+def _missing_bytes(path: Path) -> str:
+    """Return what an ASF or WMV file lacks of the size that its header says, empty if nothing.
 
-    FFmpeg ignores the header's duration for such a file, so `check_length` cannot notice.
+    FFmpeg ignores the header's duration for such a file, so times do not show it.
     """
     with path.open("rb") as file:
         head = file.read(ASF_HEAD)
     found = head.find(ASF_PROPERTIES)
     if found < 0 or len(head) < found + ASF_END:
-        return
+        return ""
     flags = int.from_bytes(head[found + ASF_FLAGS : found + ASF_END], "little")
     promised = int.from_bytes(head[found + ASF_SIZE : found + ASF_SIZE + 8], "little")
     length = path.stat().st_size
     if length < promised and not flags & ASF_BROADCAST:
-        raise ValueError(
-            f"{path}: the file has {length} of {promised} bytes; the film is truncated. Use a "
-            "complete copy."
-        )
+        return f"only {length} of {promised} bytes are there"
+    return ""

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
-from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from palette_vc_jax.video import film as films
 from palette_vc_jax.video.color import rgb_to_luma
+from palette_vc_jax.video.damage import WAY_OUT, Damage
+from palette_vc_jax.video.decode import decode
+from palette_vc_jax.video.facts import luma_depth, stores_rgb
 from palette_vc_jax.video.film import Film, Frame
-from palette_vc_jax.video.length import check_length
+from palette_vc_jax.video.length import shortfall
+from palette_vc_jax.video.timeline import start_shift
 
 # Position of luma in packed formats: (first sample, step) within a row.
 PACKED = {"yuyv422": (0, 2), "yvyu422": (0, 2), "uyvy422": (1, 2), "ya8": (0, 2)}
@@ -35,34 +37,86 @@ PLANAR = {
 }
 
 
-def read_frames(film: Film) -> Iterator[Frame]:
+def read_frames(film: Film, damage: list[Damage] | None = None) -> Iterator[Frame]:
     """Yield a film's frames in presentation order, with a few in memory at a time.
 
-    Times are strictly increasing: a frame whose time is missing is placed by its number, and one
-    that is not after the frame before it is moved to the next unit of time.
+    Times are strictly increasing: a frame whose time is missing is placed by the frame rate, and
+    one that is not after the frame before it follows it by half a frame.
+
+    Args:
+        film: from `open_film`; its `damaged` says what is done with damaged frames.
+        damage: gets an entry for each damaged frame, and for a missing end of the film.
 
     Raises:
-        ValueError: if the film is truncated or damaged, or its frames differ in size or depth.
+        ValueError: if the film is truncated or damaged and its `damaged` is `stop`, or if its
+            frames differ in size or depth.
     """
-    if film.kind != "video":
-        yield from _read_images(film)
-        return
+    damage = [] if damage is None else damage
+    pictures = _read_video(film, damage) if film.kind == "video" else _read_images(film)
+    good, shown = None, 0  # the luma of the last frame without damage, and the frames yielded
+    for number, (pts, luma, damaged) in enumerate(pictures):
+        if damaged:
+            luma, what = _repair(film.damaged, luma, good)
+            damage.append(Damage(number, float(pts * film.time_base), what))
+        else:
+            good = luma
+        if luma is not None:
+            yield Frame(shown, pts, luma)
+            shown += 1
+
+
+def _repair(
+    mode: str, luma: np.ndarray | None, good: np.ndarray | None
+) -> tuple[np.ndarray | None, str]:
+    """Return what is shown in place of a damaged frame, if anything, and the word for it.
+
+    Args:
+        mode: the film's `damaged`.
+        luma: what the decoder made of the frame, if anything.
+        good: the last frame without damage, if any.
+    """
+    if mode == "repeat" and good is not None:
+        return good, "repeated"
+    if mode == "drop" or luma is None:
+        return None, "dropped"
+    return luma, "kept"
+
+
+def _read_video(film: Film, damage: list[Damage]) -> Iterator[tuple[int, np.ndarray | None, bool]]:
+    """Yield time, luma (None if lost) and whether it is damaged, for each picture of a film."""
     with films.open_video(film.path) as (container, stream):
-        last, gap, count, end = None, 0, 0, Fraction(0)
-        for decoded in _decode(film, container, stream):
-            _check_format(decoded, film, f"frame {count}")
-            pts = decoded.pts
+        given, last = (film.width, film.height, film.depth), None
+        gap, count, end = 0, 0, Fraction(0)
+        anchor = 0, 0  # number and time of the last picture whose time is known
+        for count, picture in enumerate(decode(film, container, stream), start=1):
+            pts = picture.pts
             if pts is None:
-                pts = round(count / film.rate / film.time_base)
+                pts = anchor[1] + round((count - 1 - anchor[0]) / film.rate / film.time_base)
+            else:
+                anchor = count - 1, pts
             if last is not None and pts <= last:
-                pts = last + 1
-            yield Frame(count, pts, luma_of(decoded, film))
+                pts = last + max(1, round(1 / film.rate / film.time_base / 2))
+            frame = picture.frame
+            if frame is not None and picture.damaged and _format(frame) != given:
+                frame = None
+            if frame is not None:
+                _check_format(frame, film, f"frame {count - 1}")
+            yield pts, None if frame is None else luma_of(frame, film), picture.damaged
             gap = gap if last is None else pts - last
-            last, count = pts, count + 1
-            end = (pts + (decoded.duration or gap)) * film.time_base
+            length = frame.duration if frame is not None else 0
+            last, end = pts, (pts + (length or gap)) * film.time_base
         if film.frames is None or count < film.frames:
+            raw = end - start_shift(film.shifts, stream) * film.time_base
             one = max(gap * film.time_base, 1 / film.rate)
-            check_length(film, container, stream, end, one)
+            _report(film, shortfall(film, container, stream, raw, one), count, end, damage)
+
+
+def _report(film: Film, lack: str, count: int, end: Fraction, damage: list[Damage]) -> None:
+    """Report a film that is shorter than its container says: as an error, or as damage."""
+    if lack and film.damaged == "stop":
+        raise ValueError(f"{film.path}: {lack}; the film is truncated or damaged. {WAY_OUT}")
+    if lack:
+        damage.append(Damage(count, float(end), "missing", lack))
 
 
 def luma_of(frame: VideoFrame, film: Film) -> np.ndarray:
@@ -72,7 +126,7 @@ def luma_of(frame: VideoFrame, film: Film) -> np.ndarray:
         ValueError: if the pixel format is not supported.
     """
     name = frame.format.name
-    if films.stores_rgb(frame):
+    if stores_rgb(frame):
         return _luma_of_rgb(frame, film)
     if name in PLANAR:
         frame = frame.reformat(format=PLANAR[name])
@@ -115,31 +169,34 @@ def _luma_of_rgb(frame: VideoFrame, film: Film) -> np.ndarray:
     return np.rint(luma).astype(np.uint8 if film.depth == 8 else np.uint16)
 
 
-def _decode(film: Film, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    tolerant = container.format.name == "mpegts"  # a recorded broadcast may begin mid-packet
-    for packet in container.demux(stream):
-        if packet.is_corrupt and not tolerant:
-            raise ValueError(f"{film.path}: the film is truncated or damaged. Use a complete copy.")
-        yield from packet.decode()
-
-
-def _read_images(film: Film) -> Iterator[Frame]:
+def _read_images(film: Film) -> Iterator[tuple[int, np.ndarray | None, bool]]:
+    """Yield the same as `_read_video` for a folder of images or one image."""
     for index, path in enumerate(film.files):
-        decoded = films.decode_image(path)
+        try:
+            decoded = films.decode_image(path)
+        except ValueError:
+            if film.damaged == "stop":
+                raise
+            yield index, None, True
+            continue
         luma = None
-        if films.luma_depth(decoded) == film.depth:
+        if luma_depth(decoded) == film.depth:
             luma = films.orient(luma_of(decoded, film), films.image_orientation(path))
         if luma is None or luma.shape != (film.height, film.width):
             raise ValueError(
-                f"{path}: {decoded.width}x{decoded.height} pixels of {films.luma_depth(decoded)} "
+                f"{path}: {decoded.width}x{decoded.height} pixels of {luma_depth(decoded)} "
                 f"bits, but {film.files[0].name} has {film.width}x{film.height} of {film.depth}; "
                 "all frames need the same size and depth."
             )
-        yield Frame(index, index, np.ascontiguousarray(luma))
+        yield index, np.ascontiguousarray(luma), False
 
 
-def _check_format(decoded: VideoFrame, film: Film, which: str) -> None:
-    given = (decoded.width, decoded.height, films.luma_depth(decoded))
+def _format(frame: VideoFrame) -> tuple[int, int, int]:
+    return frame.width, frame.height, luma_depth(frame)
+
+
+def _check_format(frame: VideoFrame, film: Film, which: str) -> None:
+    given = _format(frame)
     if given != (film.width, film.height, film.depth):
         raise ValueError(
             f"{film.path}: {which} has {given[0]}x{given[1]} pixels of {given[2]} bits, the first "
