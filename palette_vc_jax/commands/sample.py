@@ -66,6 +66,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     add("--seed", type=int, default=0, help="seed of the noise, and of gmm without SEED")
     add("--luma", choices=("source", "model"), default="source", help="luma of the output")
+    add(
+        "--damaged",
+        choices=("stop", "repeat", "drop"),
+        default="stop",
+        help="damaged frames: refuse the film, show the frame before again, or leave them out; a "
+        "film that is cut off ends where it is cut",
+    )
     add("--report", action="store_true", help="write a quality report to OUTPUT's .report.html")
     add("--dry_run", action="store_true", help="print the plan as JSON, and stop")
     flags.add_words_flags(parser)
@@ -100,7 +107,7 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"seed {args.seed}; give a whole number from 0 to 2^32 - 1.")
     check_one_host()
     output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
-    film = open_film(cli.local_path(args.input, "--input"))
+    film = open_film(cli.local_path(args.input, "--input"), args.damaged)
     check_output(output, film)
     parts = [(parse_region(mask, film), spec) for mask, spec in map(_split_region, args.region)]
     keyframes = [parse_keyframe(text, film) for text in args.keyframe]
@@ -150,7 +157,7 @@ def main(argv: list[str]) -> None:
     if args.report:
         from palette_vc_jax.evaluation.quality import write_report
 
-        write_report(side_files["report"], film, output, plan().shots, palette)
+        write_report(side_files["report"], film, output, plan().shots, palette, plan().damage)
     for kind, path in {"film": output, **side_files}.items():
         print(f"{kind}: {path}")
 

@@ -25,6 +25,7 @@ from palette_vc_jax.metrics.structure import psnr
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
+from palette_vc_jax.video.damage import Damage
 from palette_vc_jax.video.film import Film, open_film
 from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.rgb import read_rgb
@@ -94,8 +95,18 @@ def write_report(
     output: Path,
     shots: Sequence[Shot],
     palette: Palette | None,
+    damage: Sequence[Damage] = (),
 ) -> None:
-    """Measure the film `output`, colored from `source`, and write the report."""
+    """Measure the film `output`, colored from `source`, and write the report.
+
+    Args:
+        path: the HTML file to write.
+        source: the gray film.
+        output: the film colored from it.
+        shots: half-open ranges of frames that cover the film in order.
+        palette: the requested palette, if any.
+        damage: the damaged frames of the source.
+    """
     film = open_film(output)
     quality = measure(source, film, shots, palette)
     worst = worst_frames(quality)
@@ -114,6 +125,7 @@ def write_report(
         change=_curve(quality.change),
         frames="".join(figures),
         shots=_shot_rows(quality, shots),
+        damage=_damaged_frames(damage),
     )
     atomic.write_text(path, page)
 
@@ -152,6 +164,17 @@ def _shot_rows(quality: Quality, shots: Sequence[Shot]) -> str:
         ]
         rows += "<tr><td>" + "<td>".join(cells)
     return rows
+
+
+def _damaged_frames(damage: Sequence[Damage]) -> str:
+    if not damage:
+        return ""
+    rows = "".join(
+        f"<tr><td>{item.frame}<td>{item.seconds:.2f}<td>{html.escape(item.note or item.what)}"
+        for item in damage
+    )
+    head = "<tr><th>frame of the source<th>seconds<th>what was done"
+    return f"<h2>Damaged frames</h2><table>{head}{rows}</table>"
 
 
 def _swatch(palette: Palette | None) -> str:

@@ -13,6 +13,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,11 +34,12 @@ from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, group_shots
 from palette_vc_jax.video import color
+from palette_vc_jax.video.damage import Damage, as_json, summary
 from palette_vc_jax.video.film import Film, open_film, orient, upright_size
 from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import merge_chroma, model_size, resize, small_gray
 from palette_vc_jax.video.shots import find_shots
-from palette_vc_jax.video.write import FilmWriter, check_output
+from palette_vc_jax.video.write import FilmWriter, check_output, check_times
 
 RUN_BYTES = 2**30  # maximum bytes of the latents of one run of shots
 
@@ -56,6 +58,8 @@ class Plan:
     size: tuple[int, int]  # height and width of the model's frames, which are upright
     latent_shape: tuple[int, int, int]  # h, w, C
     runs: list[list[Shot]]  # shots colored together
+    damage: tuple[Damage, ...] = ()  # the damaged frames of the film
+    longest_gap: Fraction = Fraction(0)  # seconds from a frame to the next, the maximum
 
     @property
     def frames(self) -> int:
@@ -97,8 +101,12 @@ def plan_film(
     reference = reference or default_reference(config.sampling)
     size = model_size(*upright_size(film), settings.short_side, config.pixel_multiple)
 
+    damage: list[Damage] = []
+    times: list[int] = [0, 0]  # of the last frame, and the longest gap, in the film's time base
+
     def small() -> Iterator[np.ndarray]:
-        for frame in read_frames(film):
+        for frame in read_frames(film, damage):
+            times[:] = frame.pts, max(times[1], frame.pts - times[0])
             yield small_gray(frame, film, size)
             if progress is not None:
                 progress(frame.index + 1, film.frames)
@@ -107,7 +115,8 @@ def plan_film(
     down = config.vae.downscale
     shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
     runs = group_shots(shots, max(1, RUN_BYTES // film_bytes((1, *shape))))
-    return Plan(film, config, settings, reference, shots, size, shape, runs)
+    gap = times[1] * film.time_base
+    return Plan(film, config, settings, reference, shots, size, shape, runs, tuple(damage), gap)
 
 
 def describe(
@@ -151,6 +160,8 @@ def describe(
         "seed": seed,
         "reference": plan.reference.source,
         "settings": asdict(plan.settings),
+        "damaged": plan.film.damaged,
+        "damage": as_json(plan.damage),
     }
 
 
@@ -171,8 +182,8 @@ def color_film(
     """Color a film, and write it to `output` with its `side_files`.
 
     If the run fails, no partial film is left at `output`. The side files are written after the
-    film, the record first, because it marks the others as written by this run. Warn if a palette
-    is given and the model's palette layer is all zeros.
+    film, the record first, because it marks the others as written by this run. Warn about damage
+    of the film, and if a palette is given and the model's palette layer is all zeros.
 
     Args:
         film: a film or its path; or a plan, which has its own settings and reference.
@@ -189,8 +200,8 @@ def color_film(
         keyframes: frames with known colors.
 
     Raises:
-        ValueError: as `check_output`, `check_side_files`, `track_keyframes` and `carry_regions`,
-            or if the plan is of another model.
+        ValueError: as `check_output`, `check_times`, `check_side_files`, `track_keyframes` and
+            `carry_regions`, or if the plan is of another model.
         FloatingPointError: if a network returns values that are not finite.
     """
     output = Path(output)
@@ -202,6 +213,7 @@ def color_film(
         raise ValueError("the plan has other settings or is of another model; plan again.")
     else:
         plan = film
+    check_times(output, plan.film, plan.longest_gap)
     sides = side_files(output, with_palette=palette is not None)
     check_side_files(output, sides.values(), [plan.film.path, *plan.film.files])
     place = plan.film, plan.shots, plan.latent_shape[:2]
@@ -210,6 +222,11 @@ def color_film(
     described = describe(plan, palette, seed, regions, keyframes)
     record = described | _record(plan, model, output, luma)
     _warn_if_no_effect(model, [palette, *(region.palette for region in regions)])
+    if plan.damage:
+        warnings.warn(
+            f"{summary(plan.film.path, plan.damage)} {sides['settings'].name} lists them.",
+            stacklevel=2,
+        )
     sheet = SideBySide(plan.frames, plan.film)
     with FilmWriter(output, plan.film) as writer:
         colors = functools.partial(

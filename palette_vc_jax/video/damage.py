@@ -1,9 +1,11 @@
 """Find damaged pictures of a film, and say what became of them."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from av.packet import Packet
 
 # What is done with a damaged picture: refuse the film, show the picture before it again, or
 # leave it out.
@@ -13,6 +15,15 @@ WAY_OUT = "Use a complete copy, or give --damaged repeat or drop."
 # The trailer of a slice, RFC 9043 section 4.9: its size, and in version 3 with `ec` a checksum.
 SIZE_BYTES, CHECKED_TRAILER, TRAILER = 3, 8, 3
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+# Elements of Matroska that may lie between blocks, RFC 9559: Void, Cues, Tags, SeekHead,
+# Attachments, Chapters, Info, Tracks.
+BETWEEN = tuple(
+    bytes.fromhex(element)
+    for element in "ec 1c53bb6b 1254c367 114d9b74 1941a469 1043a770 1549a966 1654ae6b".split()
+)
+GAP = 1024  # bytes; more between two blocks are damage, unless they begin with one of `BETWEEN`
 
 
 class Damage(NamedTuple):
@@ -63,6 +74,30 @@ def is_intact_ffv1(packet: bytes) -> bool:
         zlib.crc32(packet[start:stop].translate(REVERSED), 0xFFFFFFFF) == 0xFFFFFFFF
         for start, stop in found
     )
+
+
+def with_gaps(path: Path, packets: Iterable[Packet]) -> Iterator[tuple[Packet, bool]]:
+    """Yield a Matroska file's packets, and whether bytes before each could not be read.
+
+    FFmpeg jumps over a damaged block or cluster without a word.
+
+    Args:
+        path: the file.
+        packets: the packets of all its streams.
+    """
+    place, end = -1, 0  # of the last block, whose packets have the same place if there are several
+    with path.open("rb") as file:
+        for packet in packets:
+            gap = False
+            if packet.size and packet.pos is not None:
+                if packet.pos != place:
+                    gap = 0 < end < packet.pos - GAP
+                    if gap:
+                        file.seek(end)
+                        gap = not file.read(4).startswith(BETWEEN)
+                    place, end = packet.pos, packet.pos
+                end += packet.size
+            yield packet, gap
 
 
 def _slices(packet: bytes, trailer: int) -> list[tuple[int, int]] | None:

@@ -10,9 +10,12 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from palette_vc_jax.video.damage import WAY_OUT, is_intact_ffv1
+from palette_vc_jax.video.damage import WAY_OUT, is_intact_ffv1, with_gaps
 from palette_vc_jax.video.film import Film
 from palette_vc_jax.video.timeline import read_packets, shifted
+
+REORDERED = 32  # pictures; decoders put no more of them into order
+MAX_MISSING = 10_000  # pictures that are filled into one hole
 
 
 class Picture(NamedTuple):
@@ -36,29 +39,32 @@ def decode(film: Film, container: InputContainer, stream: VideoStream) -> Iterat
     Raises:
         ValueError: if the film is damaged.
     """
-    broadcast = container.format.name == "mpegts"
-    stop, strict = film.damaged == "stop", film.damaged == "stop" and not broadcast
-    if not stop:
+    strict = film.damaged == "stop" and container.format.name != "mpegts"
+    if film.damaged != "stop":
         stream.thread_type = "SLICE"  # with threads by frame, a later packet reports an error
-    times: _Stamps | _Slots = _Slots() if container.format.name == "avi" else _Stamps()
+    for picture in _decode(film, container, stream):
+        if picture.damaged and strict:
+            raise refusal(film, picture.pts)
+        yield picture
+
+
+def _decode(film: Film, container: InputContainer, stream: VideoStream) -> Iterator[Picture]:
+    """Yield the pictures of `decode`, damaged or not."""
+    broadcast, begun = container.format.name == "mpegts", False
+    times: _Stamps | _Slots = _Slots() if container.format.name == "avi" else _Stamps(film)
     suspects: set[int | None] = set()  # times of packets with damage that the decoder overlooks
     checked, broken = stream.codec_context.name == "ffv1", False
-    begun = False
-    packets = read_packets(container, [stream], not stop)
-    for packet in _with_flush(shifted(container, packets, film.shifts)):
+    for packet, gap in _packets(film, container, stream):
         if packet is not None:
-            times.expect(packet)
+            times.expect(packet, gap)
             if (packet.is_corrupt and not broadcast) or (
                 checked and not is_intact_ffv1(bytes(packet))
             ):
                 suspects.add(packet.pts)
-                if strict:
-                    raise refusal(film, packet.pts)
         try:
             frames = stream.codec_context.decode(packet)
-        except FFmpegError as error:
-            if strict:
-                raise refusal(film, None if packet is None else packet.pts) from error
+        except FFmpegError:
+            # A broadcast may begin with pictures that depend on some before it.
             if packet is not None and (begun or not broadcast):
                 times.lose(packet)
             continue
@@ -67,10 +73,27 @@ def decode(film: Film, container: InputContainer, stream: VideoStream) -> Iterat
             damaged = frame.is_corrupt or frame.pts in suspects
             # An FFV1 picture depends on all others since the last key frame.
             broken = damaged or broken and not frame.key_frame
-            if damaged and strict:
-                raise refusal(film, frame.pts)
             yield from times.take(frame, damaged or checked and broken)
     yield from times.rest()
+
+
+def _packets(
+    film: Film, container: InputContainer, stream: VideoStream
+) -> Iterator[tuple[Packet | None, bool]]:
+    """Yield a stream's packets and whether bytes before each are lost, then None for the end."""
+    tolerant, gap = film.damaged != "stop", False
+    if container.format.name.startswith("matroska"):
+        packets = read_packets(container, container.streams.get(), tolerant)
+        watched = with_gaps(film.path, shifted(container, packets, film.shifts))
+    else:
+        packets = read_packets(container, [stream], tolerant)
+        watched = ((packet, False) for packet in shifted(container, packets, film.shifts))
+    for packet, lost in watched:
+        gap = gap or lost
+        if packet.size and packet.stream.index == stream.index:
+            yield packet, gap
+            gap = False
+    yield None, False
 
 
 def refusal(film: Film, pts: int | None) -> ValueError:
@@ -79,33 +102,45 @@ def refusal(film: Film, pts: int | None) -> ValueError:
     return ValueError(f"{film.path}: the film is truncated or damaged{place}. {WAY_OUT}")
 
 
-def _with_flush(packets: Iterator[Packet]) -> Iterator[Packet | None]:
-    """Yield the packets that hold data, and None at the end, which empties the decoder."""
-    yield from (packet for packet in packets if packet.size)
-    yield None
-
-
 class _Stamps:
     """Give each picture the time that its packet carries."""
 
-    def __init__(self) -> None:
+    def __init__(self, film: Film) -> None:
         self._lost: list[int] = []  # a heap of times
+        self._step = 1 / film.rate / film.time_base  # from picture to picture, in units of time
+        self._hole = 0  # pictures among which one may be missing, because bytes before are lost
+        self._last: int | None = None
 
-    def expect(self, packet: Packet) -> None:
-        pass
+    def expect(self, packet: Packet, gap: bool) -> None:
+        if gap:
+            self._hole = REORDERED
 
     def lose(self, packet: Packet) -> None:
         if packet.pts is not None:
             heapq.heappush(self._lost, packet.pts)
 
     def take(self, frame: VideoFrame, damaged: bool) -> Iterator[Picture]:
-        while self._lost and frame.pts is not None and self._lost[0] < frame.pts:
-            yield Picture(None, heapq.heappop(self._lost))
+        if frame.pts is not None:
+            self._fill(frame.pts)
+            while self._lost and self._lost[0] < frame.pts:
+                yield Picture(None, heapq.heappop(self._lost))
+            self._last = frame.pts
         yield Picture(frame, frame.pts, damaged)
 
     def rest(self) -> Iterator[Picture]:
         while self._lost:
             yield Picture(None, heapq.heappop(self._lost))
+
+    def _fill(self, time: int) -> None:
+        """Add the pictures that are missing before a time, if lost bytes tell that some are."""
+        self._hole = max(0, self._hole - 1)
+        if not self._hole or self._last is None or self._lost:
+            return
+        missing = round((time - self._last) / self._step) - 1
+        for number in range(1, min(missing, MAX_MISSING) + 1):
+            heapq.heappush(self._lost, self._last + round(number * self._step))
+        if missing > 0:
+            self._hole = 0
 
 
 class _Slots:
@@ -119,7 +154,7 @@ class _Slots:
         self._slots: list[int] = []  # a heap of times
         self._lost: set[int] = set()
 
-    def expect(self, packet: Packet) -> None:
+    def expect(self, packet: Packet, gap: bool) -> None:
         slot = _slot(packet)
         if slot is not None:
             heapq.heappush(self._slots, slot)

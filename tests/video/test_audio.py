@@ -14,9 +14,9 @@ from tests.films import lumas, sound_packets, sound_times
 from tests.recordings import write_recording
 
 
-def colored(source, output):
+def colored(source, output, damaged="stop"):
     """Write a film with neutral colors."""
-    film = open_film(source)
+    film = open_film(source, damaged)
     with FilmWriter(output, film) as writer:
         for frame in read_frames(film):
             writer.write(frame, np.zeros((film.height, film.width, 2), np.float32))
