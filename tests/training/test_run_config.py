@@ -33,7 +33,8 @@ BAD = {
 ZERO = {
     "seed", "lora.rank", "validate_every", "keep_every", "previews_every", "sigma_mean",
     "shared_noise_fraction", "ema_decay", "kl_weight", "data.workers", "data.hold_out_every",
-    "data.hue_shift_rate", "data.gray_rate", "data.photo_rate", "optimizer.warmup_steps",
+    "data.hue_shift_rate", "data.gray_rate", "data.photo_rate", "data.region_rate",
+    "optimizer.warmup_steps",
     "optimizer.b2", "optimizer.weight_decay", "rates.palette_dropout", "rates.gray_dropout",
     "rates.reference_color", "rates.reference_none", "rates.joint_dropout", "remat_budget_mib",
     "fps", "motion_bucket", "noise_augmentation", "optimizer.palette_learning_rate",
