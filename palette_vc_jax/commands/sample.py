@@ -96,7 +96,7 @@ def main(argv: list[str]) -> None:
         open_film,
         plan_film,
     )
-    from palette_vc_jax.palette.spec import mixture_for
+    from palette_vc_jax.palette.spec import mixture_for, named_file
     from palette_vc_jax.parallel.processes import check_one_host
     from palette_vc_jax.sampling.job import describe
     from palette_vc_jax.sampling.keyframes import parse_keyframe
@@ -114,9 +114,10 @@ def main(argv: list[str]) -> None:
     run = _open_run(folder, args.weights)
     model = run or load_model(folder, ())  # read the weights last, after all checks
     mixture = mixture_for(args.palette, model.folder)
-    images = [path for region, _ in parts for path in region.files]
-    images += [Path(text.partition("=")[2]) for text in args.keyframe]
-    side_files = _check_side_files(args, film, output, [mixture, *images])
+    steering = [*(region for region, _ in parts), *keyframes]
+    inputs = [mixture, *(path for part in steering for path in part.files)]
+    inputs += filter(None, map(named_file, [args.palette, *(spec for _, spec in parts)]))
+    side_files = _check_side_files(args, film, output, inputs)
     settings = default_settings(model.config, **flags.settings_of(args))
     reference = _reference(args, model)
 
@@ -173,13 +174,11 @@ def _check_side_files(
     args: argparse.Namespace, film: Film, output: Path, inputs: list[Path]
 ) -> dict[str, Path]:
     """Check that the run replaces none of the user's files; return its side files by kind."""
-    from palette_vc_jax.palette.spec import named_file
     from palette_vc_jax.sampling.job import check_side_files, side_files
 
     sides = side_files(output, args.palette.strip().lower() != "none", args.report)
-    specs = [args.palette, *(_split_region(text)[1] for text in args.region)]
-    read = [film.path, *film.files, *map(named_file, specs), *inputs, *flags.named_files(args)]
-    check_side_files(output, sides.values(), [path for path in read if path])
+    read = [film.path, *film.files, *inputs, *flags.named_files(args)]
+    check_side_files(output, sides.values(), read)
     return sides
 
 

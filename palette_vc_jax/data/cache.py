@@ -204,7 +204,10 @@ class _Pixels:
         if cell := self.config.region_cell:
             regions = split(pixels, pixels[0], cell, region_rng(self.config, crop))
             result["regions"] = regions
-            result["region_palettes"] = [palettes(pixels[n], regions[n], cell) for n in seen]
+            result["region_palettes"] = [
+                palettes(pixels[frame], whole, regions[frame], cell)
+                for frame, whole in zip(seen, vectors, strict=True)
+            ]
         return result
 
 
@@ -274,8 +277,7 @@ def _open_shard(folder: Path, crops: int) -> dict[str, np.ndarray]:
 
 def _check(folder: Path, key: Mapping[str, Any]) -> None:
     """Raise ValueError if the cache at `folder` was written with another key than `key`."""
-    stored = _stored(folder)
-    stored = ADDED | stored
+    stored = ADDED | _stored(folder)
     different = sorted(name for name in key if stored.get(name) != key[name])
     if different:
         raise ValueError(

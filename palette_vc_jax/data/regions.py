@@ -52,18 +52,18 @@ def split(frames: np.ndarray, first: np.ndarray, cell: int, rng: np.random.Gener
     return regions
 
 
-def palettes(frame: np.ndarray, regions: np.ndarray, cell: int) -> np.ndarray:
+def palettes(frame: np.ndarray, whole: np.ndarray, regions: np.ndarray, cell: int) -> np.ndarray:
     """Return the palette of each region of a frame, `[REGIONS, 15]` in [-1, 1].
 
     A region that is too small, or is not in the frame, gets the palette of the whole frame.
 
     Args:
         frame: uint8 sRGB `[H, W, 3]`.
+        whole: the palette of the whole frame, `[15]` in [-1, 1].
         regions: from `split`, uint8 `[h, w]`.
         cell: pixels of a side of a latent pixel.
     """
     large = regions.repeat(cell, axis=0).repeat(cell, axis=1)
-    whole = from_image(frame, source="training").vector()
     vectors = [
         from_image(own[None], source="training").vector() if len(own) >= LEAST else whole
         for own in (frame[large == region] for region in range(REGIONS))

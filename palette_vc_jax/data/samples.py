@@ -118,19 +118,20 @@ class ClipReader:
     def read(self, crop: int, window: Window) -> Batch:
         drawn, cell = draw_crop(self.source, crop, self.config), self.config.region_cell
         frame = references(drawn.length, self.config)[window.reference]
-        pixels = read_crop(self.source, drawn, [*window.frames, frame, 0], self.config)
-        frames, reference, first = pixels[:-2], pixels[-2], pixels[-1]
-        palette = from_image(reference, source="training").vector()
+        seen = [*window.frames, frame]
+        pixels = read_crop(self.source, drawn, [*seen, 0] if cell else seen, self.config)
+        seen_pixels, first = pixels[: len(seen)], pixels[-1]  # the first frame only to split
+        palette = from_image(seen_pixels[-1], source="training").vector()
         sample = {
-            "frames": frames,
-            "reference": reference,
+            "frames": seen_pixels[:-1],
+            "reference": seen_pixels[-1],
             "palette": palette.astype(np.float32),
             "hue_shifted": np.array(drawn.hue_shifted),
         }
         if cell:
-            regions = split(pixels[:-1], first, cell, region_rng(self.config, drawn))
+            regions = split(seen_pixels, first, cell, region_rng(self.config, drawn))
             sample["regions"] = regions[:-1]
-            sample["region_palettes"] = palettes(reference, regions[-1], cell)
+            sample["region_palettes"] = palettes(seen_pixels[-1], palette, regions[-1], cell)
         return sample
 
 

@@ -11,13 +11,13 @@ from palette_vc_jax.models.config import ModelConfig, check_conditioning
 from palette_vc_jax.models.networks import Networks, time_ids
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.decode import decode_chunks, encode_frames
-from palette_vc_jax.sampling.keyframes import TrackedKeyframes, with_luma
+from palette_vc_jax.sampling.keyframes import TrackedKeyframes
 from palette_vc_jax.sampling.reference import GRAY, NONE, Reference
 from palette_vc_jax.sampling.regions import RegionMaps
 from palette_vc_jax.sampling.sampler import Progress, check_finite, sample
-from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
+from palette_vc_jax.sampling.settings import FilmConditions, Known, SamplerSettings
 from palette_vc_jax.sampling.windows import Shot
-from palette_vc_jax.video.resize import resize
+from palette_vc_jax.video.resize import merge_rgb, resize
 
 _PIXELS = 1  # makes the noise on gray frames independent of other uses of a seed
 
@@ -106,14 +106,16 @@ def colorize(
     middles = [(start + stop) // 2 for start, stop in shots]
     middle_frames: list[np.ndarray] = []
     first = shots[0][0]
-    known = {} if keyframes is None else keyframes.images(shots)
+    images = {} if keyframes is None else keyframes.images(shots)
+    colored: list[np.ndarray] = []  # of `images`, with the film's luma
 
     def noised() -> Iterator[np.ndarray]:
         for index, gray in enumerate(grays, start=first):
             if index in middles:
                 middle_frames.append(gray)
-            if index in known:
-                known[index] = with_luma(known[index], gray, matrix)
+            if index in images:
+                image = resize(images[index], *gray.shape) / np.float32(255.0)
+                colored.append(merge_rgb(gray, image, matrix))
             yield _with_noise(gray, settings.noise_augmentation, seed, index)
 
     def encode(frames: Iterable[np.ndarray]) -> np.ndarray:
@@ -124,12 +126,11 @@ def colorize(
 
     gray_latents = encode(noised())
     context = _context(networks, reference, middle_frames)
-    vectors, mask, shares = _palettes(config, palette, regions, shots)
-    conditions = film_conditions(settings, gray_latents, context, vectors, mask)
-    conditions = conditions._replace(regions=shares)
-    if keyframes is not None and known:
-        colors = config.vae.scaling_factor * encode(known.values())
-        conditions = conditions._replace(known=keyframes.known(shots, colors))
+    known = None
+    if keyframes is not None and images:
+        known = keyframes.known(shots, config.vae.scaling_factor * encode(colored))
+    palettes = _palettes(config, palette, regions, shots)
+    conditions = film_conditions(settings, gray_latents, context, *palettes, known)
     latents = sample(
         networks.predict, params, conditions, shots, settings.sampler, seed, progress=progress
     )
@@ -170,10 +171,12 @@ def film_conditions(
     context: np.ndarray,
     palette: np.ndarray,
     palette_mask: np.ndarray | float = 1.0,
+    regions: np.ndarray | None = None,
+    known: Known | None = None,
 ) -> FilmConditions:
     """Return the conditions of a film; shapes are those of `FilmConditions`."""
     ids = time_ids(settings.fps, settings.motion_bucket, settings.noise_augmentation)
-    return FilmConditions(gray, context, ids, palette, palette_mask)
+    return FilmConditions(gray, context, ids, palette, palette_mask, regions, known)
 
 
 def decode_film(

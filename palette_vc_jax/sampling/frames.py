@@ -17,7 +17,7 @@ from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.sampler import Progress
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
-from palette_vc_jax.video.resize import merge_chroma, model_size, resize
+from palette_vc_jax.video.resize import merge_rgb, model_size, resize
 
 
 def color_frames(
@@ -72,7 +72,7 @@ def color_frames(
     result = np.empty((*gray.shape, 3), frames.dtype)
     colored = itertools.chain.from_iterable(chunks)
     for index, (frame, image) in enumerate(zip(gray, colored, strict=True)):
-        rgb = np.clip(color.ycc_to_rgb(frame, merge_chroma(frame, image, matrix), matrix), 0.0, 1.0)
+        rgb = merge_rgb(frame, image, matrix)
         result[index] = np.rint(255.0 * rgb) if frames.dtype == np.uint8 else rgb
     return result
 

@@ -18,10 +18,9 @@ from palette_vc_jax.images import read_image
 from palette_vc_jax.sampling.settings import Known
 from palette_vc_jax.sampling.tracking import read_shots, trace
 from palette_vc_jax.sampling.windows import Shot
-from palette_vc_jax.video import color
 from palette_vc_jax.video.film import Film, upright_size
 from palette_vc_jax.video.position import parse_position
-from palette_vc_jax.video.resize import merge_chroma, resize
+from palette_vc_jax.video.resize import resize
 
 FORMS = "POSITION=IMAGE"
 ASPECT = 0.02  # largest relative difference between the aspect ratios of an image and the film
@@ -35,11 +34,13 @@ class Keyframe:
         frame: its number, counted from 0.
         image: sRGB `[H, W, 3]` uint8, upright, of any size.
         source: name in the record.
+        files: the image's file, which a run must not replace.
     """
 
     frame: int
     image: np.ndarray
     source: str = "image"
+    files: tuple[Path, ...] = ()
 
 
 def parse_keyframe(text: str, film: Film) -> Keyframe:
@@ -54,7 +55,7 @@ def parse_keyframe(text: str, film: Film) -> Keyframe:
         raise ValueError(f"keyframe {text!r}; give {FORMS}, such as 48=repaired.png.")
     image = read_image(path)
     check_aspect(image.shape[:2], upright_size(film), f"keyframe {text}")
-    return Keyframe(parse_position(position, film.rate), image, Path(path).name)
+    return Keyframe(parse_position(position, film.rate), image, Path(path).name, (Path(path),))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,22 +157,6 @@ def check_keyframes(keyframes: Sequence[Keyframe], frames: int) -> None:
             )
         if images > 1:
             raise ValueError(f"{images} images for keyframe {number}; give one.")
-
-
-def with_luma(image: np.ndarray, gray: np.ndarray, matrix: str) -> np.ndarray:
-    """Return a keyframe's colors at the luma of the film's frame.
-
-    Args:
-        image: sRGB `[H, W, 3]` uint8.
-        gray: Y' `[h, w]` of the frame at the model's size, in [0, 1].
-        matrix: matrix between RGB and luma of the film.
-
-    Returns:
-        RGB `[h, w, 3]` in [0, 1].
-    """
-    small = resize(image, *gray.shape) / np.float32(255.0)
-    rgb = color.ycc_to_rgb(gray, merge_chroma(gray, small, matrix), matrix)
-    return np.clip(rgb, 0.0, 1.0)
 
 
 def check_aspect(shape: tuple[int, ...], upright: tuple[int, int], what: str) -> None:

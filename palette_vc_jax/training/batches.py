@@ -120,9 +120,9 @@ def batch_shapes(config: RunConfig, model: ModelConfig, embeds: bool) -> Batch:
         shapes |= {"context_color": context, "context_gray": context}
     else:
         shapes["reference"] = (size, *data.size, 3)
-    if data.region_rate:
-        shapes["palette"] = size, REGIONS, 3 * model.unet.palette_colors
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     if data.region_rate:
+        palettes = size, REGIONS, 3 * model.unet.palette_colors
+        batch["palette"] = jax.ShapeDtypeStruct(palettes, jnp.float32)
         batch["regions"] = jax.ShapeDtypeStruct(latents[:-1], jnp.uint8)
     return batch | {"hue_shifted": jax.ShapeDtypeStruct((size,), bool)}

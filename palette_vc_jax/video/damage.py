@@ -79,7 +79,7 @@ def is_intact_ffv1(packet: bytes) -> bool:
 def with_gaps(path: Path, packets: Iterable[Packet]) -> Iterator[tuple[Packet, bool]]:
     """Yield a Matroska file's packets, and whether bytes before each could not be read.
 
-    FFmpeg jumps over a damaged block or cluster without a word.
+    FFmpeg skips a damaged block or cluster without an error.
 
     Args:
         path: the file.

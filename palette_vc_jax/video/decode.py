@@ -103,7 +103,7 @@ def refusal(film: Film, pts: int | None) -> ValueError:
 
 
 class _Stamps:
-    """Give each picture the time that its packet carries."""
+    """Assign to each picture the time of its packet."""
 
     def __init__(self, film: Film) -> None:
         self._lost: list[int] = []  # a heap of times
@@ -144,7 +144,7 @@ class _Stamps:
 
 
 class _Slots:
-    """Give the n-th picture the n-th time of the packets.
+    """Assign the n-th time of the packets to the n-th picture.
 
     AVI has a time for each packet, but not the order in which pictures are shown. FFmpeg guesses
     it, and is late by as many frames as the decoder waits for.

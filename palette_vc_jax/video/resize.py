@@ -60,6 +60,14 @@ def merge_chroma(gray: np.ndarray, image: np.ndarray, matrix: str) -> np.ndarray
     return color.limit_gamut(gray, chroma, matrix)
 
 
+def merge_rgb(gray: np.ndarray, image: np.ndarray, matrix: str) -> np.ndarray:
+    """Return a frame with its own luma and an image's chroma, RGB `[H, W, 3]` in [0, 1].
+
+    The arguments are those of `merge_chroma`.
+    """
+    return np.clip(color.ycc_to_rgb(gray, merge_chroma(gray, image, matrix), matrix), 0.0, 1.0)
+
+
 def upsample_chroma(chroma: np.ndarray, gray_small: np.ndarray, gray: np.ndarray) -> np.ndarray:
     """Upsample the model's chroma to the film's size along the film's luma edges.
 

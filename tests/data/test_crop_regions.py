@@ -8,6 +8,7 @@ from palette_vc_jax.data.crops import CropConfig
 from palette_vc_jax.data.regions import REGIONS, palettes, split
 from palette_vc_jax.data.samples import ClipReader, SampleConfig
 from palette_vc_jax.data.sources import open_clips
+from palette_vc_jax.palette.image import from_image
 from tests import films
 
 CELL = 4
@@ -52,7 +53,8 @@ def test_a_region_has_the_palette_of_its_pixels():
     frame[:, :24], frame[:, 24:] = (200, 30, 40), (20, 60, 210)
     regions = np.zeros((8, 12), np.uint8)
     regions[:, 6:] = 1
-    found = palettes(frame, regions, CELL).reshape(REGIONS, 5, 3)
+    whole = from_image(frame, "training").vector()
+    found = palettes(frame, whole, regions, CELL).reshape(REGIONS, 5, 3)
     np.testing.assert_allclose((found[0] + 1) * 127.5, np.tile([200, 30, 40], (5, 1)), atol=1)
     np.testing.assert_allclose((found[1] + 1) * 127.5, np.tile([20, 60, 210], (5, 1)), atol=1)
     assert len(np.unique(found[2].round(3), axis=0)) == 2  # it is empty: the whole frame's

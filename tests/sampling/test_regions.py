@@ -15,12 +15,12 @@ from palette_vc_jax.sampling.keyframes import (
     check_keyframes,
     parse_keyframe,
     track_keyframes,
-    with_luma,
 )
 from palette_vc_jax.sampling.regions import Region, RegionMaps, carry_regions, parse_region
 from palette_vc_jax.sampling.tracking import carry
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import open_film
+from palette_vc_jax.video.resize import merge_rgb, resize
 from tests import films, tiny
 
 HEIGHT, WIDTH = 192, 256
@@ -197,7 +197,7 @@ def test_a_keyframe_keeps_the_films_luma():
     rng = np.random.default_rng(0)
     gray = rng.uniform(0.3, 0.7, (24, 32)).astype(np.float32)
     image = np.full((48, 64, 3), (160, 90, 90), np.uint8)
-    rgb = with_luma(image, gray, "bt601")
+    rgb = merge_rgb(gray, resize(image, *gray.shape) / 255.0, "bt601")
     np.testing.assert_allclose(color.rgb_to_luma(rgb, "bt601"), gray, atol=1e-3)
     expected = color.rgb_to_chroma(image[0, 0] / 255.0, "bt601")
     np.testing.assert_allclose(

@@ -189,10 +189,7 @@ def test_keyframes_are_kept_and_seen(driver, changes):
 @pytest.mark.parametrize("driver", ["scan", "loop"])
 def test_a_frame_takes_the_change_of_a_keyframe(driver):
     """If this fails, the shot of a keyframe does not follow it at high noise levels."""
-    alone, followed = (
-        with_keyframes(conditions(), (3, 20), followed=way)._replace(gray=conditions().gray)
-        for way in (False, True)
-    )
+    alone, followed = (with_keyframes(conditions(), followed=way) for way in (False, True))
     one, two = (run(driver, given=given, steps=1) for given in (alone, followed))
     # After one step to sigma 0 the result is the estimate.
     change = alone.known.latents[0] - run(driver, steps=1, given=conditions())[3]
