@@ -4,10 +4,12 @@ The compilers are libtpu and JAX's CUDA plugin. They need no device: a slice has
 knows, and a GPU is described by the numbers of `GPUS`.
 """
 
+import contextlib
 import functools
 import os
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +23,13 @@ CUDNN = (9, 28, 1)  # version that programs for GPUs are compiled for
 # Memory that a program cannot use: what the driver keeps, the CUDA context, kernels, NCCL's
 # buffers, and workspaces of cuDNN and cuBLAS, which are chosen on the device. An assumption.
 RESERVED = 3 * GIB // 2
+# Without these libtpu asks the network who it is, and only one process at a time may load it.
+LIBTPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+CUDA = {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}  # JAX looks for CUDA's libraries
 
 
 class Gpu(NamedTuple):
@@ -173,16 +182,12 @@ def _target(gpu: Gpu) -> str:
 
 
 def _slice(name: str) -> list[jax.Device]:
-    # Without these libtpu asks the network who it is, and only one process at a time may load it.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     _find("libtpu")
-    return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+    with _environment(LIBTPU):
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
 
 
 def _gpus(gpu: Gpu, count: int) -> list[jax.Device]:
-    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # it looks for CUDA's libraries
     _find("cuda_compiler")
     describe = functools.partial(
         topologies.get_topology_desc,
@@ -191,13 +196,14 @@ def _gpus(gpu: Gpu, count: int) -> list[jax.Device]:
         target_config=_target(gpu),
         topology=f"1x1x{count}",
     )
-    try:
-        devices = describe().devices
-    except NotImplementedError:  # JAX looked for plugins before the folder was on the path
-        from jax_plugins import xla_cuda13
+    with _environment(CUDA):
+        try:
+            devices = describe().devices
+        except NotImplementedError:  # JAX looked for plugins before the folder was on the path
+            from jax_plugins import xla_cuda13
 
-        xla_cuda13.initialize()
-        devices = describe().devices
+            xla_cuda13.initialize()
+            devices = describe().devices
     _answer_for_cudnn()
     return list(devices)
 
@@ -214,6 +220,18 @@ def _answer_for_cudnn() -> None:
     except RuntimeError:
         major, minor, patch = CUDNN
         fused.check_cudnn_version = lambda: 10_000 * major + 100 * minor + patch
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables while a compiler is loaded; those that are set keep their values."""
+    added = values.keys() - os.environ.keys()
+    os.environ.update({name: values[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _find(folder: str) -> None:
