@@ -6,6 +6,7 @@ A source is a sequence of clips; the frames of a clip can be read in any order.
 import functools
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from palette_vc_jax.video.rgb import VIDEOS, to_rgb
 
 TFDS_FOLDER = "davis/full_resolution"  # the paper's
 TFDS_KEPT = 2**28  # bytes of encoded pictures; 70 frames of 1080p take about 30 MB
+SAMPLED = 4096  # bytes at each end of a file that its hash covers
 
 Scan = Iterator[tuple[int, np.ndarray]]  # number of a frame and its pixels [H, W, 3] uint8 sRGB
 
@@ -33,7 +35,7 @@ class ClipSource(Protocol):
         """Name a clip; names are unique."""
 
     def fingerprint(self, clip: int) -> str:
-        """Return a hash of the paths, sizes and modification times of a clip's files."""
+        """Return a hash of the paths, sizes, first and last bytes of a clip's files."""
 
     def length(self, clip: int) -> int:
         """Count a clip's frames without decoding them."""
@@ -299,12 +301,19 @@ def hold_out(source: ClipSource, every: int) -> tuple[ClipSource, ClipSource]:
 
 
 def file_hash(files: Iterable[Path], root: Path) -> str:
-    """Return a hash of the files' paths below `root`, sizes and modification times."""
+    """Return a hash of the files' paths below `root`, sizes, and first and last `SAMPLED` bytes.
+
+    A copy of the files has the same hash: data are often copied to a fresh disk before a run.
+    """
     code = hashlib.sha256()
     for path in files:
-        facts = path.stat()
         name = str(path.relative_to(root)).encode(errors="surrogateescape")
-        code.update(name + f"\0{facts.st_size} {facts.st_mtime_ns}\n".encode())
+        with path.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            code.update(name + f"\0{size}\n".encode())
+            for start in (0, max(0, size - SAMPLED)):
+                stream.seek(start)
+                code.update(stream.read(SAMPLED))
     return code.hexdigest()
 
 
