@@ -18,7 +18,7 @@ WITHOUT_GRADIENT = ("attn2.to_q.", "attn2.to_k.", "norm2.")
 
 def start(module: str, *arguments: str, devices: int = 8, **environment: str) -> subprocess.Popen:
     """Start a test's program on simulated devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,

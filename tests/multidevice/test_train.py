@@ -23,8 +23,6 @@ from tests.commands import runtime_environment
 from tests.training import small
 
 ROOT = Path(__file__).resolve().parents[2]
-# Compiling takes most of the time; what is compiled runs for moments.
-FAST = "--xla_backend_optimization_level=0"
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +38,12 @@ def given(tmp_path_factory):
 
 
 def _start(given, workdir, steps, devices, **environ):
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, *small.COMMAND, f"--workdir={workdir}"]
         + [f"--config.optimizer.steps={steps}", *given],
         cwd=ROOT,
-        env=runtime_environment()
-        | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {FAST}"}
-        | environ,
+        env=runtime_environment() | {"XLA_FLAGS": flags} | environ,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -73,11 +73,15 @@ def test_the_tower_learns_and_a_unet_is_trained_on_it(config, tmp_path):
     params = task.init()
     batch, key = next(task.batches(0, range(4))), jax.random.key(0)
     assert batch["target"].shape == (4, CONFIG.image_encoder.context_length, 8)
-    step = jax.jit(jax.value_and_grad(lambda p: task.loss(p, {}, batch, key)[0]))
-    first, gradients = step(params)
+
+    @jax.jit
+    def step(params):
+        loss, gradients = jax.value_and_grad(lambda p: task.loss(p, {}, batch, key)[0])(params)
+        return loss, jax.tree.map(lambda leaf, grad: leaf - 0.2 * grad, params, gradients)
+
+    first, params = step(params)
     for _ in range(100):
-        params = jax.tree.map(lambda leaf, grad: leaf - 0.2 * grad, params, gradients)
-        last, gradients = step(params)
+        last, params = step(params)
     assert last < 0.9 * first
     assert np.isfinite(task.validate(params, {})["validation"])
 
