@@ -1,7 +1,6 @@
 """The latent cache: the same batches as without, and never those of something else."""
 
 import json
-import os
 import shutil
 from dataclasses import replace
 
