@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from benchmarks.stages.device import median_ms
 from benchmarks.stages.plan import Request, reason
 from palette_vc_jax.models import attention
+from palette_vc_jax.parallel import placement
 
 PLATFORMS = {"cudnn": "gpu", "splash": "tpu"}  # that a kernel is for
 FORWARD, BACKWARD = 2, 5  # products of tokens x tokens x head size
@@ -81,9 +82,8 @@ def _row(
     expected: tuple[jax.Array, ...],
     budget: int,
 ) -> dict[str, Any]:
-    kind = attention.choose(
-        request.platform, jnp.dtype("bfloat16"), shape.tokens, shape.tokens, shape.size
-    )
+    own = attention.kernel_of(request.platform, placement.target_capability())
+    kind = attention.choose(own, jnp.dtype("bfloat16"), shape.tokens, shape.tokens, shape.size)
     row_bytes = 4 * shape.frames * shape.heads * shape.tokens  # of the logits of a query
     chunk = max(1, budget // row_bytes)
     taken = kind or ("plain" if chunk >= shape.tokens else "chunked")

@@ -15,18 +15,42 @@ SETTINGS = {
     "steps": (int, "denoising steps"),
     "sigma_min": (float, "noise level of the last step"),
     "sigma_max": (float, "noise level of the first step"),
+    "rho": (float, "exponent of the schedule of noise levels"),
     "solver": (str, "euler or dpmpp_2m"),
     "shared_noise_fraction": (float, "share of the noise that all frames have in common, 0 to 1"),
     "guidance_scale": (float, "strength of the palette; 1 is off and halves the time"),
+    "guidance": (str, "what guidance compares with: no palette (palette) or SVD's branch (svd)"),
     "window": (int, "frames denoised together"),
     "overlap": (int, "frames shared by neighboring windows"),
     "window_mode": (str, "sliding or anchored"),
     "window_weights": (str, "triangular or uniform"),
     "blending": (str, "average windows at each step (step) or once at the end (final)"),
-    "windows_per_batch": (int, "windows evaluated together"),
     "fps": (int, "micro-conditioning: frames per second - 1"),
     "motion_bucket": (int, "micro-conditioning: amount of motion, 0 to 255"),
     "noise_augmentation": (float, "standard deviation of noise on the gray frames, 0 to 1"),
+}
+# Flags that say how the same film is computed.
+HARDWARE = {
+    "devices": (int, "devices of this host to use, the first ones; all if not given"),
+    "dtype": (str, "type of the networks: auto, bfloat16, float16 or float32"),
+    "decode_dtype": (str, "type of the VAE: auto, bfloat16, float16 or float32"),
+    "attention": (str, "attention of long sequences: auto, cudnn, splash or chunked"),
+    "windows_per_batch": (int, "windows that a device evaluates together"),
+    "encode_batch": (int, "frames that a device encodes together"),
+    "decode_chunk": (int, "frames that a device decodes together"),
+    "decode_context": (int, "frames decoded and dropped at each end of a chunk"),
+    "decode_fade": (int, "frames over which neighboring chunks are cross-faded"),
+}
+# The paper samples windows alone, and averages them once at the end.
+PRESETS = {
+    "paper": {
+        "window_mode": "sliding",
+        "window_weights": "uniform",
+        "blending": "final",
+        "guidance_scale": 1.0,
+        "solver": "euler",
+        "shared_noise_fraction": 0.0,
+    }
 }
 
 
@@ -50,16 +74,37 @@ def add_run_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add a group of flags that override a model's settings; return the group."""
+    """Add the flags that override a model's settings; return the group of the first of them."""
     group = parser.add_argument_group("settings that override the model's")
-    for name, (kind, meaning) in SETTINGS.items():
-        group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=meaning)
+    hardware = parser.add_argument_group("devices and memory")
+    for flags, where in ((SETTINGS, group), (HARDWARE, hardware)):
+        for name, (kind, meaning) in flags.items():
+            where.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=meaning)
+    add_compile_cache(hardware)
+    group.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        default=argparse.SUPPRESS,
+        help="settings of the paper, with the palette gmm; other flags override them",
+    )
     return group
+
+
+def add_compile_cache(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the flag that says where compiled programs are kept."""
+    parser.add_argument(
+        "--compile_cache",
+        metavar="DIR",
+        help="folder for compiled programs, or none; by default JAX_COMPILATION_CACHE_DIR, or else "
+        "palette_vc_jax in the user's cache folder",
+    )
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that were given, as overrides for `colorize.default_settings`."""
-    return {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
+    given = vars(args)
+    preset = PRESETS.get(given.get("preset", ""), {})
+    return preset | {name: given[name] for name in SETTINGS | HARDWARE if name in given}
 
 
 def add_words_flags(parser: argparse.ArgumentParser) -> None:

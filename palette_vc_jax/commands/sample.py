@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,11 +42,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     flags.add_run_weights(parser)
     add(
         "--palette",
-        default="auto",
-        help="auto (the model's own colors of a few frames, made as colorful as its training "
-        'film), image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json, '
-        'words:"autumn, a red tram, ..." (the usual colors of things), words (of the things in '
-        "the film) or none",
+        default=argparse.SUPPRESS,
+        help="auto (the default: the model's own colors of a few frames, made as colorful as its "
+        'training film), image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), '
+        'file:PALETTE.json, words:"autumn, a red tram, ..." (the usual colors of things), words '
+        "(of the things in the film) or none",
     )
     add(
         "--region",
@@ -75,6 +76,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     add("--report", action="store_true", help="write a quality report to OUTPUT's .report.html")
     add("--dry_run", action="store_true", help="print the plan as JSON, and stop")
+    add(
+        "--topology",
+        help="compile the networks for hardware that is not there, print the memory that they "
+        "need, and stop: a TPU slice or GPUs, such as v5e:2x4, h100:1 or rtx4090:1",
+    )
     flags.add_words_flags(parser)
     flags.add_settings(parser).add_argument(
         "--reference",
@@ -82,7 +88,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="input of the image tower: gray (each shot's middle frame), image:PATH (a color "
         "image, as in the paper) or none",
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not hasattr(args, "palette"):
+        args.palette = "gmm" if "preset" in args else "auto"
+    return args
 
 
 def main(argv: list[str]) -> None:
@@ -97,7 +106,9 @@ def main(argv: list[str]) -> None:
         plan_film,
     )
     from palette_vc_jax.palette.spec import mixture_for, named_file
+    from palette_vc_jax.parallel.compile_cache import use_compile_cache
     from palette_vc_jax.parallel.processes import check_one_host
+    from palette_vc_jax.sampling.colorize import check_hardware, networks_for
     from palette_vc_jax.sampling.job import describe
     from palette_vc_jax.sampling.keyframes import parse_keyframe
     from palette_vc_jax.sampling.regions import parse_region
@@ -106,6 +117,7 @@ def main(argv: list[str]) -> None:
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"seed {args.seed}; give a whole number from 0 to 2^32 - 1.")
     check_one_host()
+    use_compile_cache(args.compile_cache)
     output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
     film = open_film(cli.local_path(args.input, "--input"), args.damaged)
     check_output(output, film)
@@ -119,6 +131,8 @@ def main(argv: list[str]) -> None:
     inputs += filter(None, map(named_file, [args.palette, *(spec for _, spec in parts)]))
     side_files = _check_side_files(args, film, output, inputs)
     settings = default_settings(model.config, **flags.settings_of(args))
+    if not args.topology:
+        check_hardware(settings)
     reference = _reference(args, model)
 
     @functools.cache
@@ -126,10 +140,15 @@ def main(argv: list[str]) -> None:
         with cli.reporting("shots", "frame", film.frames) as report:
             return plan_film(film, model, settings, reference, report)
 
+    if args.topology:
+        _compile_only(plan(), args.topology)
     load = functools.cache(lambda: run or load_model(folder))
+    networks = functools.cache(lambda: networks_for(load(), settings, plan().runs))
 
     def auto() -> Palette | None:
-        return None if args.dry_run else auto_palette(plan(), load(), mixture, args.seed)
+        if args.dry_run:
+            return None
+        return auto_palette(plan(), load(), mixture, args.seed, networks())
 
     # Cached, so that a spec has one palette wherever it is given.
     palette_of = functools.cache(lambda spec: _palette(spec, args, model, mixture, plan, auto))
@@ -150,6 +169,7 @@ def main(argv: list[str]) -> None:
             palette,
             None,
             report,
+            networks=networks(),
             seed=args.seed,
             luma=args.luma,
             regions=regions,
@@ -161,6 +181,25 @@ def main(argv: list[str]) -> None:
         write_report(side_files["report"], film, output, plan().shots, palette, plan().damage)
     for kind, path in {"film": output, **side_files}.items():
         print(f"{kind}: {path}")
+
+
+def _compile_only(plan: Plan, topology: str) -> None:
+    """Compile the networks of a plan for hardware that is not there, and end the process."""
+    from palette_vc_jax.sampling.colorize import most_windows
+    from palette_vc_jax.training.aot import report, sampling, targets
+
+    devices = targets.topology_devices(topology)
+    needs = plan.config, plan.settings, plan.size, devices, most_windows(plan.settings, plan.runs)
+    found: dict[str, report.Report | str] = {}
+    for stage in sampling.STAGES:
+        try:
+            found[stage] = sampling.compile_stage(stage, *needs)
+        except MemoryError as error:
+            found[stage] = str(error)
+    print(sampling.table(devices[0].device_kind, found), flush=True)
+    fits = all(not isinstance(one, str) and report.fits(one) for one in found.values())
+    # The compiler goes on in a thread that cannot be stopped.
+    os._exit(0 if fits else cli.FAILURE)
 
 
 def _open_run(folder: Path, weights: str) -> Model | None:

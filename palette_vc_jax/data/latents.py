@@ -124,7 +124,7 @@ def _encode(
         if deviation:  # as SVD: on the pixels, before the VAE
             key = jax.random.wrap_key_data(seed, impl="threefry2x32")
             gray = gray + deviation * jax.random.normal(key, gray.shape)
-        latents = networks.encode(config, params, jnp.stack([color, gray]))
+        (latents,) = networks.encode(config, params, jnp.stack([color, gray])[None])
     scale = jnp.array([config.vae.scaling_factor, 1.0])[:, None, None, None]
     return (latents * scale).astype(jnp.float16)
 

@@ -17,16 +17,17 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+import numpy as np
 
 KINDS = ("palette", "svd")
 
-Evaluate = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Array = np.ndarray | jax.Array
+Evaluate = Callable[[Array, Array, Array], jax.Array]
 
 
 def unconditional(
-    kind: str, gray: jax.Array, context: jax.Array, palette_mask: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    kind: str, gray: Array, context: Array, palette_mask: Array
+) -> tuple[Array, Array, Array]:
     """Return (gray, context, palette_mask) of the unconditional branch, in the same shapes.
 
     Raises:
@@ -39,6 +40,7 @@ def unconditional(
     raise ValueError(f"guidance {kind!r} is not known; use one of {', '.join(KINDS)}.")
 
 
+@jax.jit
 def combine(without: jax.Array, given: jax.Array, scale: jax.Array | float) -> jax.Array:
     """Return u + scale * (c - u) for unconditional u and conditional c."""
     return without + scale * (given - without)
@@ -48,14 +50,14 @@ def guided(
     evaluate: Evaluate,
     kind: str | None,
     scale: jax.Array | float,
-    gray: jax.Array,
-    context: jax.Array,
-    palette_mask: jax.Array,
+    gray: Array,
+    context: Array,
+    palette_mask: Array,
 ) -> jax.Array:
     """Evaluate the network, with guidance unless `kind` is None.
 
-    The two branches run one after the other through one compiled body (`lax.map`), so the program
-    contains the network once, and peak memory is that of sampling without guidance.
+    The two branches are evaluated one after the other by the same function, so a jitted network is
+    compiled once, with guidance and without.
 
     Args:
         evaluate: function from (gray, context, palette_mask) to the network's output.
@@ -68,6 +70,5 @@ def guided(
     given = (gray, context, palette_mask)
     if kind is None:
         return evaluate(*given)
-    branches = jax.tree.map(lambda *pair: jnp.stack(pair), unconditional(kind, *given), given)
-    without, with_conditions = lax.map(lambda branch: evaluate(*branch), branches)
-    return combine(without, with_conditions, scale)
+    without = evaluate(*unconditional(kind, *given))
+    return combine(without, evaluate(*given), scale)

@@ -5,8 +5,10 @@ Long sequences go through a fused kernel where the hardware has one, and elsewhe
 taken in chunks, each against all keys.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,46 @@ LOGITS_BUDGET = 2**28  # bytes of fp32 logits held at once; above it, queries go
 LONG = 1024  # queries from which on a fused kernel pays
 TPU_BLOCKS = (1024, 768, 512, 384, 256, 128)  # of queries or keys; those that divide fit the lanes
 HALF = (jnp.bfloat16, jnp.float16)
+CHOICES = ("auto", "cudnn", "splash", "chunked")  # what computes the attention of long sequences
+CUDNN_FROM = (8, 0)  # compute capability
+
+_choice: contextvars.ContextVar[str] = contextvars.ContextVar("choice", default="auto")
+
+
+@contextlib.contextmanager
+def using(choice: str) -> Iterator[None]:
+    """Set what computes the attention of long sequences; enter it inside of the traced function.
+
+    Args:
+        choice: `cudnn` (NVIDIA GPUs), `splash` (TPUs), `chunked` (XLA, any device), or `auto`: the
+            kernel of the device that the program is compiled for, if it has one. Sequences that a
+            kernel does not take are computed by XLA.
+    """
+    token = _choice.set(choice)
+    try:
+        yield
+    finally:
+        _choice.reset(token)
+
+
+def check_choice(choice: str, device: jax.Device) -> None:
+    """Raise ValueError if `choice` is not known, or `device` cannot compute it."""
+    if choice not in CHOICES:
+        raise ValueError(f"attention {choice!r} is not known; use one of {', '.join(CHOICES)}.")
+    own = kernel_of(device.platform, placement.compute_capability(device))
+    if choice in KERNELS and choice != own:
+        raise ValueError(
+            f"attention {choice!r} on {device.device_kind}; give auto or chunked: cudnn needs an "
+            "NVIDIA GPU of compute capability 8.0 or more, and splash a TPU."
+        )
+
+
+def kernel_of(platform: str, capability: tuple[int, int] | None) -> str | None:
+    """Name the fused kernel of a platform, or of a GPU of a compute capability; None without."""
+    if platform == "tpu":
+        return "splash"
+    fits = platform == "gpu" and capability is not None and capability >= CUDNN_FROM
+    return "cudnn" if fits else None
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
@@ -31,7 +73,9 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     Returns:
         The shape and type of the query.
     """
-    kind = choose(placement.platform(), query.dtype, query.shape[-3], key.shape[-3], key.shape[-1])
+    own = kernel_of(placement.platform(), placement.target_capability())
+    wanted = own if _choice.get() == "auto" else _choice.get()
+    kind = choose(wanted, query.dtype, query.shape[-3], key.shape[-3], key.shape[-1])
     if kind is None:
         return checkpoint_name(_budgeted(query, key, value), ATTENTION)
     if query.ndim == 4:
@@ -45,19 +89,16 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     return placement.on_each_device(fused, query, key, value)
 
 
-def choose(platform: str, dtype: jnp.dtype, queries: int, keys: int, size: int) -> str | None:
-    """Name the fused kernel for S queries, L keys and a head of `size`; None if none fits.
+def choose(kernel: str | None, dtype: jnp.dtype, queries: int, keys: int, size: int) -> str | None:
+    """Return `kernel` if it takes S queries, L keys and heads of `size`, and pays; else None.
 
     cuDNN takes half precision and heads up to 128 (in multiples of 8), the TPU's takes sequences
     of whole lanes.
     """
-    if dtype not in HALF or min(queries, keys) < LONG:
+    if kernel not in KERNELS or dtype not in HALF or min(queries, keys) < LONG or size > 128:
         return None
-    if platform == "gpu" and size % 8 == 0 and size <= 128:
-        return "cudnn"
-    if platform == "tpu" and queries % 128 == keys % 128 == 0 and size <= 128:
-        return "splash"
-    return None
+    fits = size % 8 == 0 if kernel == "cudnn" else queries % 128 == keys % 128 == 0
+    return kernel if fits else None
 
 
 def plain_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:

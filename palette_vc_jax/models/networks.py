@@ -2,23 +2,31 @@
 
 Each is a pure function of a model's config and of one network's parameters. The network computes
 in the type of its parameters; the result is float32. Training calls the functions inside programs
-of its own, sampling calls them jitted (`load_networks`).
+of its own, sampling calls them jitted, on one or several devices (`load_networks`).
 """
 
+import contextlib
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from palette_vc_jax.models import clip, functional
+from palette_vc_jax.models.attention import check_choice, using
 from palette_vc_jax.models.clip import ImageEncoder
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.functional import Params
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
+from palette_vc_jax.parallel import placement
+from palette_vc_jax.parallel.mesh import make_mesh
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
 def encode(config: ModelConfig, params: Params, frames: jax.Array) -> jax.Array:
@@ -27,14 +35,14 @@ def encode(config: ModelConfig, params: Params, frames: jax.Array) -> jax.Array:
     Args:
         config: config of the model.
         params: parameters of the VAE.
-        frames: `[N, H, W, 3]` in [-1, 1]; H and W are multiples of the VAE's factor.
+        frames: `[B, T, H, W, 3]` in [-1, 1]; H and W are multiples of the VAE's factor.
 
     Returns:
-        The mode of the latents `[N, h, w, C]`, unscaled as the condition is.
+        The mode of the latents `[B, T, h, w, C]`, unscaled as the condition is.
     """
     (frames,) = _cast(params, frames)
-    mode, _ = functional.apply(VAE, config.vae, params, frames[None], method="encode")
-    return mode[0].astype(jnp.float32)
+    mode, _ = functional.apply(VAE, config.vae, params, frames, method="encode")
+    return mode.astype(jnp.float32)
 
 
 def embed(config: ModelConfig, params: Params, images: jax.Array) -> jax.Array:
@@ -100,44 +108,162 @@ def time_ids(fps: float, motion_bucket: float, noise_augmentation: float) -> np.
 
 
 class Networks(NamedTuple):
-    """The networks of a model as jitted functions, with `params` on the device."""
+    """The networks of a model as functions, and their parameters on the devices."""
 
     config: ModelConfig
     params: dict[str, Any]
     encode: Any  # (params, frames [N, H, W, 3] in [-1, 1]) -> latents [N, h, w, C], unscaled
     embed: Any  # (params, images [N, H, W, 3] in [-1, 1]) -> [N, L, D]
-    predict: Any  # the sampler's `predict`
+    predict: Any  # the sampler's `predict`, which the sampler compiles with its own arithmetic
     decode: Any  # (params, latents [B, T, h, w, C] of unit scale) -> frames [B, T, H, W, 3]
+    mesh: Mesh | None = None  # of the UNet; None where everything is on one device
+    devices: int = 1  # N and B of `encode` and `decode` are multiples of it
 
 
-def load_networks(model: Model) -> Networks:
-    """Load a model onto the device, in bfloat16 on accelerators and float32 on the CPU."""
-    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), model.params)
-    return Networks(model.config, params, *_functions(model.config))
+def load_networks(
+    model: Model,
+    windows: int = 1,
+    *,
+    devices: int | None = None,
+    dtype: str = "auto",
+    decode_dtype: str = "auto",
+    attention: str = "auto",
+) -> Networks:
+    """Load a model onto devices of this host, a tensor at a time.
+
+    Windows are split over the devices; if there are fewer windows than devices, the frames of a
+    window are split as well. The VAE's batches are split over the devices.
+
+    Args:
+        model: from `store.load_model`.
+        windows: windows that can be evaluated at the same time, at most.
+        devices: number of devices to use; None for all of this host.
+        dtype: a name in `DTYPES`.
+        decode_dtype: the same, for the VAE; `auto` is `dtype`, but float32 instead of float16,
+            whose range the VAE's activations exceed (diffusers computes it in float32, too).
+        attention: a name in `attention.CHOICES`.
+
+    Raises:
+        ValueError: if a value is not valid, or there are fewer devices.
+    """
+    used = choose_devices(devices, dtype, decode_dtype, attention)
+    unet, vae = meshes(used, windows) if len(used) > 1 else (None, None)
+    types = dtypes(used[0], dtype, decode_dtype)
+    params = {
+        name: _load(tree, types[name], unet if name == "unet" else vae)
+        for name, tree in model.params.items()
+    }
+    made = functions(model.config, attention, vae)
+    return made._replace(params=params, mesh=unet, devices=len(used))
+
+
+class Programs(NamedTuple):
+    """The functions of `Networks` before they are compiled and given a mesh."""
+
+    encode: Any
+    embed: Any
+    predict: Any
+    decode: Any
 
 
 @functools.lru_cache(maxsize=8)
-def _functions(config: ModelConfig) -> tuple[Any, Any, Any, Any]:
-    """Return the functions of a config, cached because jit identifies functions by object."""
+def programs(config: ModelConfig, attention: str = "auto") -> Programs:
+    """Return the functions of a config; cached, because jit identifies functions by object.
 
-    @jax.jit
+    Args:
+        config: config of the model.
+        attention: a name in `attention.CHOICES`.
+    """
+
     def encode_frames(params: Params, frames: jax.Array) -> jax.Array:
-        return encode(config, params["vae"], frames)
+        # Frames are independent: a share of them for each device.
+        parts = frames.reshape(placement.num_batch_shards(), -1, *frames.shape[1:])
+        with using(attention):
+            latents = encode(config, params["vae"], placement.shard_batch(parts))
+        return latents.reshape(-1, *latents.shape[2:])
 
-    @jax.jit
     def embed_images(params: Params, images: jax.Array) -> jax.Array:
-        return embed(config, params["image_encoder"], images)
+        with using(attention):
+            return embed(config, params["image_encoder"], images)
 
-    # The sampler compiles it with its own arithmetic.
     def predict_velocity(params: Params, *inputs: jax.Array) -> jax.Array:
-        return predict(config, params["unet"], *inputs)
+        with using(attention):
+            return predict(config, params["unet"], *inputs)
 
-    @jax.jit
     def decode_latents(params: Params, latents: jax.Array) -> jax.Array:
-        return decode(config, params["vae"], latents)
+        with using(attention):
+            return decode(config, params["vae"], placement.shard_batch(latents))
 
-    return encode_frames, embed_images, predict_velocity, decode_latents
+    return Programs(encode_frames, embed_images, predict_velocity, decode_latents)
+
+
+@functools.lru_cache(maxsize=8)
+def functions(config: ModelConfig, attention: str = "auto", mesh: Mesh | None = None) -> Networks:
+    """Return the networks without parameters.
+
+    Args:
+        config: config of the model.
+        attention: a name in `attention.CHOICES`.
+        mesh: where the VAE and the image encoder are computed; None for where the arrays are.
+    """
+
+    def on_mesh(call: Any) -> Any:
+        compiled = jax.jit(call)
+
+        def placed(*arguments: Any) -> Any:
+            with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():
+                return placement.settle(compiled(*arguments))
+
+        return placed
+
+    encode, embed, predict, decode = programs(config, attention)
+    return Networks(config, {}, on_mesh(encode), on_mesh(embed), predict, on_mesh(decode))
+
+
+def choose_devices(
+    devices: int | None, dtype: str, decode_dtype: str, attention: str
+) -> list[jax.Device]:
+    """Return the devices for the arguments of `load_networks`, which raises as this does."""
+    found = jax.local_devices()
+    if devices is not None and not 1 <= devices <= len(found):
+        raise ValueError(f"{devices} devices; this host has {len(found)}: give 1 to {len(found)}.")
+    for name in (dtype, decode_dtype):
+        if name not in DTYPES:
+            raise ValueError(f"dtype {name!r} is not known; use one of {', '.join(DTYPES)}.")
+    check_choice(attention, found[0])
+    return found[:devices]
+
+
+def meshes(devices: Sequence[jax.Device], windows: int) -> tuple[Mesh, Mesh]:
+    """Return the mesh of the UNet, which evaluates `windows` at most, and of the other networks."""
+    count = len(devices)
+    data = max(n for n in range(1, count + 1) if count % n == 0 and n <= max(1, windows))
+    unet = make_mesh({"data": data, "fsdp": 1, "frames": count // data}, devices)
+    return unet, make_mesh({"data": count, "fsdp": 1, "frames": 1}, devices)
+
+
+def dtypes(device: jax.Device, dtype: str, decode_dtype: str) -> dict[str, jnp.dtype]:
+    """Return the type of each network's parameters and activations."""
+    one = half_type(device) if dtype == "auto" else dtype
+    vae = one if decode_dtype == "auto" else decode_dtype
+    if decode_dtype == "auto" and one == "float16":
+        vae = "float32"
+    types = {"unet": one, "image_encoder": one, "vae": vae}
+    return {name: jnp.dtype(kind) for name, kind in types.items()}
+
+
+def half_type(device: jax.Device) -> str:
+    """Return the fastest type that a device computes in: float32 on the CPU."""
+    if device.platform == "cpu":
+        return "float32"
+    capability = placement.compute_capability(device)
+    return "float16" if capability and capability < (8, 0) else "bfloat16"
+
+
+def _load(tree: Any, dtype: jnp.dtype, mesh: Mesh | None) -> Any:
+    """Put parameters on the devices, each tensor converted on the host before the next is read."""
+    where = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).astype(dtype), where), tree)
 
 
 def _cast(params: Params, *arrays: jax.Array) -> tuple[jax.Array, ...]:

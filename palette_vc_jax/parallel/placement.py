@@ -4,6 +4,8 @@ The functions for use inside a program do nothing where no mesh is set (`jax.set
 the models run on one device as they are.
 """
 
+import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,9 +32,30 @@ def device_kind() -> str:
     return jax.devices()[0].device_kind if device is None else device.device_kind
 
 
+def compute_capability(device: jax.Device) -> tuple[int, int] | None:
+    """Return the compute capability of an NVIDIA GPU, and None for other devices."""
+    number = re.fullmatch(r"(\d+)\.(\d+)", str(getattr(device, "compute_capability", "")))
+    return (int(number[1]), int(number[2])) if number else None
+
+
+def target_capability() -> tuple[int, int] | None:
+    """Return the compute capability of what a program is compiled for, as `compute_capability`."""
+    kind = device_kind()
+    for device in jax.local_devices():
+        if device.device_kind == kind:
+            return compute_capability(device)
+    return (8, 0) if platform() == "gpu" else None  # not this machine's: aot knows no older GPU
+
+
 def num_devices() -> int:
     """Count the devices that a program's samples and frames are split over."""
     return jax.sharding.get_abstract_mesh().size or 1
+
+
+def num_batch_shards() -> int:
+    """Count the devices that samples are split over."""
+    sizes = dict(jax.sharding.get_abstract_mesh().shape)
+    return math.prod(sizes.get(axis, 1) for axis in BATCH)
 
 
 def num_frame_shards() -> int:
@@ -54,6 +77,16 @@ def shard_columns(x: jax.Array) -> jax.Array:
     return _constrain(x, PartitionSpec(BATCH, None, None, "frames"))
 
 
+def shard_batch(x: jax.Array) -> jax.Array:
+    """Split `[B, ...]` by sample."""
+    return _constrain(x, PartitionSpec(BATCH))
+
+
+def replicate(x: jax.Array) -> jax.Array:
+    """Put a copy of an array on every device."""
+    return _constrain(x, PartitionSpec())
+
+
 def all_gather_params(tree: Any) -> Any:
     """Bring together parameters that are split over `fsdp`, where a layer is about to use them.
 
@@ -66,7 +99,7 @@ def all_gather_params(tree: Any) -> Any:
 
 @jax.custom_vjp
 def _gather(leaf: jax.Array) -> jax.Array:
-    return _constrain(leaf, PartitionSpec())
+    return replicate(leaf)
 
 
 _gather.defvjp(lambda leaf: (_gather(leaf), None), lambda _, gradient: (gradient,))
@@ -117,6 +150,15 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Make arrays over the mesh from what each process has read: its share of rows, in order."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def settle(tree: Any) -> Any:
+    """Wait for arrays on the CPU, and return them.
+
+    An accelerator computes its programs one after the other, so the next can be given to it early.
+    The CPU would compute them at the same time, which is slower and needs the memory of both.
+    """
+    return jax.block_until_ready(tree) if jax.default_backend() == "cpu" else tree
 
 
 def put(tree: Any, shapes: Any) -> Any:

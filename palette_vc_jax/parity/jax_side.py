@@ -23,7 +23,7 @@ from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.parity.case import GUIDANCES, SMALL, Case
 from palette_vc_jax.parity.report import BLOCK, NETWORK, PIPELINE, Row, compare, compare_values
 from palette_vc_jax.pixels import to_signed
-from palette_vc_jax.sampling.sampler import sample_scan
+from palette_vc_jax.sampling.sampler import sample_film
 from palette_vc_jax.sampling.settings import FilmConditions, SamplerSettings
 
 TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' code -> type
@@ -197,4 +197,4 @@ def _sample(
     )
     noise = inputs["noise"] * np.float32(schedule.initial_scale(settings.sigma_max))
     plan = settings.plan([(0, case.frames)])
-    return np.asarray(sample_scan(_predict(config), params, noise, conditions, plan, settings))
+    return np.asarray(sample_film(_predict(config), params, noise, conditions, plan, settings))

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from palette_vc_jax import DEMO
+from palette_vc_jax.models.networks import Networks
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette import gmm
 from palette_vc_jax.palette.image import kmeans
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.spec import mixture_for
 from palette_vc_jax.pixels import colorfulness
+from palette_vc_jax.sampling.colorize import networks_for
 from palette_vc_jax.sampling.frames import color_frames
 from palette_vc_jax.sampling.job import Plan
 from palette_vc_jax.video import color
@@ -28,7 +30,11 @@ GAIN = (0.5, 3.0)  # least and most that chroma is scaled by
 
 
 def auto_palette(
-    plan: Plan, model: Model, mixture: str | Path | None = None, seed: int = 0
+    plan: Plan,
+    model: Model,
+    mixture: str | Path | None = None,
+    seed: int = 0,
+    networks: Networks | None = None,
 ) -> Palette:
     """Color a few frames of a film without a palette, and return the palette of the result.
 
@@ -38,6 +44,7 @@ def auto_palette(
         mixture: file of a mixture, which names the colorfulness of the training film; None for the
             model's own, or else the demo's. If it names none, the model's own chroma is kept.
         seed: seed of the noise.
+        networks: the model on the devices, as for `color_film`; None to load it.
 
     Raises:
         ValueError: if the film cannot be read.
@@ -49,13 +56,12 @@ def auto_palette(
     settings = replace(plan.settings, short_side=min(plan.size))
     rgb = color_frames(
         np.stack([small_gray(frame, plan.film, plan.size) for frame in frames]),
-        model,
+        networks or networks_for(model, settings, plan.runs),
         settings=settings,
         seed=seed,
         reference=plan.reference,
         shots=[(index, index + 1) for index in range(len(frames))],  # each frame alone
         matrix=matrix,
-        progress=lambda done, total: None,  # selects the driver that `color_film` uses
     )
     found = float(colorfulness(rgb).mean())
     target = training_colorfulness(mixture or mixture_for("auto", model.folder or DEMO))

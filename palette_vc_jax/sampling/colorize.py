@@ -1,24 +1,29 @@
 """Color gray frames: encode, embed, sample and decode, as one stream over a run of shots."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from palette_vc_jax.models.config import ModelConfig, check_conditioning
-from palette_vc_jax.models.networks import Networks, time_ids
+from palette_vc_jax.models.networks import Networks, choose_devices, load_networks, time_ids
+from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
-from palette_vc_jax.sampling.decode import decode_chunks, encode_frames
+from palette_vc_jax.parallel.device_memory import device_memory
+from palette_vc_jax.sampling.decode import decode_chunks, encode_frames, plan_chunks
 from palette_vc_jax.sampling.keyframes import TrackedKeyframes
 from palette_vc_jax.sampling.reference import GRAY, NONE, Reference
 from palette_vc_jax.sampling.regions import RegionMaps
 from palette_vc_jax.sampling.sampler import Progress, check_finite, sample
 from palette_vc_jax.sampling.settings import FilmConditions, Known, SamplerSettings
-from palette_vc_jax.sampling.windows import Shot
+from palette_vc_jax.sampling.windows import Shot, from_zero
 from palette_vc_jax.video.resize import merge_rgb, resize
 
+SMALLER = "--short_side, or give --dtype bfloat16"  # what needs less memory in every network
 _PIXELS = 1  # makes the noise on gray frames independent of other uses of a seed
 
 
@@ -27,7 +32,7 @@ class ColorizeSettings:
     """Settings of a run except the palette, the reference and the seed.
 
     Raises:
-        ValueError: if micro-conditioning is out of range, or `short_side` is below 1.
+        ValueError: if a value is out of range.
     """
 
     sampler: SamplerSettings
@@ -35,13 +40,20 @@ class ColorizeSettings:
     fps: int = 6  # the value sent to the network (SVD: frames per second - 1)
     motion_bucket: int = 127
     noise_augmentation: float = 0.0  # standard deviation of noise on gray pixels in [-1, 1]
-    encode_batch: int = 8  # frames encoded together
-    decode_chunk: int = 10  # frames decoded together
+    encode_batch: int = 8  # frames that a device encodes together
+    decode_chunk: int = 10  # frames that a device decodes together
     decode_context: int = 1  # frames decoded and dropped at each end of a chunk
     decode_fade: int = 2  # frames over which neighboring chunks are cross-faded
+    devices: int | None = None  # devices of this host that are used; None for all
+    dtype: str = "auto"  # type of the networks: networks.DTYPES
+    decode_dtype: str = "auto"  # type of the VAE
+    attention: str = "auto"  # what computes the attention of long sequences: attention.CHOICES
 
     def __post_init__(self) -> None:
         check_conditioning(self.fps, self.motion_bucket, self.noise_augmentation)
+        plan_chunks([(0, 1)], self.decode_chunk, self.decode_context, self.decode_fade)
+        if self.encode_batch < 1:
+            raise ValueError(f"batches of {self.encode_batch} frames to encode; give at least 1.")
         if self.short_side < 1:
             raise ValueError(f"short side of {self.short_side} pixels; give at least 1.")
 
@@ -66,6 +78,35 @@ def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:
     del values["reference"]  # a default of the film's plan, not a setting
     outer = {f.name: values.pop(f.name) for f in fields(ColorizeSettings) if f.name in values}
     return ColorizeSettings(SamplerSettings(**values), **outer)
+
+
+def networks_for(
+    model: Model, settings: ColorizeSettings, runs: Sequence[Sequence[Shot]]
+) -> Networks:
+    """Load a model onto the devices that `settings` name, to color runs of shots.
+
+    Raises:
+        ValueError: as `check_hardware`.
+    """
+    batches = -(-most_windows(settings, runs) // settings.sampler.windows_per_batch)
+    with device_memory("the model", "give --dtype bfloat16 or a device with more memory"):
+        return load_networks(model, batches, **_hardware(settings))
+
+
+def most_windows(settings: ColorizeSettings, runs: Sequence[Sequence[Shot]]) -> int:
+    """Return the number of windows of the run of shots that has most of them."""
+    alone = replace(settings.sampler, windows_per_batch=1)
+    return max(alone.plan(from_zero(run)).windows for run in runs)
+
+
+def check_hardware(settings: ColorizeSettings) -> None:
+    """Raise ValueError if this host lacks what `settings` ask for: devices, types, attention."""
+    choose_devices(**_hardware(settings))
+
+
+def _hardware(settings: ColorizeSettings) -> dict[str, Any]:
+    names = ("devices", "dtype", "decode_dtype", "attention")
+    return {name: getattr(settings, name) for name in names}
 
 
 def colorize(
@@ -120,29 +161,30 @@ def colorize(
 
     def encode(frames: Iterable[np.ndarray]) -> np.ndarray:
         one = functools.partial(networks.encode, params)
-        latents = np.concatenate(list(encode_frames(one, frames, settings.encode_batch)))
+        batch = networks.devices * settings.encode_batch
+        latents = np.concatenate(list(encode_frames(one, frames, batch)))
         check_finite(latents, "the VAE's encoder")
         return latents
 
-    gray_latents = encode(noised())
-    context = _context(networks, reference, middle_frames)
     known = None
-    if keyframes is not None and images:
-        known = keyframes.known(shots, config.vae.scaling_factor * encode(colored))
+    with device_memory("encoding", f"lower --encode_batch or {SMALLER}"):
+        gray_latents = encode(noised())
+        context = _context(networks, reference, middle_frames)
+        if keyframes is not None and images:
+            known = keyframes.known(shots, config.vae.scaling_factor * encode(colored))
     palettes = _palettes(config, palette, regions, shots)
     conditions = film_conditions(settings, gray_latents, context, *palettes, known)
-    latents = sample(
-        networks.predict, params, conditions, shots, settings.sampler, seed, progress=progress
-    )
-    local = [(start - first, stop - first) for start, stop in shots]
+    film = networks.predict, params, conditions, shots, settings.sampler, seed
+    mesh = jax.set_mesh(networks.mesh) if networks.mesh else contextlib.nullcontext()
+    with mesh, device_memory("the UNet", f"lower --windows_per_batch, --window or {SMALLER}"):
+        latents = sample(*film, progress=progress)
+    local = from_zero(shots)
 
-    def decode(part: np.ndarray) -> np.ndarray:
-        frames = np.asarray(networks.decode(params, part), np.float32)
-        check_finite(frames, "the VAE's decoder")
-        return frames
-
-    for frames in decode_film(decode, latents, local, settings):
-        yield np.clip((frames + 1.0) / 2.0, 0.0, 1.0)
+    decode = functools.partial(networks.decode, params)
+    with device_memory("decoding", f"lower --decode_chunk or {SMALLER}"):
+        for frames in decode_film(decode, latents, local, settings, networks.devices):
+            check_finite(frames, "the VAE's decoder")
+            yield np.clip((frames + 1.0) / 2.0, 0.0, 1.0)
 
 
 def _palettes(
@@ -180,14 +222,15 @@ def film_conditions(
 
 
 def decode_film(
-    decode: Callable[[np.ndarray], np.ndarray],
+    decode: Callable[[np.ndarray], np.ndarray | jax.Array],
     latents: np.ndarray,
     shots: Sequence[Shot],
     settings: ColorizeSettings,
+    devices: int = 1,
 ) -> Iterator[np.ndarray]:
     """Decode latents by `decode_chunks` with the chunk sizes of `settings`."""
     sizes = settings.decode_chunk, settings.decode_context, settings.decode_fade
-    return decode_chunks(decode, latents, shots, *sizes)
+    return decode_chunks(decode, latents, shots, *sizes, devices)
 
 
 def _with_noise(gray: np.ndarray, deviation: float, seed: int, index: int) -> np.ndarray:
@@ -220,6 +263,8 @@ def _context(networks: Networks, reference: Reference, grays: list[np.ndarray]) 
         images = np.stack(grays)[..., None].repeat(3, axis=-1)
     else:
         images = resize(reference.image, *grays[0].shape)[None] / np.float32(255.0)
-    context = np.asarray(networks.embed(networks.params, 2.0 * images - 1.0), np.float32)
+    # One at a time, so that films of any number of shots are one program.
+    embed = functools.partial(networks.embed, networks.params)
+    context = np.concatenate([np.asarray(embed(2.0 * image[None] - 1.0)) for image in images])
     check_finite(context, "the image encoder")
     return np.broadcast_to(context, (len(grays), *context.shape[1:]))

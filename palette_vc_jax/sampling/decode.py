@@ -7,18 +7,24 @@ and dropped. Between the contexts of two chunks, the film fades from one chunk t
 because the pooled norms make chunks differ slightly at every frame.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import jax
 import numpy as np
 
+from palette_vc_jax.sampling.dispatch import one_ahead
 from palette_vc_jax.sampling.windows import (
     Shot,
     WindowPlan,
     check_shots,
     mirror,
     normalize,
+    pad,
     window_starts,
 )
+
+Array = np.ndarray | jax.Array
 
 
 def plan_chunks(shots: Sequence[Shot], chunk: int, context: int, fade: int) -> WindowPlan:
@@ -69,26 +75,28 @@ def plan_chunks(shots: Sequence[Shot], chunk: int, context: int, fade: int) -> W
 
 
 def decode_chunks(
-    decode: Callable[[np.ndarray], np.ndarray],
+    decode: Callable[[np.ndarray], Array],
     latents: np.ndarray,
     shots: Sequence[Shot],
     chunk: int,
     context: int = 2,
     fade: int = 2,
+    together: int = 1,
 ) -> Iterator[np.ndarray]:
     """Decode a film's latents; yield its frames in order, float32 `[n, H, W, 3]`.
 
-    Memory holds at most two chunks of decoded frames, whatever N is.
+    Memory holds at most 2 * `together` + 1 chunks of decoded frames, whatever N is.
 
     Args:
-        decode: function from latents `[1, chunk, h, w, C]` to frames `[1, chunk, H, W, 3]`. The
-            shape is always the same, so a jitted function is compiled once. It must scale the
-            latents itself.
+        decode: function from latents `[B, chunk, h, w, C]` to frames `[B, chunk, H, W, 3]`, with
+            B = `together`. The shape is always the same, so a jitted function is compiled once. It
+            must scale the latents itself.
         latents: `[N, h, w, C]`, read a chunk at a time; may be a memory map.
         shots: half-open frame ranges; no chunk crosses a cut.
         chunk: see `plan_chunks`.
         context: see `plan_chunks`.
         fade: see `plan_chunks`.
+        together: chunks decoded together; the last batch is filled with copies of its last chunk.
 
     Raises:
         ValueError: as `plan_chunks`, or if shots and latents differ in length; before anything is
@@ -100,17 +108,20 @@ def decode_chunks(
             f"{len(latents)} latents for shots of {plan.frames} frames; the numbers must agree: "
             "give shots and latents of the same film."
         )
-    return _decode_plan(decode, latents, plan)
+    return _decode_plan(decode, latents, plan, together)
 
 
 def _decode_plan(
-    decode: Callable[[np.ndarray], np.ndarray], latents: np.ndarray, plan: WindowPlan
+    decode: Callable[[np.ndarray], Array], latents: np.ndarray, plan: WindowPlan, together: int
 ) -> Iterator[np.ndarray]:
+    padded = pad(plan, together).indices
+    batches = range(0, len(padded), together)
+    decoded = one_ahead(decode(latents[padded[start : start + together]]) for start in batches)
+    chunks = itertools.chain.from_iterable(np.asarray(frames, np.float32) for frames in decoded)
     starts = np.append(plan.indices[:, 0], plan.frames)
     begun = None  # weighted frames that the next chunk still adds to
-    for number, (indices, weights) in enumerate(zip(plan.indices, plan.weights, strict=True)):
-        frames = np.asarray(decode(latents[indices][None]), np.float32)[0]  # [chunk, H, W, 3]
-        frames = weights[:, None, None, None] * frames
+    for number, weights in enumerate(plan.weights):
+        frames = weights[:, None, None, None] * next(chunks)  # [chunk, H, W, 3]
         if begun is not None:
             frames[: len(begun)] += begun
         ready = starts[number + 1] - starts[number]  # frames that no later chunk contains
@@ -120,7 +131,7 @@ def _decode_plan(
 
 
 def encode_frames(
-    encode: Callable[[np.ndarray], np.ndarray], grays: Iterable[np.ndarray], batch: int
+    encode: Callable[[np.ndarray], Array], grays: Iterable[np.ndarray], batch: int
 ) -> Iterator[np.ndarray]:
     """Encode gray frames; yield their latents in order, float32 `[n, h, w, C]` with n <= batch.
 
@@ -141,8 +152,15 @@ def encode_frames(
 
 
 def _encode_batches(
-    encode: Callable[[np.ndarray], np.ndarray], grays: Iterable[np.ndarray], batch: int
+    encode: Callable[[np.ndarray], Array], grays: Iterable[np.ndarray], batch: int
 ) -> Iterator[np.ndarray]:
+    started = ((count, encode(frames)) for count, frames in _fill_batches(grays, batch))
+    for count, latents in one_ahead(started):
+        yield np.asarray(latents, np.float32)[:count]
+
+
+def _fill_batches(grays: Iterable[np.ndarray], batch: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the number of frames in each batch, and the batch."""
     filled, frames = 0, None
     for gray in grays:
         if frames is None:
@@ -155,9 +173,9 @@ def _encode_batches(
         frames[filled] = 2.0 * (gray if gray.ndim == 3 else gray[..., None]) - 1.0
         filled += 1
         if filled == batch:
-            yield np.asarray(encode(frames), np.float32)
-            # Allocate a new array, because on the CPU a jitted function may still read the old.
+            yield filled, frames
+            # Allocate a new array, because the device may still read the old.
             filled, frames = 0, np.empty_like(frames)
     if frames is not None and filled:
         frames[filled:] = frames[filled - 1]
-        yield np.asarray(encode(frames), np.float32)[:filled]
+        yield filled, frames

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from palette_vc_jax.models.networks import Networks, load_networks
+from palette_vc_jax.models.networks import Networks
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.colorize import (
     ColorizeSettings,
     colorize,
     default_settings,
+    networks_for,
 )
 from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.sampler import Progress
@@ -54,15 +55,17 @@ def color_frames(
         FloatingPointError: if a network returns values that are not finite.
     """
     gray = to_gray(frames, matrix)
-    networks = model if isinstance(model, Networks) else load_networks(model)
-    config = networks.config
+    config = model.config
     settings = settings or default_settings(config)
+    shots = shots or [(0, len(gray))]
+    if not isinstance(model, Networks):
+        model = networks_for(model, settings, [shots])
     height, width = gray.shape[1:]
     size = model_size(height, width, settings.short_side, config.pixel_multiple)
     chunks = colorize(
-        networks,
+        model,
         (resize(frame, *size) for frame in gray),
-        shots or [(0, len(gray))],
+        shots,
         palette,
         settings,
         seed,

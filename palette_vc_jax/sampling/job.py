@@ -22,17 +22,22 @@ import numpy as np
 
 from palette_vc_jax import __version__, atomic, files
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.networks import load_networks
+from palette_vc_jax.models.networks import Networks
 from palette_vc_jax.models.store import Model, file_hashes, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
 from palette_vc_jax.palette.palette import Palette
-from palette_vc_jax.sampling.colorize import ColorizeSettings, colorize, default_settings
+from palette_vc_jax.sampling.colorize import (
+    ColorizeSettings,
+    colorize,
+    default_settings,
+    networks_for,
+)
 from palette_vc_jax.sampling.keyframes import Keyframe, track_keyframes
 from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.regions import Region, carry_regions
 from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.sheet import SideBySide
-from palette_vc_jax.sampling.windows import Shot, group_shots
+from palette_vc_jax.sampling.windows import Shot, from_zero, group_shots
 from palette_vc_jax.video import color
 from palette_vc_jax.video.damage import Damage, as_json, summary
 from palette_vc_jax.video.film import Film, open_film, orient, upright_size
@@ -127,10 +132,7 @@ def describe(
     keyframes: Sequence[Keyframe] = (),
 ) -> dict[str, Any]:
     """Return a plan as plain JSON values, for `--dry_run` and the record."""
-    windows = [
-        plan.settings.sampler.plan([(a - run[0][0], b - run[0][0]) for a, b in run]).windows
-        for run in plan.runs
-    ]
+    windows = [plan.settings.sampler.plan(from_zero(run)).windows for run in plan.runs]
     longest = max(run[-1][1] - run[0][0] for run in plan.runs)
     return {
         "input": str(plan.film.path),
@@ -173,6 +175,7 @@ def color_film(
     settings: ColorizeSettings | None = None,
     progress: Progress | None = None,
     *,
+    networks: Networks | None = None,
     seed: int = 0,
     reference: Reference | None = None,
     luma: str = "source",
@@ -193,6 +196,7 @@ def color_film(
         palette: colors that guide the result, or None for the null palette.
         settings: see `plan_film`; None if `film` is a plan.
         progress: called with (frames done, total frames).
+        networks: the model on the devices, from `networks_for`; None to load it.
         seed: seed of the noise, 0 to 2^32 - 1.
         reference: see `plan_film`; None if `film` is a plan.
         luma: `source` (the film's own, unchanged) or `model` (the decoder's, resized).
@@ -231,7 +235,7 @@ def color_film(
     with FilmWriter(output, plan.film) as writer:
         colors = functools.partial(
             colorize,
-            load_networks(model),
+            networks or networks_for(model, plan.settings, plan.runs),
             palette=palette,
             settings=plan.settings,
             seed=seed,

@@ -6,10 +6,11 @@ whole film. The output, the denoised estimate and the stepped latents are affine
 with the same coefficients at every frame, so averaging any of them is equivalent. With
 `blending="final"`, each window is sampled alone and the results are averaged once.
 
-Two drivers give the same result up to rounding. `sample_scan` is one jitted program for all steps
-and batches, with the film on the device; it is compiled again for each film length. `sample_loop`
-loops on the host, with the film in host memory and K windows on the device; its one jitted
-function has the shape [K, T, h, w, C] for any film length. `sample` selects the driver.
+The host loops over steps and batches of windows, and each part of the work is a jitted function.
+The network's, `velocity`, has the shape [K, T, h, w, C], so it is compiled once for films of any
+length, which a program for all steps would not be; the others are small. The film's arrays are on
+the device (`STORES["device"]`), or in host memory if they are too large for it; then a batch at a
+time is copied to the device and back.
 
 The network is an argument, a function that jit can hash (define it once, not per call):
 
@@ -32,6 +33,8 @@ import numpy as np
 from jax import lax
 
 from palette_vc_jax.diffusion import edm, guidance, schedule, solvers
+from palette_vc_jax.parallel import placement
+from palette_vc_jax.sampling.dispatch import one_ahead
 from palette_vc_jax.sampling.settings import (
     FilmConditions,
     Known,
@@ -39,20 +42,22 @@ from palette_vc_jax.sampling.settings import (
     check_conditions,
     frame_noise,
 )
-from palette_vc_jax.sampling.windows import Shot, WindowPlan
+from palette_vc_jax.sampling.windows import Shot, WindowPlan, from_zero
 
 Predict = Callable[..., jax.Array]
 Progress = Callable[[int, int], Any]  # (evaluated batches, total batches)
+Array = np.ndarray | jax.Array  # in host memory or on the device
 
-DRIVERS = ("auto", "scan", "loop")
-SCAN_BYTES = 2**30  # films whose arrays are not larger are sampled in one program
-_BLOCK = 64  # frames per solver step in the loop
+DEVICE_BYTES = 2**30  # films whose arrays are not larger are held on the device
+_BLOCK = 64  # frames per solver step of a film in host memory
+NOT_FINITE = (
+    "{} returned values that are not finite; compute in bfloat16 or float32, and check the "
+    "checkpoint."
+)
 
 
 class Windows(NamedTuple):
-    """K windows and the conditions of their shots; arrays may have a leading axis of batches.
-
-    On the host, in the loop, they are numpy arrays.
+    """K windows and the conditions of their shots, as numpy arrays.
 
     Args:
         indices: `[K, T]`, frames of the film.
@@ -62,34 +67,45 @@ class Windows(NamedTuple):
         palette_mask: `[K]` or `[K, R]`.
     """
 
-    indices: jax.Array
-    weights: jax.Array
-    context: jax.Array
-    palette: jax.Array
-    palette_mask: jax.Array
+    indices: np.ndarray
+    weights: np.ndarray
+    context: np.ndarray
+    palette: np.ndarray
+    palette_mask: np.ndarray
 
 
 class Frames(NamedTuple):
-    """What belongs to each frame of a film, or to each frame of K windows: numpy or JAX arrays.
+    """What the network sees of each frame of a film, or of K windows.
 
     Args:
         gray: `[N, h, w, C]` or `[K, T, h, w, C]`.
         regions: the same with R channels, or None.
-        keyframe: `[N]` or `[K, T]`, the number of the keyframe that a frame is, M for the other
-            frames; None if there are no keyframes.
-        source: see `Known`, or None.
-        weight: see `Known`, or None.
     """
 
-    gray: Any
-    regions: Any
-    keyframe: Any = None
-    source: Any = None
-    weight: Any = None
+    gray: Array
+    regions: Array | None
 
-    def gather(self, indices: np.ndarray | jax.Array | slice) -> "Frames":
-        """Return what belongs to the frames `indices`."""
-        return jax.tree.map(lambda leaf: leaf[indices], self)
+
+class Taken(NamedTuple):
+    """What the frames of a film take from its keyframes.
+
+    Args:
+        keyframe: `[N]`, the number of the keyframe that a frame is, M for the other frames.
+        source: see `Known`.
+        weight: see `Known`.
+    """
+
+    keyframe: Array
+    source: Array
+    weight: Array
+
+
+class Film(NamedTuple):
+    """The conditions of a film's frames, and the latents of its M keyframes `[M, h, w, C]`."""
+
+    frames: Frames
+    taken: Taken | None
+    known: Array | None
 
 
 class Steps(NamedTuple):
@@ -97,6 +113,17 @@ class Steps(NamedTuple):
 
     sigma: np.ndarray
     table: np.ndarray
+
+
+class Store(NamedTuple):
+    """Where a film's arrays are held: what is done with them there."""
+
+    put: Callable[[Any], Any]  # numpy arrays -> arrays of the store, which may be overwritten
+    zeros: Callable[[Any], Any]  # an array -> zeros of its shape
+    gather: Callable[[Any, np.ndarray], Any]  # arrays of frames, indices -> those of the frames
+    add: Callable[[Any, Windows, Any], Any]  # total, windows, their values -> total
+    change: Callable[..., Any]  # see `_change`
+    advance: Callable[..., tuple[Any, Any, Any]]  # see `_advance`
 
 
 def sample(
@@ -107,7 +134,7 @@ def sample(
     settings: SamplerSettings,
     seed: int,
     *,
-    driver: str = "auto",
+    store: str = "auto",
     progress: Progress | None = None,
 ) -> np.ndarray:
     """Sample the color latents of a film, or of a run of its shots.
@@ -120,179 +147,184 @@ def sample(
             those of `windows.group_shots` do.
         settings: see `SamplerSettings`.
         seed: seed of the noise, 0 to 2^32 - 1.
-        driver: `scan`, `loop` or `auto`: the scan if the film fits in `SCAN_BYTES` and no
-            progress callback is given (one program cannot report progress), else the loop.
-        progress: called with (done, total) batches of windows after each batch.
+        store: see `sample_film`.
+        progress: see `sample_film`.
 
     Returns:
         Latents `[N, h, w, C]`, float32 of unit variance, as the noisy latents.
 
     Raises:
         ValueError: if the conditions do not fit the shots.
-        FloatingPointError: if the network returned values that are not finite; the loop raises
-            at the first such step.
+        FloatingPointError: if the network returned values that are not finite.
     """
-    if driver not in DRIVERS:
-        raise ValueError(f"driver {driver!r} is not known; use one of {', '.join(DRIVERS)}.")
-    first = shots[0][0] if len(shots) else 0
-    plan = settings.plan([(start - first, stop - first) for start, stop in shots])
+    plan = settings.plan(from_zero(shots), placement.num_batch_shards())
     check_conditions(conditions, plan)
-    if driver == "auto":
-        fits = film_bytes(conditions.gray.shape) <= SCAN_BYTES
-        driver = "scan" if fits and progress is None else "loop"
     noise = frame_noise(
-        seed, first, plan.frames, conditions.gray.shape[1:], settings.shared_noise_fraction
+        seed, shots[0][0], plan.frames, conditions.gray.shape[1:], settings.shared_noise_fraction
     )
     noise *= np.float32(schedule.initial_scale(settings.sigma_max))
-    if driver == "scan":
-        latents = np.asarray(sample_scan(predict, params, noise, conditions, plan, settings))
-    else:
-        latents = sample_loop(predict, params, noise, conditions, plan, settings, progress)
-    check_finite(latents, "the UNet")
-    return latents
+    film = predict, params, noise, conditions, plan, settings
+    return np.asarray(sample_film(*film, store=store, progress=progress))
 
 
 def film_bytes(shape: Sequence[int]) -> int:
-    """Return the bytes of a driver's arrays of the film's length, for latents `[N, h, w, C]`.
+    """Return the bytes of a film's arrays while it is sampled, for latents `[N, h, w, C]`.
 
     There are four, in float32: the gray latents, the noisy latents, the sum over windows and the
-    previous estimate. The loop holds them on the host, and nothing on the device grows with N;
-    with `blending="final"` it holds three of them.
+    previous estimate. Regions and keyframes are not counted.
     """
     return 4 * 4 * int(np.prod(shape))
 
 
-def sample_scan(
-    predict: Predict,
-    params: Any,
-    noise: np.ndarray | jax.Array,
-    conditions: FilmConditions,
-    plan: WindowPlan,
-    settings: SamplerSettings,
-) -> jax.Array:
-    """Sample a film in one program: a scan over steps around a scan over batches of windows.
-
-    The program is compiled once for each number of frames, windows and steps.
-
-    Args:
-        predict: the network, see the module's docstring.
-        params: its parameters.
-        noise: the film's latents at sigma_max, `[N, h, w, C]`.
-        conditions: see `FilmConditions`.
-        plan: from `settings.plan`.
-        settings: see `SamplerSettings`.
-
-    Returns:
-        Latents `[N, h, w, C]`, float32 on the device.
-    """
-    conditions = check_conditions(conditions, plan)
-    frames, known = _frames(conditions)
-    if conditions.known is not None:
-        noise = _add_known(np.array(noise, np.float32), conditions.known)
-    return _scan_film(
-        predict,
-        _guidance_kind(settings, conditions),
-        settings.blending,
-        params,
-        jnp.asarray(noise, jnp.float32),
-        jax.tree.map(jnp.asarray, frames),
-        known,
-        conditions.added_time_ids,
-        _batches(conditions, plan),
-        _steps(settings),
-        settings.guidance_scale,
-    )
-
-
-def sample_loop(
+def sample_film(
     predict: Predict,
     params: Any,
     noise: np.ndarray,
     conditions: FilmConditions,
     plan: WindowPlan,
     settings: SamplerSettings,
+    *,
+    store: str = "auto",
     progress: Progress | None = None,
-) -> np.ndarray:
-    """Sample a film by a loop on the host over steps and batches of windows.
+) -> Array:
+    """Sample a film from its noise.
 
-    The arguments are those of `sample_scan`, and `progress` is called with (done, total) batches.
-    If `noise` is a float32 array, it is overwritten with the result. The device holds one batch
-    at a time, so only host memory limits the length of a film (`film_bytes`).
+    Args:
+        predict: the network, see the module's docstring.
+        params: its parameters.
+        noise: the film's latents at sigma_max, float32 `[N, h, w, C]`. They may be overwritten.
+        conditions: see `FilmConditions`.
+        plan: from `settings.plan`.
+        settings: see `SamplerSettings`.
+        store: `device`, `host` or `auto`: the device if the film fits in `DEVICE_BYTES`. The
+            result is the same up to rounding.
+        progress: called with (done, total) batches of windows after each batch.
 
     Returns:
-        Latents `[N, h, w, C]`, float32 on the host.
+        Latents `[N, h, w, C]`, float32, where the film is held.
+
+    Raises:
+        FloatingPointError: if the network returned values that are not finite; after the step.
     """
+    if store not in ("auto", *STORES):
+        raise ValueError(f"store {store!r} is not known; use one of auto, {', '.join(STORES)}.")
     conditions = check_conditions(conditions, plan)
-    kind = _guidance_kind(settings, conditions)
-    batches = _batches(conditions, plan)
-    count = batches.indices.shape[0]
-    steps = _steps(settings)
-    ids, scale = conditions.added_time_ids, settings.guidance_scale
-    frames, known = _frames(conditions)
-    done = 0
-
-    def velocity(
-        latents: np.ndarray, frames: Frames, batch: Windows, sigma: np.ndarray
-    ) -> np.ndarray:
-        nonlocal done
-        output = np.asarray(
-            _velocity_unit(predict, kind, params, latents, frames, ids, batch, sigma, scale)
-        )
-        done += 1
-        if progress is not None:
-            progress(done, count * len(steps.sigma))
-        return output
-
-    each = [jax.tree.map(lambda leaf, b=b: leaf[b], batches) for b in range(count)]
+    if store == "auto":
+        store = "device" if film_bytes(noise.shape) <= DEVICE_BYTES else "host"
+    held = STORES[store]
     noise = np.require(noise, np.float32, ["C", "W"])
     if conditions.known is not None:
         noise = _add_known(noise, conditions.known)
+    latents, film = held.put((noise, _film(conditions)))
+    batches, steps = _batches(conditions, plan), _steps(settings)
+    evaluate = functools.partial(_evaluate, predict, params, conditions, settings)
+    report = _counted(progress, len(batches) * settings.steps)
     if settings.blending == "step":
-        return _loop_steps(velocity, noise, frames, known, each, steps)
-    total = np.zeros_like(noise)
-    for batch in each:
+        return _denoise(held, evaluate, latents, film, batches, steps, report)
+    total = held.zeros(latents)
+    for batch in batches:
         folded, alone = _alone(batch)
-        own = noise[folded], frames.gather(folded)
-        latents = _loop_steps(velocity, *own, known, [alone], steps)
-        _add_on_host(total, batch, latents.reshape(*batch.indices.shape, *latents.shape[1:]))
+        own, frames, taken = held.gather((latents, film.frames, film.taken), folded)
+        film_alone = Film(frames, taken, film.known)
+        done = _denoise(held, evaluate, own, film_alone, [alone], steps, report)
+        total = held.add(total, batch, done.reshape(*batch.indices.shape, *done.shape[1:]))
     return total
+
+
+def _denoise(
+    held: Store,
+    evaluate: Callable[..., jax.Array],
+    latents: Array,
+    film: Film,
+    batches: list[Windows],
+    steps: Steps,
+    report: Callable[[], None],
+) -> Array:
+    """Take all steps on latents `[N, h, w, C]`, blending windows at each step."""
+    previous = held.zeros(latents)
+    for sigma, row in zip(steps.sigma, steps.table, strict=True):
+        total = held.zeros(latents)
+        started = (
+            (batch, evaluate(*held.gather((latents, film.frames), batch.indices), batch, sigma))
+            for batch in batches
+        )
+        for batch, output in one_ahead(started):
+            # Further ahead of the device, its memory would fill with outputs.
+            total = held.add(total, batch, jax.block_until_ready(output))
+            report()
+        changed = None
+        if film.taken is not None:
+            change = held.change(latents, total, sigma, film.taken.keyframe, film.known)
+            changed = film.taken, film.known, change
+        latents, previous, finite = held.advance(latents, total, previous, sigma, row, changed)
+        if not finite:
+            raise FloatingPointError(NOT_FINITE.format("the UNet"))
+    return latents
 
 
 # ---- one batch of windows
 
 
-def _velocity(
+def _evaluate(
     predict: Predict,
-    kind: str | None,
+    params: Any,
+    conditions: FilmConditions,
+    settings: SamplerSettings,
+    latents: Array,
+    frames: Frames,
+    batch: Windows,
+    sigma: np.ndarray,
+) -> jax.Array:
+    """Return the network's output F on windows `[K, T, h, w, C]`, guided."""
+
+    def evaluate(gray: Array, context: Array, mask: Array) -> jax.Array:
+        ids = conditions.added_time_ids
+        given = latents, gray, frames.regions, ids, context, batch.palette, mask, sigma
+        return placement.settle(velocity(predict, params, *given))
+
+    kind = _guidance_kind(settings, conditions)
+    given = frames.gray, batch.context, batch.palette_mask
+    return guidance.guided(evaluate, kind, settings.guidance_scale, *given)
+
+
+@functools.partial(jax.jit, static_argnames="predict")
+def velocity(
+    predict: Predict,
     params: Any,
     latents: jax.Array,
-    frames: Frames,
+    gray: jax.Array,
+    regions: jax.Array | None,
     ids: jax.Array,
-    batch: Windows,
+    context: jax.Array,
+    palette: jax.Array,
+    mask: jax.Array,
     sigma: jax.Array,
-    scale: jax.Array,
 ) -> jax.Array:
-    """Return the network's output F in float32 on windows `[K, T, h, w, C]` at one sigma."""
+    """Return the network's output F in float32 on K windows at one noise level.
+
+    Args:
+        predict: the network, see the module's docstring.
+        params: its parameters.
+        latents: noisy latents `[K, T, h, w, C]`.
+        gray: latents of the gray frames, of the same shape.
+        regions: `[K, T, h, w, R]`, or None.
+        ids: micro-conditioning `[3]`.
+        context: `[K, L, D]`.
+        palette: `[K, 15]` or `[K, R, 15]`.
+        mask: `[K]` or `[K, R]`.
+        sigma: noise level, a scalar.
+    """
     c = edm.coefficients(sigma)
     count = latents.shape[0]
-    noisy = c.c_in * latents
+    # The pretrained channel order is [noisy, gray], and only the noisy half is scaled.
+    inputs = placement.shard_batch(jnp.concatenate([c.c_in * latents, gray], axis=-1))
     c_noise = jnp.full((count,), c.c_noise)
     ids = jnp.broadcast_to(ids, (count, *ids.shape))
-
-    def evaluate(gray: jax.Array, context: jax.Array, mask: jax.Array) -> jax.Array:
-        # The pretrained channel order is [noisy, gray], and only the noisy half is scaled.
-        inputs = jnp.concatenate([noisy, gray], axis=-1)
-        palette = batch.palette, mask, frames.regions
-        return predict(params, inputs, c_noise, context, ids, *palette)
-
-    output = guidance.guided(evaluate, kind, scale, frames.gray, batch.context, batch.palette_mask)
+    output = predict(params, inputs, c_noise, context, ids, palette, mask, regions)
     return output.astype(jnp.float32)
 
 
-_velocity_unit = jax.jit(_velocity, static_argnames=("predict", "kind"))
-
-
-def _alone(batch: Windows) -> tuple[np.ndarray | jax.Array, Windows]:
+def _alone(batch: Windows) -> tuple[np.ndarray, Windows]:
     """Return a film in which the windows of a batch share no frame.
 
     Mirrored frames of a short shot remain the same frame as the one that they copy, as they are
@@ -309,31 +341,47 @@ def _alone(batch: Windows) -> tuple[np.ndarray | jax.Array, Windows]:
     return batch.indices.reshape(-1), alone
 
 
-def _advance(
-    latents: jax.Array,
-    output: jax.Array,
-    previous: jax.Array,
-    sigma: jax.Array,
-    row: jax.Array,
-    taken: tuple[jax.Array, ...] | None,
-) -> tuple[jax.Array, jax.Array]:
-    """Take a solver step from the network's output; return the latents and the estimate D.
+# ---- the film on the device
 
-    `taken` is what the estimates take from keyframes: `keyframe`, `source` and `weight` of the
-    frames, the known latents `[M, h, w, C]`, and `_change`. The estimate of a keyframe becomes its
-    known latents, and a solver step keeps it at these with the noise of the next sigma.
+
+@jax.jit
+def _put(tree: Any) -> Any:
+    return jax.tree.map(placement.replicate, tree)
+
+
+@jax.jit
+def _zeros(array: jax.Array) -> jax.Array:
+    return placement.replicate(jnp.zeros_like(array))
+
+
+@jax.jit
+def _gather(tree: Any, indices: jax.Array | np.ndarray) -> Any:
+    return jax.tree.map(lambda leaf: leaf[indices], tree)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add(total: jax.Array, indices: jax.Array, weights: jax.Array, values: jax.Array) -> jax.Array:
+    """Add weighted windows `[K, T, h, w, C]` to their frames in `total`.
+
+    Windows are added one at a time, and each writes a frame at most once. A scatter that writes a
+    frame twice adds in no fixed order on a GPU, so results would not be reproducible.
     """
-    estimate = edm.denoised(output, latents, sigma)
-    if taken is not None:
-        keyframe, source, weight, known, change = taken
-        pixels = change.reshape(-1, change.shape[-1])  # [M * h * w, C]
-        for side in range(2):
-            estimate += weight[..., side, None] * pixels[source[..., side]]
-        own = known[jnp.minimum(keyframe, len(known) - 1)]
-        estimate = jnp.where((keyframe < len(known))[:, None, None, None], own, estimate)
-    return solvers.step(latents, estimate, previous, row), estimate
+    beyond = len(total) + np.arange(indices.shape[1])  # out of range, so it is dropped
+
+    def one_window(
+        total: jax.Array, window: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, None]:
+        indices, weights, values = window
+        # Drop frames of weight 0 rather than multiply by 0, because they may be infinite.
+        indices = jnp.where(weights > 0, indices, beyond)
+        values = weights[:, None, None, None] * values
+        return total.at[indices].add(values, mode="drop", unique_indices=True), None
+
+    windows = indices, weights, placement.replicate(values)
+    return placement.replicate(lax.scan(one_window, total, windows)[0])
 
 
+@jax.jit
 def _change(
     latents: jax.Array, output: jax.Array, sigma: jax.Array, keyframe: jax.Array, known: jax.Array
 ) -> jax.Array:
@@ -348,138 +396,102 @@ def _change(
     return jnp.where(is_it.any(1)[:, None, None, None], change, 0.0)
 
 
-_advance_unit = jax.jit(_advance)
-_change_unit = jax.jit(_change)
-
-
-# ---- the film in one program
-
-
-@functools.partial(jax.jit, static_argnames=("predict", "kind", "blending"))
-def _scan_film(
-    predict: Predict,
-    kind: str | None,
-    blending: str,
-    params: Any,
+@functools.partial(jax.jit, donate_argnums=(0, 1))
+def _advance(
     latents: jax.Array,
-    frames: Frames,
-    known: jax.Array | None,
-    ids: jax.Array,
-    batches: Windows,
-    steps: tuple[jax.Array, jax.Array],
-    scale: jax.Array,
-) -> jax.Array:
-    """Do the work of `sample_scan`; `steps` are sigma and table of `Steps`."""
+    output: jax.Array,
+    previous: jax.Array,
+    sigma: jax.Array,
+    row: jax.Array,
+    changed: tuple[Taken, jax.Array, jax.Array] | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Take a solver step; return the latents, the estimate D, and whether both are finite.
 
-    def velocity(latents: jax.Array, frames: Frames, batch: Windows, sigma: jax.Array) -> jax.Array:
-        return _velocity(predict, kind, params, latents, frames, ids, batch, sigma, scale)
-
-    if blending == "step":
-        return _scan_steps(velocity, latents, frames, known, batches, steps)
-
-    def one_batch(total: jax.Array, batch: Windows) -> tuple[jax.Array, None]:
-        folded, alone = _alone(batch)
-        alone = jax.tree.map(lambda leaf: leaf[None], alone)
-        own = latents[folded], frames.gather(folded)
-        done = _scan_steps(velocity, *own, known, alone, steps)
-        return _add(total, batch, done.reshape(*batch.indices.shape, *done.shape[1:])), None
-
-    return lax.scan(one_batch, jnp.zeros_like(latents), batches)[0]
-
-
-def _scan_steps(
-    velocity: Callable[..., jax.Array],
-    latents: jax.Array,
-    frames: Frames,
-    known: jax.Array | None,
-    batches: Windows,
-    steps: tuple[jax.Array, jax.Array],
-) -> jax.Array:
-    """Take all steps on latents `[N, h, w, C]`, blending windows at each step."""
-
-    def one_step(
-        state: tuple[jax.Array, jax.Array], step: tuple[jax.Array, jax.Array]
-    ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        latents, previous = state
-        sigma, row = step
-
-        def one_batch(total: jax.Array, batch: Windows) -> tuple[jax.Array, None]:
-            gathered = latents[batch.indices], frames.gather(batch.indices)  # [K, T, h, w, C]
-            return _add(total, batch, velocity(*gathered, batch, sigma)), None
-
-        output, _ = lax.scan(one_batch, jnp.zeros_like(latents), batches)
-        taken = None
-        if known is not None:
-            change = _change(latents, output, sigma, frames.keyframe, known)
-            taken = frames.keyframe, frames.source, frames.weight, known, change
-        return _advance(latents, output, previous, sigma, row, taken), None
-
-    return lax.scan(one_step, (latents, jnp.zeros_like(latents)), steps)[0][0]
-
-
-def _add(total: jax.Array, batch: Windows, values: jax.Array) -> jax.Array:
-    """Add weighted windows `[K, T, h, w, C]` to their frames in `total`.
-
-    Windows are added one at a time, and each writes a frame at most once. A scatter that writes a
-    frame twice adds in no fixed order on a GPU, so results would not be reproducible.
+    `changed` is what the frames take from M keyframes, the keyframes' known latents
+    `[M, h, w, C]`, and their change, from `_change`. The estimate of a keyframe becomes its known
+    latents, and a solver step keeps it at these with the noise of the next sigma.
     """
-    beyond = len(total) + np.arange(batch.indices.shape[1])  # out of range, so it is dropped
-
-    def one_window(
-        total: jax.Array, window: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> tuple[jax.Array, None]:
-        indices, weights, values = window
-        # Drop frames of weight 0 rather than multiply by 0, because they may be infinite.
-        indices = jnp.where(weights > 0, indices, beyond)
-        values = weights[:, None, None, None] * values
-        return total.at[indices].add(values, mode="drop", unique_indices=True), None
-
-    return lax.scan(one_window, total, (batch.indices, batch.weights, values))[0]
-
-
-# ---- the film on the host
+    estimate = edm.denoised(output, latents, sigma)
+    if changed is not None:
+        taken, known, change = changed
+        pixels = change.reshape(-1, change.shape[-1])  # [M * h * w, C]
+        for side in range(2):
+            estimate += taken.weight[..., side, None] * pixels[taken.source[..., side]]
+        own = known[jnp.minimum(taken.keyframe, len(known) - 1)]
+        is_known = (taken.keyframe < len(known))[:, None, None, None]
+        estimate = jnp.where(is_known, own, estimate)
+    latents = solvers.step(latents, estimate, previous, row)
+    return latents, estimate, placement.replicate(jnp.isfinite(latents + estimate).all())
 
 
-def _loop_steps(
-    velocity: Callable[..., np.ndarray],
-    latents: np.ndarray,
-    frames: Frames,
-    known: np.ndarray | None,
-    batches: list[Windows],
-    steps: Steps,
-) -> np.ndarray:
-    """Do what `_scan_steps` does on the host, in the memory of `latents`."""
-    total, previous = np.empty_like(latents), np.zeros_like(latents)
-    for sigma, row in zip(steps.sigma, steps.table, strict=True):
-        total[:] = 0.0
-        for batch in batches:
-            gathered = latents[batch.indices], frames.gather(batch.indices)
-            _add_on_host(total, batch, velocity(*gathered, batch, sigma))
-        change = None
-        if known is not None and len(at := np.flatnonzero(frames.keyframe < len(known))):
-            change = _change_unit(latents[at], total[at], sigma, frames.keyframe[at], known)
-        for start in range(0, len(latents), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            taken = None
-            if change is not None:
-                own = frames.gather(part)
-                taken = own.keyframe, own.source, own.weight, known, change
-            latents[part], total[part] = _advance_unit(
-                latents[part], total[part], previous[part], sigma, row, taken
-            )
-            check_finite(latents[part], "the UNet")
-        total, previous = previous, total
-    return latents
+# ---- the film in host memory
 
 
-def _add_on_host(total: np.ndarray, batch: Windows, values: np.ndarray) -> None:
+def _gather_on_host(tree: Any, indices: np.ndarray | slice) -> Any:
+    return jax.tree.map(lambda leaf: leaf[indices], tree)
+
+
+def _add_on_host(total: np.ndarray, batch: Windows, values: Array) -> np.ndarray:
     """Do what `_add` does, in place; a window has each frame once with a weight above 0."""
-    for indices, weights, window in zip(batch.indices, batch.weights, values, strict=True):
+    for indices, weights, window in zip(
+        batch.indices, batch.weights, np.asarray(values), strict=True
+    ):
         real = weights > 0
         total[indices[real]] += weights[real, None, None, None] * window[real]
+    return total
 
 
-# ---- inputs of both drivers
+def _change_on_host(
+    latents: np.ndarray, output: np.ndarray, sigma: float, keyframe: np.ndarray, known: np.ndarray
+) -> jax.Array:
+    """Do what `_change` does with the keyframes alone on the device."""
+    at = np.flatnonzero(keyframe < len(known))
+    if not len(at):
+        return jnp.zeros_like(known)
+    return _change(latents[at], output[at], sigma, keyframe[at], known)
+
+
+def _advance_on_host(
+    latents: np.ndarray,
+    output: np.ndarray,
+    previous: np.ndarray,
+    sigma: float,
+    row: np.ndarray,
+    changed: tuple[Taken, np.ndarray, jax.Array] | None,
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Do what `_advance` does, a block of frames at a time, in place."""
+    finite = True
+    for start in range(0, len(latents), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        own = latents[part], output[part], previous[part], sigma, row
+        taken = changed and (_gather_on_host(changed[0], part), *changed[1:])
+        stepped = _advance(*own, taken)
+        latents[part], output[part] = stepped[:2]
+        finite &= bool(stepped[2])
+    return latents, output, finite
+
+
+STORES = {
+    "device": Store(
+        _put,
+        _zeros,
+        _gather,
+        lambda total, batch, values: _add(total, batch.indices, batch.weights, values),
+        _change,
+        _advance,
+    ),
+    "host": Store(
+        lambda tree: tree,
+        np.zeros_like,
+        _gather_on_host,
+        _add_on_host,
+        _change_on_host,
+        _advance_on_host,
+    ),
+}
+
+
+# ---- inputs
 
 
 def _steps(settings: SamplerSettings) -> Steps:
@@ -496,23 +508,23 @@ def _guidance_kind(settings: SamplerSettings, conditions: FilmConditions) -> str
     return settings.guidance
 
 
-def _batches(conditions: FilmConditions, plan: WindowPlan) -> Windows:
-    """Return a padded plan and the conditions of its windows as arrays `[B, K, ...]`."""
+def _batches(conditions: FilmConditions, plan: WindowPlan) -> list[Windows]:
+    """Return a padded plan and the conditions of its windows, in batches of K windows."""
     values = conditions.context, conditions.palette, conditions.palette_mask
     shots = (np.asarray(value)[plan.shot] for value in values)
     flat = (plan.indices, plan.weights, *shots)
-    return Windows(*(leaf.reshape(-1, plan.batch, *leaf.shape[1:]) for leaf in flat))
+    starts = range(0, plan.windows, plan.batch)
+    return [Windows(*(leaf[start : start + plan.batch] for leaf in flat)) for start in starts]
 
 
-def _frames(conditions: FilmConditions) -> tuple[Frames, np.ndarray | None]:
-    """Return what belongs to each frame, and the latents `[M, h, w, C]` of the keyframes."""
-    gray, regions, known = conditions.gray, conditions.regions, conditions.known
+def _film(conditions: FilmConditions) -> Film:
+    frames, known = Frames(conditions.gray, conditions.regions), conditions.known
     if known is None:
-        return Frames(gray, regions), None
-    keyframe = np.full(len(gray), len(known.frames), np.int32)
+        return Film(frames, None, None)
+    keyframe = np.full(len(conditions.gray), len(known.frames), np.int32)
     keyframe[known.frames] = np.arange(len(known.frames))
-    frames = Frames(gray, regions, keyframe, known.source, known.weight)
-    return frames, np.asarray(known.latents, np.float32)
+    taken = Taken(keyframe, known.source, known.weight)
+    return Film(frames, taken, np.asarray(known.latents, np.float32))
 
 
 def _add_known(noise: np.ndarray, known: Known) -> np.ndarray:
@@ -521,12 +533,20 @@ def _add_known(noise: np.ndarray, known: Known) -> np.ndarray:
     return noise
 
 
+def _counted(progress: Progress | None, total: int) -> Callable[[], None]:
+    """Return a function that counts its calls and reports them to `progress`."""
+    numbers = iter(range(1, total + 1))
+
+    def report() -> None:
+        if progress is not None:
+            progress(next(numbers), total)
+
+    return report
+
+
 def check_finite(values: np.ndarray, network: str) -> None:
     """Raise FloatingPointError unless all `values`, computed by `network`, are finite."""
     with np.errstate(invalid="ignore"):  # inf - inf is invalid, and is reported below
         finite = np.isfinite(values.sum(dtype=np.float64))
     if not finite:
-        raise FloatingPointError(
-            f"{network} returned values that are not finite; compute in bfloat16 or float32, and "
-            "check the checkpoint."
-        )
+        raise FloatingPointError(NOT_FINITE.format(network))

@@ -37,7 +37,7 @@ class SamplerSettings:
     window_mode: str = "sliding"  # or "anchored"
     window_weights: str = "triangular"  # or "uniform"
     blending: str = "step"  # average windows at each step, or "final": once after the last step
-    windows_per_batch: int = 1  # K, windows evaluated together
+    windows_per_batch: int = 1  # windows that a device evaluates together
 
     def __post_init__(self) -> None:
         solvers.solver_table(self.solver, self.sigmas())
@@ -66,15 +66,12 @@ class SamplerSettings:
         """Return the decreasing sigmas, float32 `[steps + 1]`, the last of them 0."""
         return schedule.karras_sigmas(self.steps, self.sigma_min, self.sigma_max, self.rho)
 
-    def plan(self, shots: Sequence[windows.Shot]) -> windows.WindowPlan:
-        """Plan the windows of a film, padded to full batches.
-
-        A film of few windows gets batches smaller than `windows_per_batch`, with less padding.
-        """
+    def plan(self, shots: Sequence[windows.Shot], devices: int = 1) -> windows.WindowPlan:
+        """Plan the windows of a film, padded to full batches of `devices` devices."""
         plan = windows.plan_windows(
             shots, self.window, self.overlap, self.window_mode, self.window_weights
         )
-        return windows.pad(plan, windows.even_batch(plan.windows, self.windows_per_batch))
+        return windows.pad(plan, devices * self.windows_per_batch)
 
 
 class Known(NamedTuple):
@@ -99,8 +96,7 @@ class FilmConditions(NamedTuple):
     """Conditions of a film of N frames in S shots.
 
     Args:
-        gray: `[N, h, w, C]`, unscaled latents of the gray frames; may be a memory map for the
-            loop.
+        gray: `[N, h, w, C]`, unscaled latents of the gray frames.
         context: `[S, L, D]`, image embedding of each shot.
         added_time_ids: `[3]`, fps, motion bucket and noise augmentation.
         palette: `[15]` or `[S, 15]`, colors in [-1, 1]; with `regions`, `[S, R, 15]`.

@@ -106,16 +106,6 @@ def pad(plan: WindowPlan, batch: int) -> WindowPlan:
     )
 
 
-def even_batch(windows: int, batch: int) -> int:
-    """Return the smallest batch size that needs no more batches than `batch` for `windows`.
-
-    For example, 5 windows need two batches of 4 or of 3; with 3, one window is padding rather
-    than three.
-    """
-    batches = -(-windows // batch)
-    return -(-windows // batches)
-
-
 def group_shots(shots: Sequence[Shot], frames: int) -> list[list[Shot]]:
     """Split a film's shots into runs of at most `frames` frames, at cuts only.
 
@@ -130,6 +120,12 @@ def group_shots(shots: Sequence[Shot], frames: int) -> list[list[Shot]]:
         else:
             groups.append([(start, stop)])
     return groups
+
+
+def from_zero(shots: Sequence[Shot]) -> list[Shot]:
+    """Count the frames of a run of shots from its first frame."""
+    first = shots[0][0] if len(shots) else 0
+    return [(start - first, stop - first) for start, stop in shots]
 
 
 def check_shots(shots: Sequence[Shot]) -> None:

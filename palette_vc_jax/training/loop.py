@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from palette_vc_jax import atomic, cli
 from palette_vc_jax.checkpoint import Checkpoints, Mismatch, changed_origins
 from palette_vc_jax.parallel import placement, processes
+from palette_vc_jax.parallel.device_memory import device_memory
 from palette_vc_jax.parallel.mesh import make_mesh
 from palette_vc_jax.training.config import RunConfig, keys, rules
 from palette_vc_jax.training.monitoring import MetricsWriter, Throughput, profiling, summary
@@ -24,6 +25,10 @@ from palette_vc_jax.training.ranges import PATH, PATH_OR_NONE
 from palette_vc_jax.training.step import Loss, PlacedStep, State, place_step
 
 # Keys that may differ between hosts, on which the same files may lie in other places.
+LESS_MEMORY = (
+    "give --config.remat=layers, raise config.accumulate, lower config.batch_size or "
+    "config.data.window, or split the state over more devices with config.mesh.fsdp"
+)
 PATHS = {key for key, rule in rules().items() if rule in (PATH, PATH_OR_NONE)}
 
 
@@ -86,9 +91,12 @@ def run(
     notice = notice or Notice()
     processes.wait_for_all("task", "reading weights and clips")
     mesh = make_mesh(config.mesh.sizes())
-    with contextlib.closing(
-        Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)
-    ) as checkpoints:
+    with (
+        device_memory("training", LESS_MEMORY),
+        contextlib.closing(
+            Checkpoints(workdir / "checkpoints", config.keep, config.keep_every or None)
+        ) as checkpoints,
+    ):
         begun = _begin(task, config, workdir, mesh, checkpoints)
         task = task._replace(frozen=None)  # on the devices now: the host's copy is released
         if jax.process_index() == 0:

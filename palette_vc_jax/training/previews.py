@@ -21,8 +21,9 @@ from palette_vc_jax import atomic
 from palette_vc_jax.data.samples import Batch
 from palette_vc_jax.diffusion import schedule
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.networks import load_networks
+from palette_vc_jax.models.networks import functions, load_networks
 from palette_vc_jax.models.store import Model
+from palette_vc_jax.parallel import placement
 from palette_vc_jax.pixels import to_gray3
 from palette_vc_jax.sampling.colorize import (
     ColorizeSettings,
@@ -30,7 +31,7 @@ from palette_vc_jax.sampling.colorize import (
     default_settings,
     film_conditions,
 )
-from palette_vc_jax.sampling.sampler import sample_scan
+from palette_vc_jax.sampling.sampler import sample_film
 from palette_vc_jax.sampling.settings import frame_noise
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video.resize import resize
@@ -91,7 +92,7 @@ def _color(
 
     The image tower sees the reference that the model was mostly trained with.
     """
-    networks, own = load_networks(Model(config, {})), config.sampling
+    networks, own = functions(config), config.sampling
     settings = _settings(config, batch["gray"].shape[1])
     sampler = settings.sampler
     gray = batch["gray"].reshape(-1, *batch["gray"].shape[2:])
@@ -103,12 +104,12 @@ def _color(
         context = batch["context_color" if in_color else "context_gray"]
     context = context * (own.reference != "none")
     noise = frame_noise(SEED, 0, len(gray), gray.shape[1:], sampler.shared_noise_fraction)
-    latents = sample_scan(
+    latents = sample_film(
         networks.predict,
         {"unet": _cast(params["unet"], dtype)},
         noise * np.float32(schedule.initial_scale(sampler.sigma_max)),
         film_conditions(settings, gray, context, batch["palette"]),
-        sampler.plan(_shots(batch["gray"])),
+        sampler.plan(_shots(batch["gray"]), placement.num_batch_shards()),
         sampler,
     )
     return _on_host(latents).reshape(batch["gray"].shape)

@@ -1,5 +1,7 @@
 """The kernels behind attention: which one is taken when, and that each computes the same."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from palette_vc_jax.models import attention
-from palette_vc_jax.models.attention import choose, plain_attention
+from palette_vc_jax.models.attention import check_choice, choose, kernel_of, plain_attention
+from palette_vc_jax.models.networks import half_type
+from palette_vc_jax.parallel import placement
 
 BF16 = jnp.dtype("bfloat16")
 
@@ -28,7 +32,34 @@ BF16 = jnp.dtype("bfloat16")
 )
 def test_a_kernel_is_taken_where_it_can_run(platform, dtype, queries, keys, size, kernel):
     """If this fails, a kernel is given what it refuses, or a long sequence takes no kernel."""
-    assert choose(platform, dtype, queries, keys, size) == kernel
+    own = kernel_of(platform, (8, 0) if platform == "gpu" else None)
+    assert choose(own, dtype, queries, keys, size) == kernel
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "capability", "kernel"),
+    [
+        ("gpu", "NVIDIA H100 80GB HBM3", "9.0", "cudnn"),
+        ("gpu", "NVIDIA A100-SXM4-40GB", "8.0", "cudnn"),
+        ("gpu", "Tesla V100-SXM2-16GB", "7.0", None),
+        ("gpu", "AMD Instinct MI300X", "gfx942", None),
+        ("tpu", "TPU v5 lite", None, "splash"),
+        ("cpu", "cpu", None, None),
+    ],
+)
+def test_hardware_without_a_kernel_needs_no_flag(platform, kind, capability, kernel):
+    """If this fails, older GPUs and those of AMD end in an error of cuDNN, or a choice does."""
+    device = SimpleNamespace(platform=platform, device_kind=kind)
+    if capability:
+        device.compute_capability = capability
+    assert kernel_of(platform, placement.compute_capability(device)) == kernel
+    for choice in ("auto", "chunked", kernel or "auto"):
+        check_choice(choice, device)
+    for choice in {"cudnn", "splash"} - {kernel}:
+        with pytest.raises(ValueError, match=f"{choice}' on {kind}; give auto or chunked"):
+            check_choice(choice, device)
+    wanted = "float32" if platform == "cpu" else "float16" if "V100" in kind else "bfloat16"
+    assert half_type(device) == wanted
 
 
 def _inputs(*shape, count=3):

@@ -6,6 +6,7 @@ import shutil
 import warnings
 
 import av
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from palette_vc_jax import cli
 from palette_vc_jax.commands import sample
+from palette_vc_jax.sampling import colorize
+from palette_vc_jax.sampling.colorize import decode_film
 from palette_vc_jax.video.write import FilmWriter
 from tests import films, tiny
 from tests.special import special
@@ -178,6 +181,11 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (["--window", "0"], "window"),
         (["--solver", "ddim"], "ddim"),
         (["--seed", "-1"], "seed"),
+        (["--devices", "2"], "this host has 1"),
+        (["--dtype", "int8"], "int8"),
+        (["--attention", "cudnn"], "auto or chunked"),
+        (["--encode_batch", "0"], "batches of 0"),
+        (["--decode_chunk", "4"], "lengthen the chunk"),
     ],
 )
 def test_wrong_settings_are_refused_in_one_line(color, tmp_path, capsys, flags, word):
@@ -232,6 +240,23 @@ def test_a_run_that_breaks_off_leaves_nothing(color, tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(FilmWriter, "write", write)
     _refused(lambda: color(source, tmp_path / "out.mkv"), capsys, word, code)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+def test_a_device_that_runs_out_of_memory_is_named_with_the_flag_that_helps(
+    color, tmp_path, capsys, monkeypatch
+):
+    """If this fails, a film that is too large for the device ends in a traceback, half-written."""
+
+    def decode(*given):
+        yield next(decode_film(*given))
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 18876334080 bytes."
+        )
+
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(20))
+    monkeypatch.setattr(colorize, "decode_film", decode)
+    _refused(lambda: color(source, tmp_path / "out.mkv"), capsys, "18876334080 bytes; lower --dec")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 

@@ -1,4 +1,4 @@
-"""The sampler on a toy network: its two drivers, blending, cuts, padding, noise, guidance.
+"""The sampler on a toy network: its two stores, blending, cuts, padding, noise, guidance.
 
 The toy mixes the frames of a window (neighbors, mean, place in the window) and every condition, so
 that a wrong frame, weight or condition anywhere changes the result.
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from palette_vc_jax.sampling import sampler
-from palette_vc_jax.sampling.sampler import film_bytes, sample, sample_loop, sample_scan
+from palette_vc_jax.sampling.sampler import STORES, film_bytes, sample, sample_film
 from palette_vc_jax.sampling.settings import (
     FilmConditions,
     Known,
@@ -93,10 +93,10 @@ def conditions(shots=SHOTS, seed=1, mask=1.0) -> FilmConditions:
     )
 
 
-def run(driver="loop", shots=SHOTS, given=None, seed=7, **changes):
+def run(store="host", shots=SHOTS, given=None, seed=7, **changes):
     settings = dataclasses.replace(SETTINGS, **changes)
     given = conditions(shots) if given is None else given
-    return sample(toy, PARAMS, given, shots, settings, seed, driver=driver)
+    return sample(toy, PARAMS, given, shots, settings, seed, store=store)
 
 
 def assert_close(a, b, tolerance=1e-5):
@@ -115,21 +115,21 @@ def assert_close(a, b, tolerance=1e-5):
     ],
     ids=["sliding", "anchored", "palette", "svd"],
 )
-def test_scan_equals_loop(solver, blending, changes):
+def test_stores_give_the_same_film(solver, blending, changes):
     """A long film would be colored otherwise than a short one."""
     changes = {"solver": solver, "blending": blending, **changes}
-    scan, loop = run("scan", **changes), run("loop", **changes)
-    assert scan.dtype == loop.dtype == np.float32 and scan.shape == (24, 3, 4, C)
-    assert_close(scan, loop)
+    device, host = (run(store, **changes) for store in STORES)
+    assert device.dtype == host.dtype == np.float32 and device.shape == (24, 3, 4, C)
+    assert_close(device, host)
 
 
 @pytest.mark.parametrize("blending", ["step", "final"])
 @pytest.mark.parametrize("changes", [{}, {"guidance_scale": 2.5}])
-def test_regions_and_keyframes_in_both_drivers(blending, changes):
+def test_regions_and_keyframes_in_both_stores(blending, changes):
     """Regions or keyframes would color a long film otherwise than a short one."""
     given = with_keyframes(with_regions(conditions()), followed=True)
     changes = {"blending": blending, "solver": "dpmpp_2m", "given": given, **changes}
-    assert_close(run("scan", **changes), run("loop", **changes))
+    assert_close(run("device", **changes), run("host", **changes))
 
 
 def test_one_region_is_the_palette():
@@ -140,8 +140,8 @@ def test_one_region_is_the_palette():
         palette_mask=given.palette_mask[:, None],
         regions=np.ones((*given.gray.shape[:3], 1), np.float32),
     )
-    for driver in ("scan", "loop"):
-        np.testing.assert_array_equal(run(driver, given=one), run(driver, given=given))
+    for store in STORES:
+        np.testing.assert_array_equal(run(store, given=one), run(store, given=given))
 
 
 def test_equal_palettes_in_all_regions_are_one_palette():
@@ -174,25 +174,25 @@ def test_null_palette_in_a_region(guidance_scale):
     assert np.abs(run(given=given, **settings) - run(given=conditions(), **settings)).max() > 1e-3
 
 
-@pytest.mark.parametrize("driver", ["scan", "loop"])
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("changes", [{}, {"solver": "dpmpp_2m"}, {"blending": "final"}])
-def test_keyframes_are_kept_and_seen(driver, changes):
+def test_keyframes_are_kept_and_seen(store, changes):
     """A corrected frame would not be in the film, or would not steer the frames around it."""
     given = with_keyframes(conditions())
-    film, without = run(driver, given=given, **changes), run(driver, **changes)
+    film, without = run(store, given=given, **changes), run(store, **changes)
     assert_close(film[given.known.frames], given.known.latents)
     difference = np.abs(film - without).max((1, 2, 3))
     assert (difference[[0, 2, 4, 19, 23]] > 1e-3).all()  # they share a window with a keyframe
     assert (difference[11:15] == 0.0).all()  # other shots
 
 
-@pytest.mark.parametrize("driver", ["scan", "loop"])
-def test_a_frame_takes_the_change_of_a_keyframe(driver):
+@pytest.mark.parametrize("store", STORES)
+def test_a_frame_takes_the_change_of_a_keyframe(store):
     """If this fails, the shot of a keyframe does not follow it at high noise levels."""
     alone, followed = (with_keyframes(conditions(), followed=way) for way in (False, True))
-    one, two = (run(driver, given=given, steps=1) for given in (alone, followed))
+    one, two = (run(store, given=given, steps=1) for given in (alone, followed))
     # After one step to sigma 0 the result is the estimate.
-    change = alone.known.latents[0] - run(driver, steps=1, given=conditions())[3]
+    change = alone.known.latents[0] - run(store, steps=1, given=conditions())[3]
     difference = np.abs(two - one).max((1, 2, 3))
     assert difference[4] > 0.1 and (difference[[0, 1, 2, 3, 5, 6]] == 0.0).all()
     assert np.corrcoef((two - one)[4].ravel(), change.ravel())[0, 1] > 0.9
@@ -269,7 +269,7 @@ def test_final_blending_averages_windows():
     noise = frame_noise(7, 0, 8, (3, 4, C)) * np.float32(np.sqrt(40.0**2 + 1))
     plan = SETTINGS.plan([(0, 5)])
     parts = [
-        sample_loop(
+        sample_film(
             toy, PARAMS, noise[s].copy(), given._replace(gray=given.gray[s]), plan, SETTINGS
         )
         for s in (slice(0, 5), slice(3, 8))
@@ -278,18 +278,18 @@ def test_final_blending_averages_windows():
     assert_close(film, expected)
 
 
-@pytest.mark.parametrize("driver", ["scan", "loop"])
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("blending", ["step", "final"])
-def test_batch_size_does_not_matter(driver, blending):
+def test_batch_size_does_not_matter(store, blending):
     """The result would depend on the memory of the machine."""
-    one = run(driver, blending=blending, windows_per_batch=1)
-    assert_close(run(driver, blending=blending, windows_per_batch=3), one)
-    assert_close(run(driver, blending=blending, windows_per_batch=16), one)
+    one = run(store, blending=blending, windows_per_batch=1)
+    assert_close(run(store, blending=blending, windows_per_batch=3), one)
+    assert_close(run(store, blending=blending, windows_per_batch=16), one)
 
 
-@pytest.mark.parametrize("drive", [sample_scan, sample_loop])
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("blending", ["step", "final"])
-def test_padding_does_not_count(drive, blending):
+def test_padding_does_not_count(store, blending):
     """Windows that only fill a batch would change the film, here by infinite palettes."""
     shots = [(0, 9), (9, 10)]  # the second shot is there for the padding to point at
     given = conditions(shots)
@@ -299,26 +299,19 @@ def test_padding_does_not_count(drive, blending):
     padded = pad(plan, 8)
     assert padded.windows - plan.windows == 4 and plan.shot[-1] == 1
 
-    def latents(plan):
-        return np.asarray(drive(poisoned, PARAMS, noise.copy(), given, plan, settings))
+    def drive(network, noise, given, plan):
+        film = network, PARAMS, noise.copy(), given, plan, settings
+        return np.asarray(sample_film(*film, store=store))
 
     def first_shot_only(plan):
         return dataclasses.replace(plan, weights=plan.weights * (plan.shot == 0)[:, None])
 
     noise = frame_noise(7, 0, 10, (3, 4, C)) * 40
-    clean = np.asarray(
-        drive(
-            toy,
-            PARAMS,
-            noise[:9].copy(),
-            FilmConditions(
-                given.gray[:9], given.context[:1], given.added_time_ids, given.palette[:1], 1.0
-            ),
-            plan_windows([(0, 9)], 5, 2),
-            settings,
-        )
+    own = FilmConditions(
+        given.gray[:9], given.context[:1], given.added_time_ids, given.palette[:1], 1.0
     )
-    assert_close(latents(first_shot_only(padded))[:9], clean)
+    clean = drive(toy, noise[:9], own, plan_windows([(0, 9)], 5, 2))
+    assert_close(drive(poisoned, noise, given, first_shot_only(padded))[:9], clean)
 
 
 def poisoned(params, inputs, c_noise, context, added_time_ids, palette, palette_mask, regions):
@@ -329,8 +322,8 @@ def poisoned(params, inputs, c_noise, context, added_time_ids, palette, palette_
     return jnp.where(infinite[:, None, None, None, None], jnp.inf, output)
 
 
-@pytest.mark.parametrize("driver", ["scan", "loop"])
-def test_cuts_are_not_crossed(driver):
+@pytest.mark.parametrize("store", STORES)
+def test_cuts_are_not_crossed(store):
     """A shot's color would depend on the shots around it."""
     given = conditions()
     changed = given._replace(
@@ -339,20 +332,20 @@ def test_cuts_are_not_crossed(driver):
     changed.gray[4] += 1.0
     changed.context[0] += 1.0
     changed.palette[0] *= -1.0
-    one, two = run(driver, given=given), run(driver, given=changed)
+    one, two = run(store, given=given), run(store, given=changed)
     np.testing.assert_array_equal(one[11:], two[11:])
     assert (np.abs(one[:11] - two[:11]).max((1, 2, 3)) > 1e-4).all()
 
 
-@pytest.mark.parametrize("driver", ["scan", "loop"])
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("frames", [1, 2, 4, 5, 6, 7, 8])
-def test_any_length(driver, frames):
+def test_any_length(store, frames):
     """Pictures, short shots and lengths that fit no stride would fail."""
     shots = [(0, frames)]
-    latents = run(driver, shots=shots)
+    latents = run(store, shots=shots)
     assert latents.shape == (frames, 3, 4, C) and np.isfinite(latents).all()
     if frames <= 5:  # one window: there is nothing to blend
-        assert_close(run(driver, shots=shots, blending="final"), latents)
+        assert_close(run(store, shots=shots, blending="final"), latents)
 
 
 def test_runs_of_shots_give_the_film():
@@ -396,29 +389,29 @@ def test_one_palette_for_the_film():
     np.testing.assert_array_equal(run(given=once), run(given=each))
 
 
-def test_progress_and_choice_of_driver(monkeypatch):
+def test_progress_and_choice_of_store(monkeypatch):
     """A progress bar would stand still, overrun, or a long film would fill the device."""
-    calls = []
-    drivers = []
-    for name in ("sample_scan", "sample_loop"):
-        drive = getattr(sampler, name)
-        monkeypatch.setattr(
-            sampler, name, lambda *a, d=drive, n=name: (drivers.append(n), d(*a))[1]
-        )
+    calls, puts = [], []
+    for name, store in STORES.items():
+        put = store._replace(put=lambda tree, n=name, p=store.put: (puts.append(n), p(tree))[1])
+        monkeypatch.setitem(STORES, name, put)
     given = conditions()
-    sample(toy, PARAMS, given, SHOTS, SETTINGS, 7)
     sample(toy, PARAMS, given, SHOTS, SETTINGS, 7, progress=lambda *c: calls.append(c))
-    monkeypatch.setattr(sampler, "SCAN_BYTES", film_bytes(given.gray.shape) - 1)
+    assert set(puts) == {"device"}
+    puts.clear()
+    monkeypatch.setattr(sampler, "DEVICE_BYTES", film_bytes(given.gray.shape) - 1)
     sample(toy, PARAMS, given, SHOTS, SETTINGS, 7)
-    assert drivers == ["sample_scan", "sample_loop", "sample_loop"]
-    batches = SETTINGS.plan(SHOTS).windows // SETTINGS.plan(SHOTS).batch
-    total = batches * SETTINGS.steps
+    assert set(puts) == {"host"}
+    plan = SETTINGS.plan(SHOTS)
+    total = plan.windows // plan.batch * SETTINGS.steps
     assert calls == [(done, total) for done in range(1, total + 1)]
     assert film_bytes((24, 3, 4, C)) == 24 * 3 * 4 * C * 16
+    with pytest.raises(ValueError, match="auto, device, host"):
+        sample(toy, PARAMS, given, SHOTS, SETTINGS, 7, store="disk")
 
 
-def test_loop_compiles_once():
-    """Each new film would be compiled for anew."""
+def test_the_network_is_compiled_once():
+    """If this fails, each film, or each shot of a film, waits minutes for the compiler."""
     traces = []
 
     def counting(*arguments):
@@ -426,15 +419,13 @@ def test_loop_compiles_once():
         return toy(*arguments)
 
     for frames in (9, 14, 30):
-        shots = [(0, frames)]
-        sample(counting, PARAMS, conditions(shots), shots, SETTINGS, 7, driver="loop")
-    for sigma_max, scale in ((30.0, 2.0), (20.0, 3.0)):
-        settings = dataclasses.replace(
-            SETTINGS, sigma_max=sigma_max, guidance_scale=scale, windows_per_batch=1
-        )
-        sample(counting, PARAMS, conditions(shots), shots, settings, 7, driver="loop")
-    # Batches of 3 for the films of 9, 14 and 30 frames (3, 4 -> 2, 10 -> 3 windows), then guided.
-    assert traces == [(3, 5, 3, 4, 2 * C), (2, 5, 3, 4, 2 * C), (1, 5, 3, 4, 2 * C)]
+        for store in STORES:
+            shots = [(0, frames)]
+            sample(counting, PARAMS, conditions(shots), shots, SETTINGS, 7, store=store)
+    for changes in ({"sigma_max": 20.0, "guidance_scale": 2.0}, {"blending": "final", "steps": 2}):
+        settings = dataclasses.replace(SETTINGS, **changes)
+        sample(counting, PARAMS, conditions(shots), shots, settings, 7)
+    assert traces == [(3, 5, 3, 4, 2 * C)]
 
 
 def test_low_precision_network():
@@ -443,25 +434,25 @@ def test_low_precision_network():
     def half(*arguments):
         return toy(*arguments).astype(jnp.bfloat16)
 
-    for driver in ("scan", "loop"):
-        latents = sample(half, PARAMS, conditions(), SHOTS, SETTINGS, 7, driver=driver)
+    for store in STORES:
+        latents = sample(half, PARAMS, conditions(), SHOTS, SETTINGS, 7, store=store)
         assert latents.dtype == np.float32
-        assert_close(latents, run(driver), 0.02)
+        assert_close(latents, run(store), 0.02)
 
 
-@pytest.mark.parametrize("driver", ["scan", "loop"])
-def test_values_that_are_not_finite(driver):
+@pytest.mark.parametrize("store", STORES)
+def test_values_that_are_not_finite(store):
     """A network that overflows would write a black film."""
 
     def broken(params, inputs, *rest):
         return inputs[..., :C] * jnp.nan
 
     with pytest.raises(FloatingPointError, match="not finite"):
-        sample(broken, PARAMS, conditions(), SHOTS, SETTINGS, 7, driver=driver)
+        sample(broken, PARAMS, conditions(), SHOTS, SETTINGS, 7, store=store)
 
 
 def test_one_window_device_memory():
-    """The loop would put the film, rather than a batch of windows, on the device."""
+    """The host's store would put the film, rather than a batch of windows, on the device."""
     shapes = []
 
     def recording(*arguments):
@@ -469,5 +460,5 @@ def test_one_window_device_memory():
         return toy(*arguments)
 
     shots = [(0, 400)]
-    sample(recording, PARAMS, conditions(shots), shots, SETTINGS, 7, driver="loop")
+    sample(recording, PARAMS, conditions(shots), shots, SETTINGS, 7, store="host")
     assert max(np.prod(shape) for shape in shapes) == 3 * 5 * 3 * 4 * 2 * C

@@ -87,14 +87,6 @@ def test_wrong_settings(wrong):
     assert "\n" not in str(error.value)
 
 
-def test_plan_is_padded_and_even():
-    """A film of few windows would be padded to batches as large as a long film's."""
-    settings = SamplerSettings(window=5, overlap=2, windows_per_batch=4)
-    assert (settings.plan([(0, 3)]).windows, settings.plan([(0, 3)]).batch) == (1, 1)
-    plan = settings.plan([(0, 17)])  # 5 windows
-    assert (plan.windows, plan.batch) == (6, 3)
-
-
 def _known(numbers, width=2, frames=6):
     sources = np.zeros((frames, 2, 2, 2))
     return Known(np.array(numbers), np.zeros((len(numbers), 2, width, 4)), sources, sources)

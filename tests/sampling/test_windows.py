@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from palette_vc_jax.sampling.windows import (
     MODES,
     WEIGHTS,
-    even_batch,
     group_shots,
     mirror,
     pad,
@@ -81,15 +80,6 @@ def test_padding(film, batch):
     np.testing.assert_array_equal(padded.weights[: plan.windows], plan.weights)
     assert (padded.weights[plan.windows :] == 0).all()
     assert padded.indices.max() < plan.frames
-
-
-@given(st.integers(1, 500), st.integers(1, 16))
-def test_even_batch(windows, batch):
-    """A smaller batch would cost more batches, or leave more padding than needed."""
-    even = even_batch(windows, batch)
-    count = -(-windows // batch)
-    assert 1 <= even <= batch and -(-windows // even) == count
-    assert even * count - windows < count
 
 
 def test_sliding_examples():

@@ -214,6 +214,18 @@ def test_a_checkpoint_may_be_damaged_anywhere(clips, tmp_path, capsys, name, dam
     assert _steps(tmp_path) == [2, 4]
 
 
+def test_a_device_without_memory_is_named_with_the_keys_that_help(clips, tmp_path):
+    """If this fails, a batch that is too large for the device ends in a traceback."""
+
+    def batches(*given):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: allocating 24.00GiB")
+        yield
+
+    task = toy.task(clips)._replace(batches=batches)
+    with pytest.raises(ValueError, match=r"24.00GiB; give --config.remat=layers, raise"):
+        loop.run(task, toy.config(4), tmp_path)
+
+
 def test_a_run_whose_checkpoints_are_all_damaged_stops(clips, tmp_path):
     """If this fails, a run begins at step 0 beside its own checkpoints."""
     loop.run(toy.task(clips), toy.config(4), tmp_path)

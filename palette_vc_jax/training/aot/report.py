@@ -1,4 +1,4 @@
-"""Compile a run's step for TPUs or GPUs that are not there, and report what it would need.
+"""Compile a program for TPUs or GPUs that are not there, and report what it would need.
 
 The compilers are the real ones: the memory they assign is what the hardware would be asked for. The
 time is an estimate from the hardware's published rates; nothing of it is measured.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from palette_vc_jax.models import functional
 from palette_vc_jax.parallel import placement
@@ -40,12 +41,12 @@ class AbstractRun(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What one step takes; bytes, FLOPs and seconds are a device's."""
+    """What a program takes, such as a step of training; bytes, FLOPs, seconds are a device's."""
 
     kind: str
     mesh: dict[str, int]
     parameters: int
-    arguments: int  # bytes: state, frozen weights and batch
+    arguments: int  # bytes, such as state, frozen weights and batch
     temporaries: int  # bytes
     needed: int  # bytes: both, and results that take no argument's place
     flops: float
@@ -71,13 +72,31 @@ def compile_step(run: AbstractRun, config: RunConfig, devices: Sequence[Any]) ->
     step, _, state, frozen = place_step(run.loss, run.params, run.frozen, config, mesh)
     rows = placement.batch_sharding(mesh)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), run.batch)
+    return compile_program(step, (state, frozen, batch), mesh, functional.count(run.params))
+
+
+def compile_program(
+    program: Any, arguments: tuple[Any, ...], mesh: Mesh, parameters: int
+) -> Report:
+    """Compile a jitted function for the devices of a mesh.
+
+    Args:
+        program: the jitted function.
+        arguments: the shapes of its arguments, with their shardings.
+        mesh: of devices that `targets.topology_devices` returned.
+        parameters: the number of parameters, for the report.
+
+    Raises MemoryError as `compile_step`, which also says how long this waits.
+    """
+    devices = list(mesh.devices.flat)
     with jax.set_mesh(mesh):
-        flops = step_flops(step, state, frozen, batch) / len(devices)
-        lowered = step.lower(state, frozen, batch)
-    memory, program = _compile(lowered, targets.OPTIONS.get(devices[0].platform, {}))
-    collectives = hlo.collectives(program)
+        flops = step_flops(program, *arguments) / len(devices)
+        lowered = program.lower(*arguments)
+    name = program.__wrapped__.__name__
+    memory, compiled = _compile(lowered, name, targets.OPTIONS.get(devices[0].platform, {}))
+    collectives = hlo.collectives(compiled)
     kind = devices[0].device_kind
-    moved = hlo.traffic(program)
+    moved = hlo.traffic(compiled)
     sent = sum(size for _, size in collectives.values())
     bounds = {}
     if kind in targets.RATES:
@@ -90,7 +109,7 @@ def compile_step(run: AbstractRun, config: RunConfig, devices: Sequence[Any]) ->
     return Report(
         kind,
         {axis: mesh.shape[axis] for axis in AXES},
-        functional.count(run.params),
+        parameters,
         memory[0],
         memory[1],
         sum(memory),
@@ -107,8 +126,13 @@ def fits(report: Report) -> bool:
     return report.room is None or report.needed <= report.room
 
 
-def _compile(lowered: Any, options: dict[str, Any]) -> tuple[tuple[int, int, int], hlo.Program]:
-    """Return the bytes of arguments, temporaries and results, and the program, as compiled."""
+def _compile(
+    lowered: Any, name: str, options: dict[str, Any]
+) -> tuple[tuple[int, int, int], hlo.Program]:
+    """Return the bytes of arguments, temporaries and results, and the program, as compiled.
+
+    `name` is that of the function, from which the compiler makes the names of its files.
+    """
     errors: list[Exception] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         options = options | {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
@@ -121,7 +145,7 @@ def _compile(lowered: Any, options: dict[str, Any]) -> tuple[tuple[int, int, int
 
         thread = threading.Thread(target=work, name=COMPILER, daemon=True)
         thread.start()
-        files = {kind: f"*jit_step*after_optimizations{kind}.txt" for kind in PARTS}
+        files = {kind: f"*jit_{name}*after_optimizations{kind}.txt" for kind in PARTS}
         while thread.is_alive() and not list(Path(folder).glob(files[PARTS[-1]])):
             thread.join(0.2)
         thread.join(GRACE)

@@ -1,0 +1,64 @@
+"""XLA's compiled programs on disk, so that a second run of a command does not compile again."""
+
+import hashlib
+import os
+import platform
+import warnings
+from pathlib import Path
+
+import jax
+
+VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+OFF = "none"
+MAX_BYTES = 4 * 2**30  # the programs that were not used for longest are deleted
+
+
+def use_compile_cache(folder: str | None = None) -> Path | None:
+    """Let JAX keep compiled programs in a folder, which is made if needed; return the folder.
+
+    Args:
+        folder: a path; `none` for no cache; None for `JAX_COMPILATION_CACHE_DIR`, or else a folder
+            in the user's cache folder (`XDG_CACHE_HOME`, `~/.cache`).
+
+    Returns None without a cache. A folder that cannot be written is reported in a warning, because
+    the command works without it.
+    """
+    if folder == OFF:
+        jax.config.update("jax_enable_compilation_cache", False)
+    if not getattr(jax.config, "jax_enable_compilation_cache"):  # noqa: B009
+        return None
+    path = Path(folder or os.environ.get(VARIABLE) or _default()).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        warnings.warn(
+            f"{path}: compiled programs cannot be kept there, so the next run compiles again; give "
+            "--compile_cache a folder that can be written, or none.",
+            stacklevel=2,
+        )
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+    return path
+
+
+def _default() -> Path:
+    """Return a folder for this kind of machine: a home may be shared by machines that differ.
+
+    Programs for the CPU use the instructions of the processor that they were compiled on.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return home / "palette_vc_jax" / f"xla-{hashlib.sha256(_processor()).hexdigest()[:8]}"
+
+
+def _processor() -> bytes:
+    """Describe the processor: on Linux the kernel lists what it can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}".encode()
+    kinds = (b"flags", b"Features", b"model name")
+    return b"\n".join(sorted({line for line in lines if line.startswith(kinds)}))
