@@ -111,7 +111,7 @@ def test_two_processes_train_what_one_does(given, tmp_path):
 def test_both_leave_when_one_is_terminated_and_resume(given, tmp_path):
     """If this fails, a host that is taken away leaves the others waiting, or costs the run."""
     steps = 30
-    given = [*given, "--config.validate_every=0", "--config.previews_every=0"]
+    given = [*given, *small.LIGHT]
     processes = _srun(given, tmp_path, steps)
     metrics = tmp_path / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text().count("\n") > 3):
@@ -131,7 +131,7 @@ def test_both_leave_when_one_is_terminated_and_resume(given, tmp_path):
 
 def test_a_process_that_cannot_go_on_stops_the_others(given, tmp_path):
     """If this fails, the hosts of a run wait for one that has found a mistake."""
-    given = [*given, f"--config.data.cache={tmp_path / 'cache'}"]
+    given = [*given, *small.LIGHT, f"--config.data.cache={tmp_path / 'cache'}"]
     broken = [flag for flag in given if "data.root" not in flag]
     address = f"127.0.0.1:{_free_port()}"
     common = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2")
@@ -152,8 +152,8 @@ def test_a_file_that_one_process_cannot_read_stops_the_others(given, tmp_path):
     """If this fails, a broken disk on one host leaves the others in a collective without end."""
     (root,) = (flag.partition("=")[2] for flag in given if "data.root" in flag)
     copy = shutil.copytree(root, tmp_path / "clips")
-    off = [f"--config.{name}=0" for name in ("validate_every", "previews_every")]
-    flags = [[*given, *off], [*given, *off, f"--config.data.root={copy}"]]
+    given = [*given, *small.LIGHT]
+    flags = [given, [*given, f"--config.data.root={copy}"]]
     address = f"127.0.0.1:{_free_port()}"
     common = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2")
     processes = [
@@ -189,9 +189,8 @@ def test_sigterm_while_compiling_leaves_at_once(given, tmp_path):
 
 def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(given, tmp_path):
     """If this fails, a power cut costs more than the steps since the last checkpoint."""
-    steps, rng = 24, random.Random(0)
-    off = ("validate_every", "previews_every")
-    given = [*given, "--config.save_every=1", *(f"--config.{name}=0" for name in off)]
+    steps, rng = 30, random.Random(0)
+    given = [*given, *small.LIGHT, "--config.save_every=1"]
     codes, errors = _ended([_start(given, tmp_path / "whole", steps, 1)])
     assert codes == [0], errors
     checkpoints, writing = tmp_path / "killed" / "checkpoints", 0
@@ -207,7 +206,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(given, tmp_path):
                 time.sleep(0.001)
             time.sleep(rng.uniform(0.0, 0.3))
         else:  # while starting
-            time.sleep(rng.uniform(0.0, 8.0))
+            time.sleep(rng.uniform(0.0, 4.0))
         run.kill()
         assert _ended([run])[0] == [-signal.SIGKILL]
     assert writing == 3
@@ -253,8 +252,7 @@ def test_a_folder_that_cannot_serve_is_refused_in_a_line(given, tmp_path):
 
 def test_a_damaged_checkpoint_and_a_full_disk(given, tmp_path):
     """If this fails, train.py ends in a traceback where the disk gives out."""
-    off = [f"--config.{name}=0" for name in ("validate_every", "previews_every")]
-    given = [*given, *off, "--config.save_every=1"]
+    given = [*given, *small.LIGHT, "--config.save_every=1"]
     assert _ended([_start(given, tmp_path, 2, 1)])[0] == [0]
     for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*"):
         if path.is_file() and path.parent.name == "d":

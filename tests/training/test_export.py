@@ -52,7 +52,7 @@ def test_a_run_is_exported_as_a_model(run, tmp_path):
     assert subprocess.run(command_line, cwd=tmp_path).returncode == 0
     model = load_model(exported)
     step, params, record = read_newest(run / "checkpoints", "params")
-    assert step == 3 and record["samples"] == 24
+    assert step == 3 and record["samples"] == 3 * small.RUN["batch_size"]
     np.testing.assert_array_equal(
         model.params["unet"]["conv_in"]["kernel"], params["unet"]["conv_in"]["kernel"]
     )
