@@ -29,7 +29,7 @@ MESHES = {  # name -> devices, sizes, what the backward pass computes again
 CONFIG = model_config.ModelConfig(
     "multidevice",
     unet=model_config.UNetConfig(
-        block_out_channels=(32, 64),
+        block_out_channels=(16, 32),
         attention=(False, False),  # there is one in the middle
         num_attention_heads=(2, 4),
         layers_per_block=1,
@@ -56,14 +56,14 @@ def random_params(seed: int = 0) -> functional.Params:
     return functional.nest(flat)
 
 
-def random_batch(seed: int = 1, frames: int = 4) -> dict[str, np.ndarray]:
-    """Draw latents of 8 x 12 places, and what goes with them."""
+def random_batch(seed: int = 7, frames: int = 4) -> dict[str, np.ndarray]:
+    """Draw latents of 4 x 6 places, and what goes with them."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> np.ndarray:
         return rng.normal(size=(BATCH, *shape)).astype(np.float32)
 
-    latents = (frames, 8, 12, CONFIG.unet.latent_channels)
+    latents = (frames, 4, 6, CONFIG.unet.latent_channels)
     contexts = {f"context_{kind}": normal(1, 16) for kind in ("color", "gray")}
     turned = rng.random(BATCH) < 0.5
     batch = {"color": normal(*latents), "gray": normal(*latents), "hue_shifted": turned}
@@ -75,7 +75,7 @@ def run(name: str) -> dict[str, np.ndarray]:
     devices, sizes, remat = MESHES[name]
     mesh = make_mesh(sizes, jax.devices()[:devices])
     start = {"unet": random_params()}
-    places = state_shardings(start, mesh, split_from=64)
+    places = state_shardings(start, mesh, split_from=32)
     batch = placement.put_batch(random_batch(), mesh)
 
     def loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
