@@ -30,11 +30,15 @@ def given(tmp_path_factory):
     """Write clips and a model; return the flags that make the run small."""
     folder = tmp_path_factory.mktemp("given")
     # What one run has compiled the next one of the same kind reads.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    yield small.write_run(folder)
-    del os.environ["JAX_COMPILATION_CACHE_DIR"]
-    del os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]
+    values = {
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield small.write_run(folder)
 
 
 def _start(given, workdir, steps, devices, **environ):
