@@ -25,7 +25,7 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
     forward = jax.jit(networks.predict)
     for frames in size.frames:
         row = {"name": f"jax, {frames} frames", "frames": frames}
-        inputs = networks.params, *clip(size, frames)
+        inputs = networks.weights["unet"], *clip(size, frames)
         tflop = step_flops(forward, *inputs) / 1e12
         start = time.perf_counter()
         compiled = forward.lower(*inputs).compile()

@@ -8,6 +8,13 @@ from typing import Any
 from palette_vc_jax import cli
 
 TIMEOUT = 120.0  # seconds
+
+
+def gibibytes(text: str) -> float | None:
+    """Parse --memory."""
+    return None if text == "auto" else float(text)
+
+
 LEXICON = "PALETTE_LEXICON"  # environment variable with the default of --lexicon
 # Flags that override settings of the model: (type, help).
 SETTINGS = {
@@ -35,6 +42,10 @@ HARDWARE = {
     "dtype": (str, "type of the networks: auto, bfloat16, float16 or float32"),
     "decode_dtype": (str, "type of the VAE: auto, bfloat16, float16 or float32"),
     "attention": (str, "attention of long sequences: auto, cudnn, splash or chunked"),
+    "memory": (
+        gibibytes,
+        "GiB of a device that may be used, or auto (the default): all that it has",
+    ),
     "windows_per_batch": (int, "windows that a device evaluates together"),
     "encode_batch": (int, "frames that a device encodes together"),
     "decode_chunk": (int, "frames that a device decodes together"),

@@ -107,6 +107,7 @@ def main(argv: list[str]) -> None:
     )
     from palette_vc_jax.palette.spec import mixture_for, named_file
     from palette_vc_jax.parallel.compile_cache import use_compile_cache
+    from palette_vc_jax.parallel.device_memory import use_most_memory
     from palette_vc_jax.parallel.processes import check_one_host
     from palette_vc_jax.sampling.colorize import check_hardware, networks_for
     from palette_vc_jax.sampling.job import describe
@@ -118,6 +119,7 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"seed {args.seed}; give a whole number from 0 to 2^32 - 1.")
     check_one_host()
     use_compile_cache(args.compile_cache)
+    use_most_memory()
     output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
     film = open_film(cli.local_path(args.input, "--input"), args.damaged)
     check_output(output, film)

@@ -7,7 +7,7 @@ of its own, sampling calls them jitted, on one or several devices (`load_network
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -107,15 +107,46 @@ def time_ids(fps: float, motion_bucket: float, noise_augmentation: float) -> np.
     return np.array([fps, motion_bucket, noise_augmentation], np.float32)
 
 
+class Weights:
+    """The parameters of a model's networks, each put on the devices when it is first asked for.
+
+    Args:
+        host: the parameters in host memory, by network.
+        dtypes: type of each network's parameters on the devices.
+        meshes: devices of each network; None for the default device.
+        leaving: whether `keep` releases the other networks.
+    """
+
+    def __init__(
+        self,
+        host: Mapping[str, Params],
+        dtypes: Mapping[str, jnp.dtype],
+        meshes: Mapping[str, Mesh | None],
+        leaving: bool,
+    ):
+        self._host, self._dtypes, self._meshes, self._leaving = host, dtypes, meshes, leaving
+        self._placed: dict[str, Params] = {}
+
+    def __getitem__(self, name: str) -> Params:
+        if name not in self._placed:
+            self._placed[name] = _load(self._host[name], self._dtypes[name], self._meshes[name])
+        return self._placed[name]
+
+    def keep(self, *names: str) -> None:
+        """Release the device memory of all networks but `names`, if networks are leaving."""
+        if self._leaving:
+            self._placed = {name: self._placed[name] for name in names if name in self._placed}
+
+
 class Networks(NamedTuple):
-    """The networks of a model as functions, and their parameters on the devices."""
+    """The networks of a model on the devices."""
 
     config: ModelConfig
-    params: dict[str, Any]
-    encode: Any  # (params, frames [N, H, W, 3] in [-1, 1]) -> latents [N, h, w, C], unscaled
-    embed: Any  # (params, images [N, H, W, 3] in [-1, 1]) -> [N, L, D]
+    weights: Weights
+    encode: Any  # frames [N, H, W, 3] in [-1, 1] -> latents [N, h, w, C], unscaled
+    embed: Any  # images [N, H, W, 3] in [-1, 1] -> [N, L, D]
     predict: Any  # the sampler's `predict`, which the sampler compiles with its own arithmetic
-    decode: Any  # (params, latents [B, T, h, w, C] of unit scale) -> frames [B, T, H, W, 3]
+    decode: Any  # latents [B, T, h, w, C] of unit scale -> frames [B, T, H, W, 3]
     mesh: Mesh | None = None  # of the UNet; None where everything is on one device
     devices: int = 1  # N and B of `encode` and `decode` are multiples of it
 
@@ -128,8 +159,9 @@ def load_networks(
     dtype: str = "auto",
     decode_dtype: str = "auto",
     attention: str = "auto",
+    leaving: bool = False,
 ) -> Networks:
-    """Load a model onto devices of this host, a tensor at a time.
+    """Prepare a model for devices of this host; weights are loaded at first use.
 
     Windows are split over the devices; if there are fewer windows than devices, the frames of a
     window are split as well. The VAE's batches are split over the devices.
@@ -142,6 +174,7 @@ def load_networks(
         decode_dtype: the same, for the VAE; `auto` is `dtype`, but float32 instead of float16,
             whose range the VAE's activations exceed (diffusers computes it in float32, too).
         attention: a name in `attention.CHOICES`.
+        leaving: see `Weights`.
 
     Raises:
         ValueError: if a value is not valid, or there are fewer devices.
@@ -149,16 +182,27 @@ def load_networks(
     used = choose_devices(devices, dtype, decode_dtype, attention)
     unet, vae = meshes(used, windows) if len(used) > 1 else (None, None)
     types = dtypes(used[0], dtype, decode_dtype)
-    params = {
-        name: _load(tree, types[name], unet if name == "unet" else vae)
-        for name, tree in model.params.items()
-    }
-    made = functions(model.config, attention, vae)
-    return made._replace(params=params, mesh=unet, devices=len(used))
+    places = {"unet": unet, "vae": vae, "image_encoder": vae}
+    weights = Weights(model.params, types, places, leaving)
+    call = functions(model.config, attention, vae)
+
+    def bind(function: Any, network: str) -> Any:
+        return lambda inputs: function(weights[network], inputs)
+
+    return Networks(
+        model.config,
+        weights,
+        bind(call.encode, "vae"),
+        bind(call.embed, "image_encoder"),
+        call.predict,
+        bind(call.decode, "vae"),
+        unet,
+        len(used),
+    )
 
 
 class Programs(NamedTuple):
-    """The functions of `Networks` before they are compiled and given a mesh."""
+    """The networks as functions of their own parameters and their inputs, see `Networks`."""
 
     encode: Any
     embed: Any
@@ -179,27 +223,27 @@ def programs(config: ModelConfig, attention: str = "auto") -> Programs:
         # Frames are independent: a share of them for each device.
         parts = frames.reshape(placement.num_batch_shards(), -1, *frames.shape[1:])
         with using(attention):
-            latents = encode(config, params["vae"], placement.shard_batch(parts))
+            latents = encode(config, params, placement.shard_batch(parts))
         return latents.reshape(-1, *latents.shape[2:])
 
     def embed_images(params: Params, images: jax.Array) -> jax.Array:
         with using(attention):
-            return embed(config, params["image_encoder"], images)
+            return embed(config, params, images)
 
     def predict_velocity(params: Params, *inputs: jax.Array) -> jax.Array:
         with using(attention):
-            return predict(config, params["unet"], *inputs)
+            return predict(config, params, *inputs)
 
     def decode_latents(params: Params, latents: jax.Array) -> jax.Array:
         with using(attention):
-            return decode(config, params["vae"], placement.shard_batch(latents))
+            return decode(config, params, placement.shard_batch(latents))
 
     return Programs(encode_frames, embed_images, predict_velocity, decode_latents)
 
 
 @functools.lru_cache(maxsize=8)
-def functions(config: ModelConfig, attention: str = "auto", mesh: Mesh | None = None) -> Networks:
-    """Return the networks without parameters.
+def functions(config: ModelConfig, attention: str = "auto", mesh: Mesh | None = None) -> Programs:
+    """Return `programs` jitted, except for `predict`, which the sampler compiles.
 
     Args:
         config: config of the model.
@@ -216,8 +260,8 @@ def functions(config: ModelConfig, attention: str = "auto", mesh: Mesh | None = 
 
         return placed
 
-    encode, embed, predict, decode = programs(config, attention)
-    return Networks(config, {}, on_mesh(encode), on_mesh(embed), predict, on_mesh(decode))
+    call = programs(config, attention)
+    return Programs(on_mesh(call.encode), on_mesh(call.embed), call.predict, on_mesh(call.decode))
 
 
 def choose_devices(
@@ -260,10 +304,15 @@ def half_type(device: jax.Device) -> str:
     return "float16" if capability and capability < (8, 0) else "bfloat16"
 
 
-def _load(tree: Any, dtype: jnp.dtype, mesh: Mesh | None) -> Any:
+def _load(tree: Params, dtype: jnp.dtype, mesh: Mesh | None) -> Params:
     """Put parameters on the devices, each tensor converted on the host before the next is read."""
     where = None if mesh is None else NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).astype(dtype), where), tree)
+
+    def one(leaf: np.ndarray | jax.Array) -> jax.Array:
+        is_there = isinstance(leaf, jax.Array) and leaf.dtype == dtype
+        return jax.device_put(leaf if is_there else np.asarray(leaf).astype(dtype), where)
+
+    return jax.tree.map(one, tree)
 
 
 def _cast(params: Params, *arrays: jax.Array) -> tuple[jax.Array, ...]:

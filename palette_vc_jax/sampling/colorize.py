@@ -1,7 +1,6 @@
 """Color gray frames: encode, embed, sample and decode, as one stream over a run of shots."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -48,10 +47,14 @@ class ColorizeSettings:
     dtype: str = "auto"  # type of the networks: networks.DTYPES
     decode_dtype: str = "auto"  # type of the VAE
     attention: str = "auto"  # what computes the attention of long sequences: attention.CHOICES
+    memory: float | None = None  # GiB of a device that may be used; None: what the device says
+    leaving: bool = False  # whether networks leave the device while others work; see memory_plan
 
     def __post_init__(self) -> None:
         check_conditioning(self.fps, self.motion_bucket, self.noise_augmentation)
         plan_chunks([(0, 1)], self.decode_chunk, self.decode_context, self.decode_fade)
+        if self.memory is not None and not self.memory > 0.0:
+            raise ValueError(f"{self.memory} GiB of memory; give a number above 0.")
         if self.encode_batch < 1:
             raise ValueError(f"batches of {self.encode_batch} frames to encode; give at least 1.")
         if self.short_side < 1:
@@ -90,7 +93,7 @@ def networks_for(
     """
     batches = -(-most_windows(settings, runs) // settings.sampler.windows_per_batch)
     with device_memory("the model", "give --dtype bfloat16 or a device with more memory"):
-        return load_networks(model, batches, **_hardware(settings))
+        return load_networks(model, batches, leaving=settings.leaving, **_hardware(settings))
 
 
 def most_windows(settings: ColorizeSettings, runs: Sequence[Sequence[Shot]]) -> int:
@@ -143,7 +146,7 @@ def colorize(
     Raises:
         FloatingPointError: if a network returns values that are not finite.
     """
-    config, params = networks.config, networks.params
+    config, weights = networks.config, networks.weights
     middles = [(start + stop) // 2 for start, stop in shots]
     middle_frames: list[np.ndarray] = []
     first = shots[0][0]
@@ -160,9 +163,8 @@ def colorize(
             yield _with_noise(gray, settings.noise_augmentation, seed, index)
 
     def encode(frames: Iterable[np.ndarray]) -> np.ndarray:
-        one = functools.partial(networks.encode, params)
         batch = networks.devices * settings.encode_batch
-        latents = np.concatenate(list(encode_frames(one, frames, batch)))
+        latents = np.concatenate(list(encode_frames(networks.encode, frames, batch)))
         check_finite(latents, "the VAE's encoder")
         return latents
 
@@ -174,15 +176,22 @@ def colorize(
             known = keyframes.known(shots, config.vae.scaling_factor * encode(colored))
     palettes = _palettes(config, palette, regions, shots)
     conditions = film_conditions(settings, gray_latents, context, *palettes, known)
-    film = networks.predict, params, conditions, shots, settings.sampler, seed
     mesh = jax.set_mesh(networks.mesh) if networks.mesh else contextlib.nullcontext()
+    weights.keep("unet")
     with mesh, device_memory("the UNet", f"lower --windows_per_batch, --window or {SMALLER}"):
-        latents = sample(*film, progress=progress)
+        latents = sample(
+            networks.predict,
+            weights["unet"],
+            conditions,
+            shots,
+            settings.sampler,
+            seed,
+            progress=progress,
+        )
+    weights.keep("vae")
     local = from_zero(shots)
-
-    decode = functools.partial(networks.decode, params)
     with device_memory("decoding", f"lower --decode_chunk or {SMALLER}"):
-        for frames in decode_film(decode, latents, local, settings, networks.devices):
+        for frames in decode_film(networks.decode, latents, local, settings, networks.devices):
             check_finite(frames, "the VAE's decoder")
             yield np.clip((frames + 1.0) / 2.0, 0.0, 1.0)
 
@@ -264,7 +273,8 @@ def _context(networks: Networks, reference: Reference, grays: list[np.ndarray]) 
     else:
         images = resize(reference.image, *grays[0].shape)[None] / np.float32(255.0)
     # One at a time, so that films of any number of shots are one program.
-    embed = functools.partial(networks.embed, networks.params)
-    context = np.concatenate([np.asarray(embed(2.0 * image[None] - 1.0)) for image in images])
+    context = np.concatenate(
+        [np.asarray(networks.embed(2.0 * image[None] - 1.0)) for image in images]
+    )
     check_finite(context, "the image encoder")
     return np.broadcast_to(context, (len(grays), *context.shape[1:]))

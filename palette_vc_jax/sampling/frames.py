@@ -14,6 +14,7 @@ from palette_vc_jax.sampling.colorize import (
     default_settings,
     networks_for,
 )
+from palette_vc_jax.sampling.memory_plan import fit
 from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.sampler import Progress
 from palette_vc_jax.sampling.windows import Shot
@@ -58,10 +59,11 @@ def color_frames(
     config = model.config
     settings = settings or default_settings(config)
     shots = shots or [(0, len(gray))]
-    if not isinstance(model, Networks):
-        model = networks_for(model, settings, [shots])
     height, width = gray.shape[1:]
     size = model_size(height, width, settings.short_side, config.pixel_multiple)
+    settings = fit(config, settings, size)
+    if not isinstance(model, Networks):
+        model = networks_for(model, settings, [shots])
     chunks = colorize(
         model,
         (resize(frame, *size) for frame in gray),

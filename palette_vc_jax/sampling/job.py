@@ -33,6 +33,7 @@ from palette_vc_jax.sampling.colorize import (
     networks_for,
 )
 from palette_vc_jax.sampling.keyframes import Keyframe, track_keyframes
+from palette_vc_jax.sampling.memory_plan import GIB, fit, needs, temporaries, weights
 from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.regions import Region, carry_regions
 from palette_vc_jax.sampling.sampler import film_bytes
@@ -98,13 +99,14 @@ def plan_film(
         progress: called with the frames read, and the number of frames that the film declares.
 
     Raises:
-        ValueError: if the film cannot be read.
+        ValueError: if the film cannot be read, or does not fit the device, see `memory_plan.fit`.
     """
     film = film if isinstance(film, Film) else open_film(film)
     config = model.config
     settings = settings or default_settings(config)
     reference = reference or default_reference(config.sampling)
     size = model_size(*upright_size(film), settings.short_side, config.pixel_multiple)
+    settings = fit(config, settings, size)
 
     damage: list[Damage] = []
     times: list[int] = [0, 0]  # of the last frame, and the longest gap, in the film's time base
@@ -146,6 +148,7 @@ def describe(
         * plan.settings.sampler.steps
         * (2 if plan.settings.sampler.guidance_scale != 1.0 else 1),
         "latents_bytes": film_bytes((longest, *plan.latent_shape)),
+        "device_memory_gib": _device_memory(plan),
         "palette": None if palette is None else palette.hex(),
         "palette_source": "none" if palette is None else palette.source,
         "palette_details": {} if palette is None else dict(palette.details),
@@ -165,6 +168,15 @@ def describe(
         "damaged": plan.film.damaged,
         "damage": as_json(plan.damage),
     }
+
+
+def _device_memory(plan: Plan) -> dict[str, float]:
+    """Estimate what each stage needs of a device, in GiB."""
+    settings, device = plan.settings, jax.local_devices()[0]
+    held = weights(plan.config, settings, device)
+    temporary = temporaries(plan.config, settings, plan.size, device)
+    found = needs(held, temporary, settings.leaving)
+    return {stage: round(size / GIB, 2) for stage, size in found.items()}
 
 
 def color_film(

@@ -56,7 +56,7 @@ def zero_shot(checkpoint: Path, table: TextTable) -> Tagger:
     networks = load_networks(load_model(checkpoint, ("image_encoder",)))
 
     def tag(frames: np.ndarray) -> list[Tag]:
-        return best_tags(table, networks.embed(networks.params, signed_rgb(frames))[:, 0])
+        return best_tags(table, networks.embed(signed_rgb(frames))[:, 0])
 
     return tag
 

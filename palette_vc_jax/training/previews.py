@@ -99,14 +99,14 @@ def _color(
     in_color = own.reference == "color"
     if "image_encoder" in params:
         pictures = batch["reference"] if in_color else to_gray3(batch["reference"])
-        context = _on_host(networks.embed(params, pictures))
+        context = _on_host(networks.embed(params["image_encoder"], pictures))
     else:
         context = batch["context_color" if in_color else "context_gray"]
     context = context * (own.reference != "none")
     noise = frame_noise(SEED, 0, len(gray), gray.shape[1:], sampler.shared_noise_fraction)
     latents = sample_film(
         networks.predict,
-        {"unet": _cast(params["unet"], dtype)},
+        _cast(params["unet"], dtype),
         noise * np.float32(schedule.initial_scale(sampler.sigma_max)),
         film_conditions(settings, gray, context, batch["palette"]),
         sampler.plan(_shots(batch["gray"]), placement.num_batch_shards()),
@@ -131,7 +131,7 @@ def _decode(model: Model, latents: np.ndarray) -> np.ndarray:
     """Decode clips `[B, T, h, w, C]` of unit scale; frames `[B, FRAMES, H, W, 3]` in [0, 255]."""
     networks = load_networks(Model(model.config, {"vae": model.params["vae"]}))
     chunks = decode_film(
-        functools.partial(networks.decode, networks.params),
+        networks.decode,
         latents.reshape(-1, *latents.shape[2:]),
         _shots(latents),
         _settings(model.config, latents.shape[1]),

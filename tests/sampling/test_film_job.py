@@ -162,6 +162,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     plan = json.loads(capsys.readouterr().out)
     assert plan["frames"] == 9 and plan["shots"] == [[0, 9]] and plan["windows"] == 3
     assert plan["network_evaluations"] == evaluations
+    assert plan["device_memory_gib"].keys() == {"encode", "embed", "denoise", "decode"}
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 
@@ -185,6 +186,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (["--dtype", "int8"], "int8"),
         (["--attention", "cudnn"], "auto or chunked"),
         (["--encode_batch", "0"], "batches of 0"),
+        (["--memory", "-1"], "GiB"),
+        (["--memory", "0.0001"], "lower --short_side"),
         (["--decode_chunk", "4"], "lengthen the chunk"),
     ],
 )

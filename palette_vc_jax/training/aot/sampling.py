@@ -50,11 +50,9 @@ def compile_stage(
         return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
 
     shapes = functional.shapes(NETWORKS[network], getattr(config, network))
-    params = {
-        network: functional.nest(
-            {name: array(*leaf.shape, dtype=types[network]) for name, leaf in shapes.items()}
-        )
-    }
+    params = functional.nest(
+        {name: array(*leaf.shape, dtype=types[network]) for name, leaf in shapes.items()}
+    )
     inputs = _inputs(stage, config, settings, size, mesh, array)
     call = programs(config, settings.attention)
     if stage == "denoise":

@@ -1,0 +1,80 @@
+"""How the work on a film is fitted into the memory of a device."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from palette_vc_jax import Palette, default_settings, load_model
+from palette_vc_jax.models.config import PRESETS
+from palette_vc_jax.sampling.colorize import colorize, networks_for
+from palette_vc_jax.sampling.memory_plan import GIB, fit, needs, temporaries, weights
+from tests import tiny
+
+SVD = PRESETS["svd_xt"]()
+SIZE = (576, 1024)
+GPU = SimpleNamespace(platform="gpu", compute_capability="8.6", memory_stats=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "compiled"),
+    [  # benchmarks/sampling_memory.py
+        ("encode", {}, 3.38),
+        ("encode", {"encode_batch": 4}, 1.69),
+        ("denoise", {}, 2.76),
+        ("decode", {}, 8.44),
+        ("decode", {"decode_chunk": 6}, 5.95),
+        ("decode", {"decode_chunk": 5}, 4.92),
+    ],
+)
+def test_the_estimate_is_what_the_compiler_says_and_not_less(stage, changes, compiled):
+    """If this fails, a film is planned that the device has no memory for, or time is wasted."""
+    found = temporaries(SVD, default_settings(SVD, **changes), SIZE, GPU)[stage] / GIB
+    assert compiled <= found < 1.08 * compiled
+
+
+def _peak(settings):
+    held = weights(SVD, settings, GPU)
+    found = needs(held, temporaries(SVD, settings, SIZE, GPU), settings.leaving)
+    return max(found.values()) / GIB
+
+
+@pytest.mark.parametrize(
+    ("memory", "leaving", "chunk"), [(22.0, False, 10), (10.5, True, 10), (6.8, True, 6)]
+)
+def test_networks_leave_before_batches_get_smaller(monkeypatch, memory, leaving, chunk):
+    """If this fails, a small GPU is refused, or a large one works in small pieces."""
+    monkeypatch.setattr(jax, "local_devices", lambda: [GPU])
+    settings = fit(SVD, default_settings(SVD, memory=memory), SIZE)
+    assert (settings.leaving, settings.decode_chunk, settings.encode_batch) == (leaving, chunk, 8)
+    assert _peak(settings) <= memory
+
+
+def test_the_devices_own_limit_is_taken(monkeypatch):
+    """If this fails, a film that a device has no memory for is begun."""
+    small = SimpleNamespace(**vars(GPU))
+    small.memory_stats = lambda: {"bytes_limit": 7 * GIB}
+    monkeypatch.setattr(jax, "local_devices", lambda: [small])
+    assert fit(SVD, default_settings(SVD), SIZE).leaving
+    small.memory_stats = lambda: {"bytes_limit": 3 * GIB}
+    with pytest.raises(ValueError, match=r"1024x576 need 5.\d GiB .*\(denoise\), and 3.0 may be"):
+        fit(SVD, default_settings(SVD), SIZE)
+
+
+def test_networks_that_leave_color_the_same_film(tmp_path):
+    """If this fails, a small device gives other colors, or networks stay on it."""
+    model = load_model(tiny.write_model(tmp_path))
+    grays = np.random.default_rng(0).random((9, 16, 24)).astype(np.float32)
+    films = []
+    for leaving in (False, True):
+        settings = default_settings(model.config, leaving=leaving)
+        networks = networks_for(model, settings, [[(0, 9)]])
+        for seed in (0, 1):  # the second run loads the networks again
+            chunks = colorize(
+                networks, grays, [(0, 9)], Palette.from_colors("teal"), settings, seed
+            )
+            film = np.concatenate(list(chunks))
+        films.append(film)
+        assert len(networks.weights._placed) == (1 if leaving else 3)
+    np.testing.assert_array_equal(*films)
