@@ -19,6 +19,7 @@ from palette_vc_jax.parallel import placement
 ATTENTION = "attention"  # name of what a kernel gives, for remat policies
 LOGITS_BUDGET = 2**28  # bytes of fp32 logits held at once; above it, queries go in chunks
 LONG = 1024  # queries from which on a fused kernel pays
+LANES = 128  # a TPU's sequences are padded to multiples of it
 TPU_BLOCKS = (1024, 768, 512, 384, 256, 128)  # of queries or keys; those that divide fit the lanes
 HALF = (jnp.bfloat16, jnp.float16)
 CHOICES = ("auto", "cudnn", "splash", "chunked")  # what computes the attention of long sequences
@@ -92,13 +93,11 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 def choose(kernel: str | None, dtype: jnp.dtype, queries: int, keys: int, size: int) -> str | None:
     """Return `kernel` if it takes S queries, L keys and heads of `size`, and pays; else None.
 
-    cuDNN takes half precision and heads up to 128 (in multiples of 8), the TPU's takes sequences
-    of whole lanes.
+    Both take half precision and heads up to 128, cuDNN those in multiples of 8.
     """
     if kernel not in KERNELS or dtype not in HALF or min(queries, keys) < LONG or size > 128:
         return None
-    fits = size % 8 == 0 if kernel == "cudnn" else queries % 128 == keys % 128 == 0
-    return kernel if fits else None
+    return None if kernel == "cudnn" and size % 8 else kernel
 
 
 def plain_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
@@ -139,10 +138,27 @@ def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 
 def _splash(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """Run JAX's TPU kernel a frame at a time: its temporaries are a frame's then."""
-    kernel = _splash_kernel(query.shape[2], query.shape[1], key.shape[1])
+    lengths = query.shape[1], key.shape[1]
+    padded = [length + -length % LANES for length in lengths]
+    kernel = _splash_kernel(query.shape[2], *padded)
     scaled = query * query.shape[-1] ** -0.5
     heads_first = [x.swapaxes(1, 2) for x in (scaled, key, value)]  # [B, N, S, D]
-    return jax.lax.map(lambda parts: kernel(*parts), heads_first).swapaxes(1, 2)
+    ids = None
+    if padded != list(lengths):
+        from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+        heads_first = [
+            jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % LANES), (0, 0))) for x in heads_first
+        ]
+        # Padding is a segment of its own, which nothing else attends to.
+        ids = splash.SegmentIds(
+            *(
+                (jnp.arange(whole) >= length).astype(jnp.int32)
+                for whole, length in zip(padded, lengths, strict=True)
+            )
+        )
+    out = jax.lax.map(lambda parts: kernel(*parts, segment_ids=ids), heads_first)
+    return out[:, :, : lengths[0]].swapaxes(1, 2)
 
 
 def _splash_kernel(heads: int, queries: int, keys: int) -> Callable[..., jax.Array]:
