@@ -108,7 +108,7 @@ def _refusal(request: Request, shape: Shape, path: str, chunk: int) -> str | Non
     if PLATFORMS.get(path, request.platform) != request.platform:
         return f"needs a {PLATFORMS[path].upper()}"
     if path == "splash" and shape.size > 128:
-        return "takes multiples of 128 tokens and heads up to 128"
+        return "takes heads up to 128"
     if path == "chunked" and chunk >= shape.tokens:
         return "all logits fit the budget of a chunk"
     return None

@@ -57,6 +57,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--split", default="val", help="name of a list of DAVIS' clips (%(default)s)")
     add("--checkpoint_a", type=flags.path, help="model trained without palettes, for row A")
     add("--palettes", type=flags.path, help="JSON from clips to colors, for row C (from tags)")
+    add("--mixture", type=flags.path, help="mixture for row B (the model's own)")
     add(
         "--workdir",
         type=flags.path,
@@ -65,6 +66,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--seed", type=int, default=0, help="seed of the first clip; that of the n-th is SEED + n")
     flags.add_words_flags(parser)
+    flags.add_settings(parser)
     return parser.parse_args(argv)
 
 
@@ -90,6 +92,10 @@ def main(argv: list[str] | None = None) -> None:
                     "DAVIS, or a folder of films in color."
                 )
         _print_paper(args, outputs, options)
+    elif settings := flags.settings_of(args):
+        raise ValueError(
+            f"--{next(iter(settings))} is a setting of coloring; give --checkpoint and --data."
+        )
     elif args.reference and outputs:
         _print_comparison(args, outputs, options)
     else:
@@ -110,11 +116,15 @@ def _print_comparison(args: argparse.Namespace, outputs: dict[str, Path], option
 def _print_paper(args: argparse.Namespace, outputs: dict[str, Path], options: Any) -> None:
     from palette_vc_jax.evaluation import films, paper, record, text_table
     from palette_vc_jax.evaluation.reproduction import PaperOptions, reproduce
+    from palette_vc_jax.parallel.compile_cache import use_compile_cache
+    from palette_vc_jax.parallel.device_memory import use_most_memory
 
+    use_compile_cache(args.compile_cache)
+    use_most_memory()
     record.check_record(args.json)
     found = [films.find_films(path) for path in outputs.values()]
     found.append(films.davis_films(args.data, args.split))
-    read = [args.checkpoint / "mixture.json", *flags.named_files(args)]
+    read = [args.mixture or args.checkpoint / "mixture.json", *flags.named_files(args)]
     read += [args.palettes] if args.palettes else []
     record.check_replaced(args.json, found, read)
     given = PaperOptions(
@@ -127,6 +137,8 @@ def _print_paper(args: argparse.Namespace, outputs: dict[str, Path], options: An
         make_proposer=functools.partial(flags.proposer_of, args),
         workdir=args.workdir,
         seed=args.seed,
+        mixture=args.mixture,
+        settings=flags.settings_of(args),
     )
     results, titles = reproduce(given, outputs, options)
     print(text_table(results))

@@ -110,7 +110,7 @@ def main(argv: list[str]) -> None:
     from palette_vc_jax.parallel.device_memory import use_most_memory
     from palette_vc_jax.parallel.processes import check_one_host
     from palette_vc_jax.sampling.colorize import check_hardware, networks_for
-    from palette_vc_jax.sampling.job import describe
+    from palette_vc_jax.sampling.job import describe, device_memory_gib
     from palette_vc_jax.sampling.keyframes import parse_keyframe
     from palette_vc_jax.sampling.regions import parse_region
     from palette_vc_jax.video.write import check_output
@@ -160,6 +160,7 @@ def main(argv: list[str]) -> None:
         found = describe(plan(), palette, args.seed, regions, keyframes)
         if palette is None:
             found["palette_source"] = args.palette  # none, or auto, which takes the model
+        found["device_memory_gib"] = device_memory_gib(plan())
         print(json.dumps(found, indent=2))
         return
     model = load()

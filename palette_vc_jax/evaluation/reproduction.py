@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from palette_vc_jax.evaluation import ablations, paper
 from palette_vc_jax.evaluation.clips import find_clips
@@ -26,7 +27,7 @@ class PaperOptions:
     """Models, clips and palettes of the paper's tables.
 
     Args:
-        checkpoint: model folder with a mixture.
+        checkpoint: model folder.
         data: DAVIS 2017, or a folder of films.
         split: name of a list of DAVIS' clips.
         checkpoint_a: model trained without palettes, for row A; None for `checkpoint` with the
@@ -37,6 +38,8 @@ class PaperOptions:
             row C without `palettes`.
         workdir: folder of the colored films.
         seed: seed of noise and mixture of the first clip; that of the n-th is `seed` + n.
+        mixture: file of a mixture for row B; None for the one beside the model.
+        settings: settings that override the model's, as for `default_settings`.
     """
 
     checkpoint: Path
@@ -48,6 +51,8 @@ class PaperOptions:
     make_proposer: Callable[[], words.Proposer] = words.proposer
     workdir: Path = Path("runs/evaluation")
     seed: int = 0
+    mixture: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def reproduce(
@@ -95,18 +100,19 @@ def reproduce(
         for row, title in titles.items()
     }
     results.about |= {"data": str(given.data), "split": given.split, "seed": given.seed}
+    results.about["settings"] = dict(given.settings)
     return results, titles
 
 
 def _color(row: str, source: ablations.Row, films: Films, given: PaperOptions) -> Films:
     model = load_model(source.checkpoint)
-    settings = default_settings(model.config)
+    settings = default_settings(model.config, **given.settings)
     return ablations.sample_row(films, model, settings, source, given.workdir / row, given.seed)
 
 
 def _sources(given: PaperOptions, films: Films) -> dict[str, ablations.Row]:
     """Return the model, palettes and references of each ablation that can be colored."""
-    mixture = gmm.load(given.checkpoint / "mixture.json")
+    mixture = gmm.load(given.mixture or given.checkpoint / "mixture.json")
     model = given.checkpoint
     sources = {
         "A": ablations.Row(given.checkpoint_a or model, lambda name, film, seed: None),

@@ -148,7 +148,6 @@ def describe(
         * plan.settings.sampler.steps
         * (2 if plan.settings.sampler.guidance_scale != 1.0 else 1),
         "latents_bytes": film_bytes((longest, *plan.latent_shape)),
-        "device_memory_gib": _device_memory(plan),
         "palette": None if palette is None else palette.hex(),
         "palette_source": "none" if palette is None else palette.source,
         "palette_details": {} if palette is None else dict(palette.details),
@@ -170,8 +169,8 @@ def describe(
     }
 
 
-def _device_memory(plan: Plan) -> dict[str, float]:
-    """Estimate what each stage needs of a device, in GiB."""
+def device_memory_gib(plan: Plan) -> dict[str, float]:
+    """Estimate what each stage of coloring a film needs of a device."""
     settings, device = plan.settings, jax.local_devices()[0]
     held = weights(plan.config, settings, device)
     temporary = temporaries(plan.config, settings, plan.size, device)

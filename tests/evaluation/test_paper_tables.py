@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from palette_vc_jax.commands import evaluate
 from palette_vc_jax.evaluation import paper
 from palette_vc_jax.evaluation.films import davis_films
 from palette_vc_jax.evaluation.results import Results
+from palette_vc_jax.palette import gmm
 from tests import tiny
 from tests.commands import command
 
@@ -76,9 +78,23 @@ def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
     assert command(evaluate.main, *arguments) == 0
     assert json.loads(record.read_text())["seed"] == 0
     again = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
-    assert command(evaluate.main, *arguments, "--seed", 5) == 0
+    mixture = tmp_path / "blue.json"
+    gmm.save(gmm.Mixture(np.ones(1), np.array([[0.1, 0.1, 0.9]]), 1e-4 * np.eye(3)[None]), mixture)
+    changes = "--seed", 5, "--mixture", mixture, "--preset", "paper", "--steps", 1
+    assert command(evaluate.main, *arguments, *changes) == 0
+    changed = json.loads((tmp_path / "work" / "B" / "a.run.json").read_text())
+    sampler = changed["settings"]["sampler"]
+    assert (sampler["steps"], sampler["blending"]) == (1, "final")
+    assert all(color.startswith("#1") and color[5] in "de" for color in changed["palette"])
     other = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}
     assert all(other[path] != again[path] for path in made)
+
+
+def test_settings_of_coloring_need_something_to_color(films, tmp_path, capsys):
+    """If this fails, a flag has no effect, and nobody is told."""
+    arguments = ["--reference", films / "truth", "--output", films / "mine", "--steps", 3]
+    assert command(evaluate.main, *arguments, "--json", tmp_path / "t.json") == 2
+    assert "--steps is a setting of coloring" in capsys.readouterr().err
 
 
 def test_a_film_of_another_origin_is_no_ablation(films, tmp_path, capsys):
