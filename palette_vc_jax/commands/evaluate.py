@@ -76,7 +76,9 @@ def main(argv: list[str] | None = None) -> None:
     # Import here so that --help and errors in flags are fast.
     from palette_vc_jax.evaluation import EvaluationOptions
     from palette_vc_jax.metrics.networks import weights
+    from palette_vc_jax.parallel.compile_cache import use_compile_cache
 
+    use_compile_cache(args.compile_cache)
     outputs = _outputs(args.output)
     options = EvaluationOptions(
         metrics=_names(args.metrics),
@@ -116,10 +118,8 @@ def _print_comparison(args: argparse.Namespace, outputs: dict[str, Path], option
 def _print_paper(args: argparse.Namespace, outputs: dict[str, Path], options: Any) -> None:
     from palette_vc_jax.evaluation import films, paper, record, text_table
     from palette_vc_jax.evaluation.reproduction import PaperOptions, reproduce
-    from palette_vc_jax.parallel.compile_cache import use_compile_cache
     from palette_vc_jax.parallel.device_memory import use_most_memory
 
-    use_compile_cache(args.compile_cache)
     use_most_memory()
     record.check_record(args.json)
     found = [films.find_films(path) for path in outputs.values()]

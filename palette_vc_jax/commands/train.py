@@ -18,6 +18,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from palette_vc_jax import cli
+from palette_vc_jax.commands.flags import add_compile_cache
 from palette_vc_jax.training.config import RunConfig, load, read, rules
 
 TO_NONE = re.compile(r"--config\.([\w.]+)=None")
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     add("--compile_only", action="store_true", help="compile for --topology, report, and stop")
     add("--topology", help="hardware to compile for, such as v5e:4x4 or h100:8")
+    add_compile_cache(parser)
     options, overrides = parser.parse_known_args(argv)
     # Orbax logs every step it takes, and repeats errors that are raised anyway.
     logging.set_verbosity(logging.FATAL)
@@ -51,6 +53,9 @@ def main(argv: list[str] | None = None) -> None:
     if options.compile_only:
         compile_only(config, options.topology)
     else:
+        from palette_vc_jax.parallel.compile_cache import use_compile_cache
+
+        use_compile_cache(options.compile_cache)
         train(config, options.workdir, options.profile)
 
 
