@@ -176,6 +176,12 @@ def test_a_small_step_for_a_slice_of_four(libtpu, monkeypatch):
     assert "a step takes at least" in text and "not measured" in text
 
 
+def test_one_chip_is_a_slice(libtpu):
+    """If this fails, nobody learns what fits a single chip; libtpu counts hosts of four."""
+    (chip,) = topology_devices("v5e:1x1")
+    assert chip.device_kind == "TPU v5 lite"
+
+
 def test_a_step_that_does_not_fit(libtpu, monkeypatch):
     """If this fails, a run that cannot be is reported as one that can."""
     config = _config(monkeypatch, batch_size=2**22)

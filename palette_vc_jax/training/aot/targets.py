@@ -183,8 +183,11 @@ def _target(gpu: Gpu) -> str:
 
 def _slice(name: str) -> list[jax.Device]:
     _find("libtpu")
+    single = re.fullmatch(r"\w+:1x1(x1)?", name)  # unless told, libtpu takes hosts of four chips
+    options = {"chips_per_host_bounds": (1, 1, 1)} if single else {}
     with _environment(LIBTPU):
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+        described = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
+        return list(described.devices)
 
 
 def _gpus(gpu: Gpu, count: int) -> list[jax.Device]:
