@@ -270,7 +270,7 @@ def choose_devices(
     """Return the devices for the arguments of `load_networks`, which raises as this does."""
     found = jax.local_devices()
     if devices is not None and not 1 <= devices <= len(found):
-        raise ValueError(f"{devices} devices; this host has {len(found)}: give 1 to {len(found)}.")
+        raise ValueError(f"{devices} devices; give 1 or more, this host has {len(found)}.")
     for name in (dtype, decode_dtype):
         if name not in DTYPES:
             raise ValueError(f"dtype {name!r} is not known; use one of {', '.join(DTYPES)}.")

@@ -120,8 +120,8 @@ def fit(config: ModelConfig, settings: ColorizeSettings, size: tuple[int, int]) 
             lower = _lower(stage, settings)
             if lower == settings:
                 raise ValueError(
-                    f"frames of {size[1]}x{size[0]} need {needed / GIB:.1f} GiB of a device by "
-                    f"estimate ({stage}), and {limit / GIB:.1f} may be used; lower --short_side "
+                    f"frames of {size[1]}x{size[0]} need {needed / GIB:.2f} GiB of a device by "
+                    f"estimate ({stage}), and {limit / GIB:.2f} may be used; lower --short_side "
                     "or --window, or give more with --memory."
                 )
             settings = lower

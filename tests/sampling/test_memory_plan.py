@@ -58,7 +58,9 @@ def test_the_devices_own_limit_is_taken(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: [small])
     assert fit(SVD, default_settings(SVD), SIZE).leaving
     small.memory_stats = lambda: {"bytes_limit": 3 * GIB}
-    with pytest.raises(ValueError, match=r"1024x576 need 5.\d GiB .*\(denoise\), and 3.0 may be"):
+    with pytest.raises(
+        ValueError, match=r"1024x576 need 5.\d\d GiB .*\(denoise\), and 3.00 may be"
+    ):
         fit(SVD, default_settings(SVD), SIZE)
 
 
