@@ -8,6 +8,7 @@ from typing import Any
 from palette_vc_jax import cli
 
 TIMEOUT = 120.0  # seconds
+LEXICON = "PALETTE_LEXICON"  # environment variable with the default of --lexicon
 
 
 def gibibytes(text: str) -> float | None:
@@ -15,7 +16,6 @@ def gibibytes(text: str) -> float | None:
     return None if text == "auto" else float(text)
 
 
-LEXICON = "PALETTE_LEXICON"  # environment variable with the default of --lexicon
 # Flags that override settings of the model: (type, help).
 SETTINGS = {
     "short_side": (int, "short side of the model's frames in pixels"),
