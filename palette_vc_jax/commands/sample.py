@@ -145,7 +145,7 @@ def main(argv: list[str]) -> None:
     if args.topology:
         _compile_only(plan(), args.topology)
     load = functools.cache(lambda: run or load_model(folder))
-    networks = functools.cache(lambda: networks_for(load(), settings, plan().runs))
+    networks = functools.cache(lambda: networks_for(load(), plan().settings, plan().runs))
 
     def auto() -> Palette | None:
         if args.dry_run:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from palette_vc_jax import cli
 from palette_vc_jax.commands import sample
-from palette_vc_jax.sampling import colorize
+from palette_vc_jax.sampling import colorize, memory_plan
 from palette_vc_jax.sampling.colorize import decode_film
 from palette_vc_jax.video.write import FilmWriter
 from tests import films, tiny
@@ -261,6 +261,30 @@ def test_a_device_that_runs_out_of_memory_is_named_with_the_flag_that_helps(
     monkeypatch.setattr(colorize, "decode_film", decode)
     _refused(lambda: color(source, tmp_path / "out.mkv"), capsys, "18876334080 bytes; lower --dec")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+def test_networks_leave_a_small_device(color, tmp_path, monkeypatch):
+    """If this fails, --memory is recorded, and the networks stay on the device all the same."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(3))
+    model = tiny.CONFIG
+    size, device = (16, 24), jax.local_devices()[0]
+    settings = colorize.default_settings(model)
+    held = memory_plan.weights(model, settings, device)
+    temporary = memory_plan.temporaries(model, settings, size, device)
+    together = max(memory_plan.needs(held, temporary, False).values())
+    given = []
+    load = colorize.load_networks
+    monkeypatch.setattr(
+        colorize,
+        "load_networks",
+        lambda *args, leaving, **options: (
+            given.append(leaving) or load(*args, leaving=leaving, **options)
+        ),
+    )
+    color(source, tmp_path / "out.mkv", "--memory", (together - 1) / 2**30)
+    assert given == [True]
+    record = json.loads((tmp_path / "out.run.json").read_text())
+    assert record["settings"]["leaving"]
 
 
 @pytest.mark.parametrize(
