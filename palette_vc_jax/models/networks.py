@@ -5,7 +5,6 @@ in the type of its parameters; the result is float32. Training calls the functio
 of its own, sampling calls them jitted, on one or several devices (`load_networks`).
 """
 
-import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -255,7 +254,7 @@ def functions(config: ModelConfig, attention: str = "auto", mesh: Mesh | None = 
         compiled = jax.jit(call)
 
         def placed(*arguments: Any) -> Any:
-            with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():
+            with placement.on_mesh(mesh):
                 return placement.settle(compiled(*arguments))
 
         return placed

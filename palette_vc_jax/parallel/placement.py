@@ -4,6 +4,7 @@ The functions for use inside a program do nothing where no mesh is set (`jax.set
 the models run on one device as they are.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Callable
@@ -150,6 +151,11 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Make arrays over the mesh from what each process has read: its share of rows, in order."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def on_mesh(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which programs are compiled for a mesh; None is a single device."""
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
 def settle(tree: Any) -> Any:

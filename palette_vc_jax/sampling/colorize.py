@@ -1,6 +1,5 @@
 """Color gray frames: encode, embed, sample and decode, as one stream over a run of shots."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -12,6 +11,7 @@ from palette_vc_jax.models.config import ModelConfig, check_conditioning
 from palette_vc_jax.models.networks import Networks, choose_devices, load_networks, time_ids
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.device_memory import device_memory
 from palette_vc_jax.sampling.decode import decode_chunks, encode_frames, plan_chunks
 from palette_vc_jax.sampling.keyframes import TrackedKeyframes
@@ -176,9 +176,9 @@ def colorize(
             known = keyframes.known(shots, config.vae.scaling_factor * encode(colored))
     palettes = _palettes(config, palette, regions, shots)
     conditions = film_conditions(settings, gray_latents, context, *palettes, known)
-    mesh = jax.set_mesh(networks.mesh) if networks.mesh else contextlib.nullcontext()
     weights.keep("unet")
-    with mesh, device_memory("the UNet", f"lower --windows_per_batch, --window or {SMALLER}"):
+    fewer = f"lower --windows_per_batch, --window or {SMALLER}"
+    with placement.on_mesh(networks.mesh), device_memory("the UNet", fewer):
         latents = sample(
             networks.predict,
             weights["unet"],

@@ -16,6 +16,7 @@ from palette_vc_jax.models.store import NETWORKS
 from palette_vc_jax.sampling.colorize import ColorizeSettings
 
 GIB = 2**30
+# The stages of coloring in their order, and the network of each.
 NETWORK = {"encode": "vae", "embed": "image_encoder", "denoise": "unet", "decode": "vae"}
 # Temporaries, in widest feature maps of one frame: for the call, and for each frame of it.
 MAPS = {"encode": (0.0, 3.1), "embed": (0.0, 0.0), "denoise": (0.0, 20.5), "decode": (12.0, 5.1)}

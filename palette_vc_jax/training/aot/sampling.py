@@ -12,11 +12,11 @@ from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.networks import dtypes, meshes, programs
 from palette_vc_jax.models.store import NETWORKS
 from palette_vc_jax.sampling.colorize import ColorizeSettings
+from palette_vc_jax.sampling.memory_plan import NETWORK
 from palette_vc_jax.sampling.sampler import velocity
 from palette_vc_jax.training.aot.report import GIB, Report, compile_program, fits
 
-STAGES = ("encode", "embed", "denoise", "decode")
-NETWORK = {"encode": "vae", "embed": "image_encoder", "denoise": "unet", "decode": "vae"}
+STAGES = tuple(NETWORK)
 
 
 def compile_stage(
