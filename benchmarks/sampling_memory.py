@@ -11,7 +11,6 @@ two cores, on a TPU up to 20.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.compile_cases import choose, compile_alone
 from palette_vc_jax import cli
 
 GIB = 2**30
@@ -98,22 +98,16 @@ def main() -> None:
     parser.add_argument("--stage", choices=STAGES, help="one stage; default: all")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    unknown = sorted(set(options.cases) - set(CASES))
-    if unknown:
-        raise ValueError(f"case {unknown[0]!r} is not known; use some of {', '.join(CASES)}.")
+    names = choose(CASES, options.cases)
     if options.child:
-        print(json.dumps(measure(CASES[options.cases[0]], options.stage)), flush=True)
+        print(json.dumps(measure(CASES[names[0]], options.stage)), flush=True)
         os._exit(0)  # the compiler goes on in a thread that cannot be stopped
     print(HEAD, flush=True)
-    for name in options.cases or CASES:
+    for name in names:
         for stage in [options.stage] if options.stage else STAGES:
-            command = [sys.executable, __file__, "--child", "--stage", stage, name]
-            child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-            if child.returncode:
-                line = f"| {CASES[name].topology} | {stage} does not compile |"
-            else:
-                line = row(name, stage, json.loads(child.stdout.splitlines()[-1]))
-            print(line, flush=True)
+            found = compile_alone(__file__, "--stage", stage, name)
+            failed = f"| {CASES[name].topology} | {stage} does not compile |"
+            print(row(name, stage, found) if found else failed, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ on two cores, and 10 GB of this machine's memory.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.compile_cases import choose, compile_alone
 from palette_vc_jax import cli
 
 GIB = 2**30
@@ -103,21 +103,15 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    unknown = sorted(set(options.cases) - set(CASES))
-    if unknown:
-        raise ValueError(f"case {unknown[0]!r} is not known; use some of {', '.join(CASES)}.")
+    names = choose(CASES, options.cases)
     if options.child:
-        print(json.dumps(measure(CASES[options.cases[0]])), flush=True)
+        print(json.dumps(measure(CASES[names[0]])), flush=True)
         os._exit(0)  # the compiler goes on in a thread that cannot be stopped
     print(HEAD, flush=True)
-    for name in options.cases or CASES:
-        command = [sys.executable, __file__, "--child", name]
-        child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if child.returncode:
-            line = f"| {CASES[name].topology} | does not compile |"
-        else:
-            line = row(CASES[name], json.loads(child.stdout.splitlines()[-1]))
-        print(line, flush=True)
+    for name in names:
+        found = compile_alone(__file__, name)
+        failed = f"| {CASES[name].topology} | does not compile |"
+        print(row(CASES[name], found) if found else failed, flush=True)
 
 
 if __name__ == "__main__":
