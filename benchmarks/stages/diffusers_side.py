@@ -99,9 +99,10 @@ def _build(make: Callable[[], Any], device: str) -> Any:
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device(device):
-            return make().eval()
+            network = make().eval()
     finally:
         torch.set_default_dtype(torch.float32)
+    return network.to(device)  # diffusers makes some buffers on the CPU whatever the context says
 
 
 def _unet_of(size: sizes.Sizes) -> Any:

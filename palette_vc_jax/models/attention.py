@@ -18,7 +18,8 @@ from palette_vc_jax.parallel import placement
 
 ATTENTION = "attention"  # name of what a kernel gives, for remat policies
 LOGITS_BUDGET = 2**28  # bytes of fp32 logits held at once; above it, queries go in chunks
-LONG = 1024  # queries from which on a fused kernel pays
+# Queries and keys from which on a fused kernel pays; cuDNN's was measured (docs/benchmarks.md).
+PAYS_FROM = {"cudnn": 128, "splash": 1024}
 LANES = 128  # a TPU's sequences are padded to multiples of it
 TPU_BLOCKS = (1024, 768, 512, 384, 256, 128)  # of queries or keys; those that divide fit the lanes
 HALF = (jnp.bfloat16, jnp.float16)
@@ -93,11 +94,15 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 def choose(kernel: str | None, dtype: jnp.dtype, queries: int, keys: int, size: int) -> str | None:
     """Return `kernel` if it takes S queries, L keys and heads of `size`, and pays; else None.
 
-    Both take half precision and heads up to 128, cuDNN those in multiples of 8.
+    Both take half precision and heads up to 128. cuDNN takes heads in multiples of 8; in training,
+    JAX gives it no odd lengths.
     """
-    if kernel not in KERNELS or dtype not in HALF or min(queries, keys) < LONG or size > 128:
+    if kernel not in KERNELS or dtype not in HALF or size > 128:
         return None
-    return None if kernel == "cudnn" and size % 8 else kernel
+    if min(queries, keys) < PAYS_FROM[kernel]:
+        return None
+    refused = kernel == "cudnn" and (size % 8 or queries % 2 or keys % 2)
+    return None if refused else kernel
 
 
 def plain_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:

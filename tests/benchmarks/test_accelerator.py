@@ -169,3 +169,14 @@ def test_full_sizes_are_refused_on_a_cpu(tmp_path):
 def test_every_way_to_rematerialize_is_measured():
     """If this fails, the stage `train` leaves out a setting that a run can have."""
     assert {changes["remat"] for changes in TRAIN.values()} == set(REMAT)
+
+
+def test_diffusers_networks_are_built_on_the_device():
+    """If this fails, parts stay on the CPU, and diffusers is not measured on a GPU."""
+    torch = pytest.importorskip("torch", reason="parity needs torch")
+    pytest.importorskip("diffusers", reason="parity needs diffusers")
+    from benchmarks.stages import diffusers_side, sizes
+
+    network = diffusers_side._build(lambda: diffusers_side._unet_of(sizes.TOY), "meta")
+    tensors = [*network.parameters(), *network.buffers()]
+    assert {tensor.device for tensor in tensors} == {torch.device("meta")}

@@ -23,7 +23,12 @@ BF16 = jnp.dtype("bfloat16")
         ("tpu", BF16, 9216, 9216, 64, "splash"),
         ("tpu", BF16, 2304, 2304, 64, "splash"),
         ("tpu", BF16, 1100, 1100, 64, "splash"),  # padded
-        ("gpu", BF16, 576, 576, 64, None),  # short
+        ("gpu", BF16, 576, 576, 64, "cudnn"),
+        ("gpu", BF16, 144, 144, 64, "cudnn"),
+        ("gpu", BF16, 135, 135, 64, None),  # odd
+        ("gpu", BF16, 257, 257, 80, None),  # the image tower's
+        ("gpu", BF16, 14, 14, 64, None),  # frames
+        ("tpu", BF16, 576, 576, 64, None),  # short
         ("gpu", BF16, 9216, 14, 64, None),
         ("gpu", BF16, 9216, 9216, 512, None),  # the VAE's head
         ("gpu", jnp.dtype("float32"), 9216, 9216, 64, None),
