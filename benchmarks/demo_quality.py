@@ -2,8 +2,9 @@
 
     python benchmarks/demo_quality.py
 
-Colors every clip under four palettes: `image` (from the clip's own true middle frame), `gmm` (from
-the model's mixture, by seed), `other` (the next clip's `image` palette) and `none`. Beside them
+Colors every clip under five palettes: `image` (from the clip's own true middle frame), `auto` (the
+default of `sample.py`), `gmm` (from the model's mixture, by seed), `other` (the next clip's `image`
+palette) and `none`. Beside them
 stand the truth and three films that need no model, made with the `image` palette: `gray`, a copy
 of the input; `tint`, the palette's mean chroma everywhere; `lookup`, at each pixel the chroma of
 the palette color nearest in luma. Films are compared at the model's own size, and all of them
@@ -49,12 +50,13 @@ from palette_vc_jax.models.networks import Networks, load_networks
 from palette_vc_jax.models.store import file_hashes
 from palette_vc_jax.palette import gmm
 from palette_vc_jax.pixels import luma, to_gray3
+from palette_vc_jax.sampling import auto
 from palette_vc_jax.video.color import limit_gamut, rgb_to_chroma, ycc_to_rgb
 from palette_vc_jax.video.film import find_images
 from palette_vc_jax.video.resize import model_size, resize
 
 MATRIX = "bt601"  # of JPEG frames
-PALETTES = ("image", "gmm", "other", "none")
+PALETTES = ("image", "auto", "gmm", "other", "none")
 BASELINES = ("truth", "gray", "tint", "lookup")
 SCORES = {  # column of the tables -> metric
     "correlation": "chroma_correlation",
@@ -157,13 +159,23 @@ def ask(
     return palettes[(index + (row == "other")) % len(palettes)]
 
 
+def automatic(
+    networks: Networks, clip: Clip, settings: ColorizeSettings, seed: int, target: float | None
+) -> Palette:
+    """Return the palette that `sample.py` takes by default; `target` as in `palette_of_grays`."""
+    grays = clip.gray[sorted(auto.spread(len(clip.gray), auto.FRAMES))]
+    return auto.palette_of_grays(grays, networks, target, settings, seed, matrix=MATRIX)
+
+
 def measure(
     options: argparse.Namespace, networks: Networks, settings: ColorizeSettings
 ) -> list[Record]:
     """Color and score all clips, and write the contact sheet of each where asked."""
     clips, chosen = choose_clips(options, networks.config, settings)
     palettes = [middle_palette(clip.truth, f"image:{clip.name}") for clip in clips]
-    mixture = gmm.load(options.model / "mixture.json") if "gmm" in options.palettes else None
+    fitted = options.model / "mixture.json"
+    mixture = gmm.load(fitted) if "gmm" in options.palettes else None
+    target = auto.training_colorfulness(fitted) if "auto" in options.palettes else None
     films = [(row, 0) for row in BASELINES]
     films += [(row, seed) for row in options.palettes for seed in range(options.seeds)]
     frames = sum(len(clips[index].gray) for index in chosen) * (len(films) - len(BASELINES))
@@ -173,7 +185,10 @@ def measure(
             clip, sheet = clips[index], {}
             times = np.linspace(0, len(clip.gray) - 1, 6).round().astype(int)
             for row, seed in films:
-                asked = ask(row, index, seed, palettes, mixture)
+                if row == "auto":
+                    asked = automatic(networks, clip, settings, seed, target)
+                else:
+                    asked = ask(row, index, seed, palettes, mixture)
                 if row in BASELINES:
                     film = baseline(row, clip, asked)
                 else:
@@ -260,7 +275,7 @@ def report(options: argparse.Namespace) -> Iterator[str]:
     if "image" in options.palettes:
         yield clip_table(records)
     yield row_table(records)
-    if "image" in options.palettes:
+    if {"image", "auto"} <= set(options.palettes):
         yield target_table(records)
 
 

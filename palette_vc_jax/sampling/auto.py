@@ -18,9 +18,10 @@ from palette_vc_jax.palette.image import kmeans
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.spec import mixture_for
 from palette_vc_jax.pixels import colorfulness
-from palette_vc_jax.sampling.colorize import networks_for
+from palette_vc_jax.sampling.colorize import ColorizeSettings, networks_for
 from palette_vc_jax.sampling.frames import color_frames
 from palette_vc_jax.sampling.job import Plan
+from palette_vc_jax.sampling.reference import Reference
 from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.resize import small_gray
@@ -50,24 +51,55 @@ def auto_palette(
         ValueError: if the film cannot be read.
         FloatingPointError: if a network returns values that are not finite.
     """
-    wanted, matrix = spread(plan.frames, FRAMES), plan.film.matrix
+    wanted = spread(plan.frames, FRAMES)
     frames = [frame for frame in read_frames(plan.film) if frame.index in wanted]
     # The plan's size may be off the short side by rounding; these frames have it already.
     settings = replace(plan.settings, short_side=min(plan.size))
-    rgb = color_frames(
+    palette = palette_of_grays(
         np.stack([small_gray(frame, plan.film, plan.size) for frame in frames]),
         networks or networks_for(model, settings, plan.runs),
+        training_colorfulness(mixture or mixture_for("auto", model.folder or DEMO)),
+        settings,
+        seed,
+        plan.reference,
+        plan.film.matrix,
+    )
+    return replace(palette, details=palette.details | {"frames": sorted(wanted)})
+
+
+def palette_of_grays(
+    grays: np.ndarray,
+    networks: Networks,
+    target: float | None,
+    settings: ColorizeSettings,
+    seed: int = 0,
+    reference: Reference | None = None,
+    matrix: str = "bt601",
+) -> Palette:
+    """Color gray frames without a palette, each alone, and return the palette of the result.
+
+    Args:
+        grays: Y' `[n, H, W]` in [0, 1], of size `settings.short_side`.
+        networks: the model on the devices.
+        target: colorfulness that the frames' colors are scaled to; None keeps the model's chroma.
+        settings: of sampling.
+        seed: seed of the noise.
+        reference: as for `color_frames`.
+        matrix: of the frames' Y'.
+    """
+    rgb = color_frames(
+        grays,
+        networks,
         settings=settings,
         seed=seed,
-        reference=plan.reference,
-        shots=[(index, index + 1) for index in range(len(frames))],  # each frame alone
+        reference=reference,
+        shots=[(index, index + 1) for index in range(len(grays))],  # each frame alone
         matrix=matrix,
     )
     found = float(colorfulness(rgb).mean())
-    target = training_colorfulness(mixture or mixture_for("auto", model.folder or DEMO))
     gain = 1.0 if target is None else float(np.clip(target / max(found, 1e-3), *GAIN))
     colors = saturate(kmeans(255.0 * rgb.reshape(-1, 3), seed) / 255.0, gain, matrix)
-    details = {"frames": sorted(wanted), "colorfulness": round(found, 2), "gain": round(gain, 3)}
+    details = {"colorfulness": round(found, 2), "gain": round(gain, 3)}
     return Palette.of(colors, "auto", details)
 
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,13 +30,13 @@ def quality(monkeypatch):
     def colorize(networks, grays, shots, palette, settings, seed, progress, reference):
         tint = np.zeros(3) if palette is None else palette.colors.mean(axis=0) - 0.5
         film = np.stack(list(grays))[..., None] + 0.5 * tint + 1e-3 * seed
-        assert film.shape[0] == shots[0][1]
+        assert film.shape[0] == shots[-1][1]
         yield from np.array_split(film.clip(0, 1).astype(np.float32), 2)
 
     monkeypatch.setattr(module, "load_model", lambda folder: Model(demo(), {}))
     monkeypatch.setattr(module, "load_networks", lambda model: Networks(demo(), *[None] * 5))
     monkeypatch.setattr(frames, "colorize", colorize)
-    monkeypatch.setattr(module.gmm, "load", lambda path: None)
+    monkeypatch.setattr(module.gmm, "load", lambda path: SimpleNamespace(fitted_on={}))
     gradient = np.linspace(0, 1, 15).reshape(5, 3)
     monkeypatch.setattr(module.gmm, "sample", lambda mixture, seed: Palette.of(gradient, "gmm"))
     return module
@@ -64,16 +65,16 @@ def test_report_is_whole(quality, clips, tmp_path, capsys):
     printed = capsys.readouterr().out
     for row in (*quality.BASELINES, *quality.PALETTES, "a", "b", "c"):
         assert f"\n| {row} |" in printed
-    assert printed.rstrip().splitlines()[-1].startswith("| (e)")
+    assert printed.rstrip().splitlines()[-1].startswith("| auto: (f)")
     records = json.loads((out / "scores.json").read_text())["records"]
-    assert len(records) == 3 * (4 + 4 * 2)
+    assert len(records) == 3 * (4 + 5 * 2)
     truth = next(record["scores"] for record in records if record["row"] == "truth")
     assert truth["correlation"] == pytest.approx(1.0)
     assert truth["colorfulness"] == pytest.approx(1.0)
     assert truth["histogram"] == pytest.approx(0.0, abs=1e-6)
     assert truth["asked"] == pytest.approx(0.0, abs=1e-6)
     assert all("asked" not in r["scores"] for r in records if r["row"] == "none")
-    assert Image.open(out / "pictures" / "a.png").size == (80 + 6 * 2 * 48, 6 * 64)
+    assert Image.open(out / "pictures" / "a.png").size == (80 + 6 * 2 * 48, 7 * 64)
 
 
 def test_baselines_know_nothing_beyond_luma(quality, clips):
@@ -110,11 +111,15 @@ def test_targets_fail_without_color(quality):
         good |= {"asked": 1.0, "others": 2.0, "cdc": 0.02}
         bad = {"correlation": 0.0, "colorfulness": 0.0, "histogram": 0.5, "error": 9.0}
         bad |= {"asked": 2.0, "others": 2.0, "cdc": 0.0}
-        films = {"truth": good, "gray": bad, "tint": bad, "image": bad if gray_film else good}
+        tried = bad if gray_film else good
+        films = {"truth": good, "gray": bad, "tint": bad, "lookup": bad}
+        films |= {"image": tried, "auto": tried}
         return [tables.Record(f"{i}", row, 0, s) for i in range(10) for row, s in films.items()]
 
-    assert [reached for *_, reached in tables.targets(records(False))] == [True] * 6
-    assert [reached for *_, reached in tables.targets(records(True))] == [False] * 5 + [True]
+    assert [reached for *_, reached in tables.targets(records(False))] == [True] * 9
+    assert [reached for *_, reached in tables.targets(records(True))] == [False] * 4 + [True] + [
+        False
+    ] * 4
 
 
 def test_mistakes_take_one_line(quality, clips, capsys):
