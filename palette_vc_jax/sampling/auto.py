@@ -64,7 +64,7 @@ def auto_palette(
         plan.reference,
         plan.film.matrix,
     )
-    return replace(palette, details=palette.details | {"frames": sorted(wanted)})
+    return replace(palette, details={"frames": sorted(wanted), **palette.details})
 
 
 def palette_of_grays(
