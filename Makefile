@@ -8,6 +8,9 @@ BIN := .venv/bin
 FILM ?= examples/bikes.mp4
 OUT ?= build/bikes.mp4
 PALETTE ?= auto
+# One frame is colored under these too.
+OTHERS := "\#0b1d3a,\#1d4e89,\#3a7ca5,\#81b1d5,\#d9e8f5" \
+  "\#3b1c0a,\#8a3d0f,\#d2691e,\#f4a259,\#fbe3c0" "\#12240f,\#2f4f1f,\#5b7f3a,\#9ab973,\#e3ecc8"
 FOOTAGE ?= ../shared/footage/train
 
 .PHONY: demo test demo-model quality clean
@@ -15,6 +18,8 @@ FOOTAGE ?= ../shared/footage/train
 demo: .venv/run
 	@mkdir -p $(dir $(OUT))
 	$(BIN)/python sample.py --input $(FILM) --output $(OUT) --palette "$(PALETTE)"
+	@test -d $(FILM) || PYTHONPATH=. $(BIN)/python examples/compare_palettes.py $(FILM) \
+	  $(basename $(OUT)).palettes.png $(OTHERS)
 
 test: .venv/dev
 	$(BIN)/ruff check .

@@ -7,7 +7,9 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from palette_vc_jax.conversion.svd import flax_to_svd
 from palette_vc_jax.models import store
@@ -49,6 +51,19 @@ def test_the_script_colors_a_film(place, monkeypatch, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "3 frames in 1 shots" and "3 3" in printed
     assert printed[-5] == "colored.mkv" and all(Path(name).is_file() for name in printed[-5:])
+
+
+def test_the_script_compares_palettes(place, monkeypatch, capsys):
+    """If this fails, `make demo` ends without its picture, or all palettes look the same."""
+    film = place / "palette_vc_jax" / "examples" / "bikes.mp4"
+    arguments = [str(film), "out.png", "navy,skyblue", "tomato,khaki"]
+    monkeypatch.setattr(sys, "argv", ["compare_palettes.py", *arguments])
+    runpy.run_path(str(ROOT / "examples" / "compare_palettes.py"), run_name="__main__")
+    assert capsys.readouterr().out == "out.png\n"
+    first, second = np.split(np.asarray(Image.open("out.png")), 2)
+    height = len(first) - 24  # of the frame, above the palette's colors
+    assert [135, 206, 235] in first[-1].tolist()  # sky blue
+    assert np.abs(first[:height].astype(int) - second[:height]).max() > 8
 
 
 def test_the_notebook_runs(place, capsys):
