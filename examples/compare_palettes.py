@@ -1,6 +1,6 @@
 """Color the middle frame of a film under several palettes, side by side in one picture.
 
-    python examples/compare_palettes.py examples/bikes.mp4 palettes.png "navy,skyblue" "tomato,khaki"
+python examples/compare_palettes.py examples/bikes.mp4 palettes.png "navy,skyblue" "tomato,khaki"
 """
 
 import sys

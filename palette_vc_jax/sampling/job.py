@@ -1,8 +1,8 @@
 """Color a film: find its shots, color them in runs, merge with the source's luma, and write.
 
 Only the film's luma is read. The first pass finds the cuts; then two streams read in parallel, one
-for the encoder and one that is merged with the colors. Shots are colored in runs of a bounded
-number of frames, so that memory does not grow with the film.
+for the encoder and one that a thread merges with the colors and writes. Shots are colored in runs of
+a bounded number of frames, so that memory does not grow with the film.
 """
 
 import functools
@@ -32,6 +32,7 @@ from palette_vc_jax.sampling.colorize import (
     default_settings,
     networks_for,
 )
+from palette_vc_jax.sampling.dispatch import in_background
 from palette_vc_jax.sampling.keyframes import Keyframe, track_keyframes
 from palette_vc_jax.sampling.memory_plan import GIB, fit, needs, temporaries, weights
 from palette_vc_jax.sampling.reference import Reference, default_reference
@@ -48,6 +49,7 @@ from palette_vc_jax.video.shots import find_shots
 from palette_vc_jax.video.write import FilmWriter, check_output, check_times
 
 RUN_BYTES = 2**30  # maximum bytes of the latents of one run of shots
+FRAMES_AHEAD = 16  # decoded frames that may wait to be merged and written
 
 Progress = Callable[[int, int | None], Any]  # (frames done, total frames or None if unknown)
 
@@ -243,7 +245,14 @@ def color_film(
             stacklevel=2,
         )
     sheet = SideBySide(plan.frames, plan.film)
+    frames = read_frames(plan.film)
     with FilmWriter(output, plan.film) as writer:
+
+        def finish(small: np.ndarray) -> None:
+            frame, chroma, replaced = _merge(next(frames), small, plan.film, luma)
+            sheet.add(frame.index, color.gray(frame.luma, plan.film), chroma)
+            writer.write(replaced, chroma)
+
         colors = functools.partial(
             colorize,
             networks or networks_for(model, plan.settings, plan.runs),
@@ -255,9 +264,9 @@ def color_film(
             keyframes=tracked,
             matrix=plan.film.matrix,
         )
-        for frame, chroma, replaced in _color_frames(plan, colors, luma, progress):
-            sheet.add(frame.index, color.gray(frame.luma, plan.film), chroma)
-            writer.write(replaced, chroma)
+        with in_background(finish, FRAMES_AHEAD) as put:
+            for small in _color_frames(plan, colors, progress):
+                put(small)
     atomic.write_text(sides["settings"], json.dumps(record, indent=2) + "\n")
     sheet.save(sides["side by side"])
     if palette is not None:
@@ -337,34 +346,33 @@ def _has_record(output: Path) -> bool:
 
 
 def _color_frames(
-    plan: Plan,
-    colors_of: Callable[..., Iterator[np.ndarray]],
-    luma: str,
-    progress: Progress | None,
-) -> Iterator[tuple[Frame, np.ndarray, Frame]]:
-    """Yield each source frame, its chroma `[H, W, 2]`, and the frame whose luma is written.
+    plan: Plan, colors_of: Callable[..., Iterator[np.ndarray]], progress: Progress | None
+) -> Iterator[np.ndarray]:
+    """Yield the model's RGB `[h, w, 3]` of each frame.
 
     `colors_of` is `colorize` with all arguments but the grays, the shots and the progress.
     """
-    film = plan.film
-    ahead, behind = read_frames(film), read_frames(film)
+    frames = read_frames(plan.film)
     for run in plan.runs:
         first, count = run[0][0], run[-1][1] - run[0][0]
-        grays = (small_gray(frame, film, plan.size) for frame in itertools.islice(ahead, count))
+        grays = (
+            small_gray(frame, plan.film, plan.size) for frame in itertools.islice(frames, count)
+        )
 
         def report(done: int, total: int, first: int = first, count: int = count) -> None:
             if progress is not None:
                 progress(first + count * done // total, plan.frames)
 
-        colors = colors_of(grays=grays, shots=run, progress=report)
-        for small in itertools.chain.from_iterable(colors):
-            yield _merge(next(behind), small, film, luma)
+        yield from itertools.chain.from_iterable(colors_of(grays=grays, shots=run, progress=report))
 
 
 def _merge(
     frame: Frame, small: np.ndarray, film: Film, luma: str
 ) -> tuple[Frame, np.ndarray, Frame]:
-    """Merge a source frame with `small`, the model's RGB `[h, w, 3]`; see `_color_frames`."""
+    """Merge a source frame with `small`, the model's RGB `[h, w, 3]`.
+
+    Returns the frame, its chroma `[H, W, 2]`, and the frame whose luma is written.
+    """
     gray = color.gray(frame.luma, film)
     a, b, c, d = film.orientation
     small = orient(small, (a, c, b, d))  # the transpose of a quarter turn is its inverse
