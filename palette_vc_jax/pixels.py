@@ -19,7 +19,9 @@ def luma(rgb: Array, dtype: type = np.float32) -> Array:
         rgb: pixels in any scale.
         dtype: type of the weights, which is the minimum precision of the result.
     """
-    return rgb @ np.array(BT601, dtype)
+    # No matrix product: a TPU would round its operands to bfloat16.
+    red, green, blue = (dtype(weight) * rgb[..., i] for i, weight in enumerate(BT601))
+    return red + green + blue
 
 
 def to_gray3(rgb: Array) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from palette_vc_jax.data.samples import Batch
-from palette_vc_jax.models import networks
+from palette_vc_jax.models import functional, networks
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.functional import Params
 from palette_vc_jax.models.store import Model, sha256
@@ -106,7 +106,7 @@ class Encoder:
 
     def _place(self, network: str) -> list[tuple[jax.Device, Params]]:
         params = self.model.params[network]
-        host = jax.tree.map(lambda leaf: np.asarray(leaf, self.dtype), params)
+        host = jax.tree.map(np.asarray, params, functional.types(params, self.dtype))
         return [(device, jax.device_put(host, device)) for device in jax.local_devices()]
 
 

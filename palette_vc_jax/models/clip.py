@@ -136,7 +136,13 @@ def preprocess(pictures: jax.Array, size: int) -> jax.Array:
     """
     rows = jnp.asarray(_resize_matrix(pictures.shape[1], size))
     columns = jnp.asarray(_resize_matrix(pictures.shape[2], size))
-    resized = jnp.einsum("yh,bhwc,xw->byxc", rows, pictures.astype(jnp.float32), columns)
+    resized = jnp.einsum(
+        "yh,bhwc,xw->byxc",
+        rows,
+        pictures.astype(jnp.float32),
+        columns,
+        precision=jax.lax.Precision.HIGHEST,  # a TPU would round pixels to bfloat16
+    )
     return ((resized + 1.0) / 2.0 - jnp.array(MEAN)) / jnp.array(STD)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -100,6 +101,26 @@ def nest(flat: Mapping[str, Any]) -> Params:
             level = level.setdefault(key, {})
         level[leaf] = value
     return nested
+
+
+def types(params: Mapping[str, Any], dtype: jnp.dtype) -> Params:
+    """Return the type of each parameter of a network that computes in `dtype`.
+
+    Scales and biases of norms and mix factors stay float32: they are few, and norms and sigmoids
+    compute in float32 anyway.
+    """
+    norm = "scale" in params
+    return {
+        key: types(value, dtype)
+        if isinstance(value, Mapping)
+        else jnp.dtype(jnp.float32 if norm or key == "mix_factor" else dtype)
+        for key, value in params.items()
+    }
+
+
+def compute_type(params: Params) -> jnp.dtype:
+    """Return the type that a network with `params` computes in: the narrowest; see `types`."""
+    return min((leaf.dtype for leaf in jax.tree.leaves(params)), key=lambda dtype: dtype.itemsize)
 
 
 def count(params: Params) -> int:

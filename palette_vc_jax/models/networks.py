@@ -111,7 +111,7 @@ class Weights:
 
     Args:
         host: the parameters in host memory, by network.
-        dtypes: type of each network's parameters on the devices.
+        dtypes: type that each network computes in; see `functional.types`.
         meshes: devices of each network; None for the default device.
         leaving: whether `keep` releases the other networks.
     """
@@ -286,7 +286,7 @@ def meshes(devices: Sequence[jax.Device], windows: int) -> tuple[Mesh, Mesh]:
 
 
 def dtypes(device: jax.Device, dtype: str, decode_dtype: str) -> dict[str, jnp.dtype]:
-    """Return the type of each network's parameters and activations."""
+    """Return the type that each network computes in."""
     one = half_type(device) if dtype == "auto" else dtype
     vae = one if decode_dtype == "auto" else decode_dtype
     if decode_dtype == "auto" and one == "float16":
@@ -307,13 +307,13 @@ def _load(tree: Params, dtype: jnp.dtype, mesh: Mesh | None) -> Params:
     """Put parameters on the devices, each tensor converted on the host before the next is read."""
     where = None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
-    def one(leaf: np.ndarray | jax.Array) -> jax.Array:
-        is_there = isinstance(leaf, jax.Array) and leaf.dtype == dtype
-        return jax.device_put(leaf if is_there else np.asarray(leaf).astype(dtype), where)
+    def one(leaf: np.ndarray | jax.Array, kind: jnp.dtype) -> jax.Array:
+        is_there = isinstance(leaf, jax.Array) and leaf.dtype == kind
+        return jax.device_put(leaf if is_there else np.asarray(leaf).astype(kind), where)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(one, tree, functional.types(tree, dtype))
 
 
 def _cast(params: Params, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    dtype = jax.tree.leaves(params)[0].dtype
+    dtype = functional.compute_type(params)
     return tuple(array.astype(dtype) for array in arrays)

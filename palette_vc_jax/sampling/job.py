@@ -1,8 +1,8 @@
 """Color a film: find its shots, color them in runs, merge with the source's luma, and write.
 
 Only the film's luma is read. The first pass finds the cuts; then two streams read in parallel, one
-for the encoder and one that a thread merges with the colors and writes. Shots are colored in runs of
-a bounded number of frames, so that memory does not grow with the film.
+for the encoder and one that a thread merges with the colors and writes. Shots are colored in runs
+of a bounded number of frames, so that memory does not grow with the film.
 """
 
 import functools
@@ -138,6 +138,9 @@ def describe(
     """Return a plan as plain JSON values, for `--dry_run` and the record."""
     windows = [plan.settings.sampler.plan(from_zero(run)).windows for run in plan.runs]
     longest = max(run[-1][1] - run[0][0] for run in plan.runs)
+    sampler = plan.settings.sampler
+    steered = any(own is not None for own in (palette, *(region.palette for region in regions)))
+    guided = sampler.guidance_scale != 1.0 and (steered or sampler.guidance != "palette")
     return {
         "input": str(plan.film.path),
         "frames": plan.frames,
@@ -146,9 +149,7 @@ def describe(
         "model_size": [plan.size[1], plan.size[0]],
         "shots": [list(shot) for shot in plan.shots],
         "windows": sum(windows),
-        "network_evaluations": sum(windows)
-        * plan.settings.sampler.steps
-        * (2 if plan.settings.sampler.guidance_scale != 1.0 else 1),
+        "network_evaluations": sum(windows) * sampler.steps * (2 if guided else 1),
         "latents_bytes": film_bytes((longest, *plan.latent_shape)),
         "palette": None if palette is None else palette.hex(),
         "palette_source": "none" if palette is None else palette.source,

@@ -31,11 +31,13 @@ def weights(config: ModelConfig, settings: ColorizeSettings, device: jax.Device)
         device: chooses the type where settings do not.
     """
     types = dtypes(device, settings.dtype, settings.decode_dtype)
-    return {
-        name: types[name].itemsize
-        * functional.count(functional.shapes(module, getattr(config, name)))
-        for name, module in NETWORKS.items()
-    }
+    held = {}
+    for name, module in NETWORKS.items():
+        shapes = functional.nest(functional.shapes(module, getattr(config, name)))
+        kinds = functional.types(shapes, types[name])
+        sizes = jax.tree.map(lambda leaf, kind: leaf.size * kind.itemsize, shapes, kinds)
+        held[name] = sum(jax.tree.leaves(sizes))
+    return held
 
 
 def temporaries(

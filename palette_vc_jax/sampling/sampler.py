@@ -51,7 +51,7 @@ Array = np.ndarray | jax.Array  # in host memory or on the device
 DEVICE_BYTES = 2**30  # films whose arrays are not larger are held on the device
 _BLOCK = 64  # frames per solver step of a film in host memory
 NOT_FINITE = (
-    "{} returned values that are not finite; compute in bfloat16 or float32, and check the "
+    "{} returned values that are not finite; give --dtype bfloat16 or float32, and check the "
     "checkpoint."
 )
 

@@ -94,7 +94,7 @@ def edm_loss(
     with memory.policy(remat, chunk_bytes):
         output = networks.predict(
             config,
-            jax.tree.map(lambda leaf: leaf.astype(dtype), params["unet"]),
+            jax.tree.map(jnp.astype, params["unet"], functional.types(params["unet"], dtype)),
             sample,
             scale.c_noise,
             context,

@@ -151,13 +151,16 @@ def test_one_picture_and_a_folder_of_frames(color, tmp_path):
     assert not (tmp_path / "result.palette.json").exists()
 
 
-@pytest.mark.parametrize(("guidance", "evaluations"), [(1.0, 9), (1.7, 18)])
+@pytest.mark.parametrize(
+    ("guidance", "palette", "evaluations"),
+    [(1.0, "tan", 9), (1.7, "tan", 18), (1.7, "none", 9)],  # without a palette, nothing guides
+)
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(
-    color, tmp_path, capsys, guidance, evaluations
+    color, tmp_path, capsys, guidance, palette, evaluations
 ):
     """If this fails, a plan cannot be looked at before the night's work is started."""
     source = films.write_film(tmp_path / "in.mkv", films.lumas(9))
-    flags = ("--dry_run", "--steps", 3, "--guidance_scale", guidance)
+    flags = ("--dry_run", "--steps", 3, "--guidance_scale", guidance, "--palette", palette)
     color(source, tmp_path / "out.mkv", *flags)
     plan = json.loads(capsys.readouterr().out)
     assert plan["frames"] == 9 and plan["shots"] == [[0, 9]] and plan["windows"] == 3

@@ -50,8 +50,11 @@ def compile_stage(
         return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
 
     shapes = functional.shapes(NETWORKS[network], getattr(config, network))
-    params = functional.nest(
-        {name: array(*leaf.shape, dtype=types[network]) for name, leaf in shapes.items()}
+    nested = functional.nest(shapes)
+    params = jax.tree.map(
+        lambda leaf, kind: array(*leaf.shape, dtype=kind),
+        nested,
+        functional.types(nested, types[network]),
     )
     inputs = _inputs(stage, config, settings, size, mesh, array)
     call = programs(config, settings.attention)
