@@ -132,9 +132,9 @@ def color_clip(
 def score(
     film: np.ndarray, clip: Clip, asked: Palette | None, others: list[Palette]
 ) -> dict[str, float]:
-    """Measure a film; without a palette asked for, there is no (d).
+    """Measure a film; without a requested palette, there is no (d).
 
-    `others` are the palettes that were not asked for.
+    `others` are the palettes that were not requested.
     """
     found = middle_palette(film, clip.name).colors
     adherence = {}

@@ -90,7 +90,7 @@ def row(name: str, stage: str, found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Compile the cases asked for, one after the other."""
+    """Compile the requested cases, one after the other."""
     from palette_vc_jax.training.aot.sampling import STAGES
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

@@ -98,7 +98,7 @@ def row(case: Case, found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Compile the cases asked for, one after the other."""
+    """Compile the requested cases, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

@@ -25,7 +25,7 @@ DECODED = 10  # frames at a time, as `sample.py` does
 
 
 def measure(request: Request) -> Iterator[dict[str, Any]]:
-    """Measure the stage that is asked for, on the device that JAX measured."""
+    """Measure the requested stage, on the device that JAX measured."""
     if request.platform not in DEVICES:
         raise ValueError(f"PyTorch is not measured on a {request.platform.upper()}")
     if request.platform == "gpu" and not torch.cuda.is_available():

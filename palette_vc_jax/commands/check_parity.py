@@ -20,6 +20,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--width", type=int, default=192, help="width in pixels, a multiple of 64 for SVD")
     add("--steps", type=int, default=25, help="denoising steps of the pipeline")
     add("--palette", action="store_true", help="use a palette, which a hook adds in PyTorch")
+    add(
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="what the networks compute in here, while PyTorch computes in float32; errors of "
+        "the narrow types have no limit",
+    )
     return parser.parse_args(argv)
 
 
@@ -35,7 +42,7 @@ def main(argv: list[str]) -> None:
 
     sizes = args.frames, args.height, args.width, args.steps
     rows = []
-    for row in check.check(args.torch, args.flax, case.Case(*sizes, args.palette)):
+    for row in check.check(args.torch, args.flax, case.Case(*sizes, args.palette, args.dtype)):
         rows.append(row)
         print(f"{row.name}: {row.relative:.1e}", file=sys.stderr)
     print(report.table(rows))

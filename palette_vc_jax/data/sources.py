@@ -47,14 +47,14 @@ class ClipSource(Protocol):
         """
 
     def read(self, clip: int, frames: Sequence[int]) -> list[np.ndarray]:
-        """Read frames as uint8 sRGB `[H, W, 3]`, in the order asked for."""
+        """Read frames as uint8 sRGB `[H, W, 3]`, in the given order."""
 
 
 class Readable:
     """`ClipSource.read` of the sources that have `scan`."""
 
     def read(self: ClipSource, clip: int, frames: Sequence[int]) -> list[np.ndarray]:
-        """Read frames as uint8 sRGB `[H, W, 3]`, in the order asked for."""
+        """Read frames as uint8 sRGB `[H, W, 3]`, in the given order."""
         found = dict(self.scan(clip, frames))
         return [found[frame] for frame in frames]
 
@@ -164,7 +164,7 @@ class VideoFiles(Readable):
                 if not wanted:
                     return
         raise ValueError(
-            f"{path}: {len(wanted)} of the frames asked for cannot be decoded; "
+            f"{path}: {len(wanted)} of the requested frames cannot be decoded; "
             "the film ends early or is damaged: replace it or take it out."
         )
 
@@ -173,7 +173,7 @@ class TfdsDavis(Readable):
     """DAVIS as TFDS prepared it, read without TensorFlow.
 
     A record holds a whole clip, as encoded pictures. The latest records are kept, and a frame is
-    decoded when it is asked for; segmentations never are.
+    decoded when it is requested; segmentations never are.
     """
 
     def __init__(self, root: Path, split: str):

@@ -107,7 +107,7 @@ def time_ids(fps: float, motion_bucket: float, noise_augmentation: float) -> np.
 
 
 class Weights:
-    """The parameters of a model's networks, each put on the devices when it is first asked for.
+    """The parameters of a model's networks, each put on the devices when it is first used.
 
     Args:
         host: the parameters in host memory, by network.

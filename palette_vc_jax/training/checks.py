@@ -121,6 +121,6 @@ def check_unet(config: RunConfig, model: ModelConfig) -> None:
     if rates.palette_dropout == 1.0 and data.hue_shift_rate is not None:
         raise ValueError(
             f"data.hue_shift_rate={data.hue_shift_rate} with rates.palette_dropout=1: "
-            "shifted hues can only be told by a palette; set data.hue_shift_rate to None, or lower "
+            "only a palette tells shifted hues; set data.hue_shift_rate to None, or lower "
             "the dropout."
         )

@@ -35,7 +35,7 @@ def field_order(frame: VideoFrame, stream: VideoStream) -> str:
 def first_field(frame: VideoFrame) -> str:
     """Return the field that comes first in an interlaced frame, `top` or `bottom`.
 
-    The rows of the frame are numbered by their field, and FFmpeg is asked for the first field.
+    The rows of the frame are numbered by their field, and FFmpeg returns the first field.
     `top` is returned for pixel formats that FFmpeg cannot divide.
 
     Args:

@@ -1,4 +1,4 @@
-"""The hub, played by a function: which files are asked for, and how its refusals are told."""
+"""The hub, replaced by a function: which files are requested, and how refusals are reported."""
 
 from fnmatch import fnmatch
 

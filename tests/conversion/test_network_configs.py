@@ -154,7 +154,7 @@ def test_entries_may_be_given_per_level():
     ],
 )
 def test_what_cannot_be_expressed_is_refused(network, change, message):
-    """Wrong if another network is taken for SVD's and gives wrong pictures without a word."""
+    """Wrong if another network is taken for SVD's and gives wrong pictures without an error."""
     read, values = READ[network]
     with pytest.raises(ValueError, match=message) as error:
         read(values | change)
@@ -170,7 +170,7 @@ def test_what_cannot_be_expressed_is_refused(network, change, message):
     ],
 )
 def test_another_architecture_is_called_by_its_name(network, values):
-    """Wrong if a user who gives another model is told of a key, and adds it."""
+    """Wrong if a user who gives another model reads of a missing key, and adds it."""
     kind = values.get("_class_name", "clip")
     with pytest.raises(ValueError, match=f"= '{kind}'; only"):
         READ[network][0](values)

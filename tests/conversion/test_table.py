@@ -90,7 +90,7 @@ def test_missing_unknown_and_misshaped_tensors_are_named():
 
 
 def test_missing_unknown_and_misshaped_parameters_are_named():
-    """Wrong if a state dict is written that torch would refuse or silently half-fill."""
+    """Wrong if a state dict is written that torch would refuse or fill only in part."""
     table = _table()
     params = to_flax(table, _tensors())
     with pytest.raises(ValueError, match="missing: conv.kernel"):

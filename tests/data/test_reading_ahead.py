@@ -81,7 +81,7 @@ def test_workers_read_ahead_no_more_than_they_may():
 
 
 def test_small_shared_memory_is_named(monkeypatch):
-    """If this fails, workers in a container die of SIGBUS, or wait forever, without a word."""
+    """If this fails, workers in a container die of SIGBUS, or wait forever, without an error."""
     facts = SimpleNamespace(f_bavail=64, f_frsize=MIB)  # what docker gives
     monkeypatch.setattr(os, "statvfs", lambda path: facts)
     options = loader.LoaderConfig(16, workers=2)  # 4 batches of 16 MiB ahead, two in use

@@ -67,6 +67,6 @@ def test_both_branches_are_one_program():
 
 
 def test_unknown_kind():
-    """A misspelled kind would silently be one of the others."""
+    """A misspelled kind would be taken for one of the others."""
     with pytest.raises(ValueError, match="palette, svd"):
         guidance.unconditional("clip", GRAY, CONTEXT, MASK)

@@ -94,7 +94,7 @@ def test_equal_frames_do_not_make_a_film_perfect(films):
 
 
 def test_missing_weights_are_named_gaps(films, capsys):
-    """If this fails, a metric without weights stops the rest, or is left out silently."""
+    """If this fails, a metric without weights stops the rest, or is left out without a message."""
     assert run(films, metrics="psnr_rgb,lpips_alex,fid,fvd") == 0
     table = capsys.readouterr().out
     assert "convert/metric_weights.py" in table and "PSNR" in table
@@ -136,7 +136,7 @@ def test_palettes_beside_films_are_adhered_to(films):
 
 
 def test_other_sizes_are_resized_if_asked(films, capsys):
-    """If this fails, films of two sizes are compared silently, or never."""
+    """If this fails, films of two sizes are compared without a warning, or never."""
     for path in (films / "mine" / "a").iterdir():
         with Image.open(path) as image:
             small = image.resize((20, 16))

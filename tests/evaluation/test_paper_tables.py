@@ -91,7 +91,7 @@ def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
 
 
 def test_settings_of_coloring_need_something_to_color(films, tmp_path, capsys):
-    """If this fails, a flag has no effect, and nobody is told."""
+    """If this fails, a flag has no effect, without an error."""
     arguments = ["--reference", films / "truth", "--output", films / "mine", "--steps", 3]
     assert command(evaluate.main, *arguments, "--json", tmp_path / "t.json") == 2
     assert "--steps is a setting of coloring" in capsys.readouterr().err

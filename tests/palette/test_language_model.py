@@ -162,7 +162,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("answer", UNUSABLE)
 def test_answers_that_cannot_be_used_are_sent_back_once(ask, answer, tmp_path):
-    """If this fails, a bad answer is a traceback, is taken, is kept, or is asked for endlessly."""
+    """If this fails, a bad answer is a traceback, is taken, is kept, or is requested forever."""
     text, complaint = UNUSABLE[answer]
     with serving(says(text)) as server:
         code, palette, said = ask(server)
@@ -190,7 +190,7 @@ def test_a_server_that_says_nothing_is_left(ask):
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_server_is_asked_again_a_few_times(ask, status):
-    """If this fails, one refusal by a busy server ends the job, or it is asked for ever."""
+    """If this fails, one refusal by a busy server ends the job, or it is repeated without end."""
     busy = raw(status, b'{"error": {"message": "slow down"}}', Retry_After="600")
     with serving(busy, says(as_json())) as server:
         assert ask(server)[0] == 0 and len(server.asked) == 2

@@ -105,6 +105,6 @@ def test_no_file_of_another_origin_is_replaced(tmp_path, monkeypatch, capsys):
 
 
 def test_times():
-    """If this fails, another frame is looked at than was asked for."""
+    """If this fails, another frame is read than the one given."""
     times = {"12.5": 12.5, "1:02": 62.0, "1:00:03.5": 3603.5, "0": 0.0}
     assert {text: palette.parse_time(text) for text in times} == times

@@ -51,7 +51,7 @@ def test_what_is_no_color_is_refused(text):
 
 
 def test_seven_colors_are_refused():
-    """If this fails, colors that were asked for are dropped in silence."""
+    """If this fails, given colors are dropped without a warning."""
     with pytest.raises(ValueError, match="7 colors"):
         parse_colors(",".join(["red"] * 7))
 
@@ -125,7 +125,7 @@ def test_a_broken_palette_file_is_refused(tmp_path, values):
 
 
 def test_every_form_of_the_argument(tmp_path):
-    """If this fails, a palette that the help names cannot be asked for."""
+    """If this fails, a palette that the help names is refused."""
     mixture = gmm.Mixture(np.ones(1), np.full((1, 3), 0.5), 0.01 * np.eye(3)[None])
     path = tmp_path / "mixture.json"
     gmm.save(mixture, path)

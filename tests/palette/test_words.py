@@ -104,7 +104,7 @@ def test_modifiers_shift():
 
 
 def test_unknown_words_are_told(tmp_path):
-    """If this fails, a word that does nothing is passed over in silence."""
+    """If this fails, a word without effect causes no warning."""
     palette = from_words("a frumious bandersnatch on grass, slithy toves", proposer())
     assert palette.details["unknown"] == ["frumious", "bandersnatch", "slithy", "toves"]
     assert "bandersnatch" in remarks(palette)[1]

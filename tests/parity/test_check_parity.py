@@ -114,6 +114,16 @@ def test_bfloat16_is_compared_with_rounded_weights(folder, tmp_path):
     assert all(row.passed for row in rows), report.table(rows)
 
 
+def test_narrow_computing_is_reported_and_not_judged(folder, model_folder):
+    """Wrong if --dtype compares float32 all the same, or breaks a network off from its source."""
+    narrow = CASE._replace(steps=2, dtype="bfloat16")
+    rows = {row.name: row for row in check.check(folder, model_folder, narrow)}
+    for name in ("VAE encode", "VAE decode", "CLIP embedding", "UNet mid_block", "UNet"):
+        assert np.isinf(rows[name].limit) and 1e-3 < rows[name].relative < 3e-2, rows[name]
+    assert rows["CLIP preprocessing"].limit == 2e-5 and rows["CLIP preprocessing"].passed
+    assert " none  pass" in report.table(list(rows.values()))
+
+
 def test_no_output_passes_for_being_empty():
     """Wrong if two sides that both broke down agree."""
     sound = np.linspace(0.0, 1.0, 6).reshape(2, 3)

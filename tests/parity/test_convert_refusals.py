@@ -1,4 +1,4 @@
-"""What is not converted, how that is told, and that nothing is left of it."""
+"""What is not converted, how this is reported, and that no file is left."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def _refused(source, tmp_path, *said):
 
 
 def test_all_wrong_tensors_are_told_at_once(copy, sgm_file, tmp_path):
-    """Wrong if a user mends one tensor only to be told of the next."""
+    """Wrong if a user corrects one tensor and then reads of the next."""
     path = copy / FILES["unet"]
     tensors = load_file(path)
     del tensors["conv_in.bias"]

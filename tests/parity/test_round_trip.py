@@ -131,7 +131,7 @@ def test_the_command_says_where_the_palette_layer_is_from(folder, trained, tmp_p
 
 
 def test_two_palette_layers_are_refused(trained, tmp_path):
-    """Wrong if one of two palette layers is taken without a word."""
+    """Wrong if one of two palette layers is taken without a warning."""
     flax_to_svd(trained, tmp_path / "there", "diffusers")
     palette = load_file(tmp_path / "there" / PALETTE_FILE)
     path = tmp_path / "there" / "unet" / "diffusion_pytorch_model.safetensors"

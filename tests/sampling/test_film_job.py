@@ -235,7 +235,7 @@ def test_wrong_files_are_refused_in_one_line(color, model, tmp_path, capsys):
 )
 def test_a_run_that_breaks_off_leaves_nothing(color, tmp_path, capsys, monkeypatch, error, code,
                                               word):  # fmt: skip
-    """If this fails, a full disk or Ctrl-C leaves half a film under the name asked for."""
+    """If this fails, a full disk or Ctrl-C leaves half a film under the given name."""
     source = films.write_film(tmp_path / "in.mkv", films.lumas(3))
     written = FilmWriter.write
 

@@ -72,7 +72,7 @@ def test_one_picture_serves_all_shots(color):
 
 
 def test_noise_augmentation_is_added_to_the_frames(color):
-    """If this fails, the network is told of noise that is not there, or that depends on the run."""
+    """If this fails, the network gets a wrong noise level, or one that depends on the run."""
     strength = {"noise_augmentation": 0.3}
     noisy = color(shots=((0, 4), (4, 8)), **strength)
     assert np.abs(noisy - color(shots=((0, 4), (4, 8)))).max() > 1e-3
@@ -131,7 +131,7 @@ def test_wrong_conditions_are_refused_in_one_line(model, tmp_path, capsys, flags
 
 
 def test_the_default_is_what_the_model_was_trained_with(tmp_path, model, capsys):
-    """If this fails, a model is shown what it never saw in training, without a word."""
+    """If this fails, a model sees what it never saw in training, without a warning."""
     source = films.write_film(tmp_path / "in.mkv", films.lumas(2))
     given = ["--input", source, "--output", tmp_path / "out.mkv", "--palette", "none", "--dry_run"]
     values = json.loads((model / "config.json").read_text())

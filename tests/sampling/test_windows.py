@@ -58,7 +58,7 @@ def test_every_film(film):
 @settings(deadline=None)
 @given(films())
 def test_neighbors_share_the_overlap(film):
-    """Windows would share fewer frames than asked for, or a shot would end before its end."""
+    """Windows would share fewer frames than given, or a shot would end before its end."""
     shots, window, overlap, _, _ = film
     plan = plan_windows(*film)
     for number, (_, stop) in enumerate(shots):

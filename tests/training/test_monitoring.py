@@ -67,7 +67,7 @@ def test_tensorboard_gets_numbers_and_pictures_and_hears_of_restarts(tmp_path):
 
 
 def test_lines_after_the_resumed_step_are_cut(tmp_path):
-    """If this fails, a killed run's steps are told twice, or its torn line breaks every reader."""
+    """If this fails, steps of a killed run are logged twice, or readers stop at its last line."""
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 2, "loss": 1.0}\n{"step": 4, "loss": 0.5}\n{"step": 6, "lo')
     log = monitoring.MetricsWriter(tmp_path, 2)
@@ -176,7 +176,7 @@ def test_the_bar_tells_the_share_of_the_peak_where_it_is_known():
 
 
 def test_previews_come_when_they_are_asked_for(clips, tmp_path):
-    """If this fails, previews are missing, or slow down a run that asked for none."""
+    """If this fails, previews are missing, or slow down a run without them."""
     drawn = []
 
     def write(latents, path):

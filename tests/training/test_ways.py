@@ -237,7 +237,7 @@ def test_validation_sees_the_favored_reference(config):
 
 
 def test_noise_on_gray_frames_is_that_of_the_sample(config):
-    """If this fails, the network is told of noise that is not there, or resumed runs differ."""
+    """If this fails, the network gets a wrong noise level, or resumed runs differ."""
     changes = {"noise_augmentation": 0.2, "data.hold_out_every": 0}
     plain, noisy, later = (
         tasks.make_task(config(**given)).batches(first)
@@ -292,7 +292,7 @@ def test_a_run_leaves_the_mixture_of_its_own_clips(config, clips, tmp_path, caps
         ({"weighting": "w"}, "weighting='w'; use one of v, eps"),
         ({"rates.gray_dropout": 1.5}, "rates.gray_dropout=1.5; give a probability"),
         ({"rates.reference_none": 0.6}, "sum to more than 1"),
-        ({"rates.palette_dropout": 1.0, "data.hue_shift_rate": 0.5}, "only be told by a palette"),
+        ({"rates.palette_dropout": 1.0, "data.hue_shift_rate": 0.5}, "only a palette"),
         ({"rates.joint_dropout": -0.1}, "rates.joint_dropout=-0.1; give a probability"),
         ({"fps": -1}, "fps=-1; give a whole number from 0"),
         ({"motion_bucket": 300}, "motion_bucket=300; give a whole number from 0 to 255"),
@@ -359,7 +359,7 @@ def test_too_few_clips_to_hold_one_out_are_named(config):
 
 
 def test_a_new_model_is_trained_whole(config, model, monkeypatch):
-    """If this fails, random weights are frozen without a word."""
+    """If this fails, random weights are frozen without an error."""
     from palette_vc_jax.models import config as model_config
 
     monkeypatch.setitem(model_config.PRESETS, "tiny", lambda: tiny.CONFIG)

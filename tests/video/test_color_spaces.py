@@ -36,7 +36,7 @@ def test_known_colors():
 
 
 def test_unknown_matrix_is_refused():
-    """Else a typing error silently takes some matrix."""
+    """Else a misspelled name selects some matrix without an error."""
     with pytest.raises(ValueError, match="bt2001"):
         color.rgb_to_luma(np.zeros(3), "bt2001")
 

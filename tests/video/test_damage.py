@@ -39,7 +39,7 @@ def read(path, mode):
 
 @pytest.mark.parametrize("name", FILMS)
 def test_damaged_bytes(tmp_path, name):
-    """If this fails, an archive's only copy cannot be colored, or its damage passes in silence."""
+    """If this fails, an archive's only copy cannot be colored, or its damage causes no warning."""
     whole, nothing = read(write(tmp_path, name), "repeat")
     assert len(whole) == FRAMES and nothing == []
     path = flip(tmp_path / name)
@@ -103,7 +103,7 @@ def test_a_flipped_bit_anywhere_is_no_traceback(tmp_path):
 
 @pytest.mark.parametrize("codec", ["ffv1", "libx264"])
 def test_frames_that_are_jumped_over_are_found(tmp_path, codec):
-    """If this fails, FFmpeg jumps over a block of a Matroska file, and nobody is told."""
+    """If this fails, FFmpeg skips a block of a Matroska file without a warning."""
     options = {"g": "1"} if codec == "ffv1" else {"g": "12", "bf": "2"}
     path = write_recording(tmp_path / "a.mkv", FRAMES, codec, "pcm_s16le", size=SIZE,
                            options=options)  # fmt: skip

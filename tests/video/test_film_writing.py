@@ -174,7 +174,7 @@ def test_sound_is_copied_packet_by_packet(tmp_path, suffix):
 
 
 def test_sound_that_the_container_cannot_hold(tmp_path):
-    """Else the sound is lost in silence, or the job fails after the last frame."""
+    """Else the sound is lost without a warning, or the job fails after the last frame."""
     source = write_film(tmp_path / "a.mkv", lumas(3), sound="tta")
     film = open_film(source)
     with pytest.raises(ValueError, match=r"tta audio.*\.mkv") as refused:
@@ -300,7 +300,7 @@ def test_bad_outputs_are_refused_before_any_work(tmp_path):
 @pytest.mark.parametrize("name", ["b.mkv", "b.mp4", "frames", "given"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_nothing_half_written_stays(tmp_path, name, error):
-    """Else half a film lies under the name asked for, or litter beside it."""
+    """Else half a film lies under the given name, or other files beside it."""
     film = open_film(write_film(tmp_path / "a.mkv", lumas(6), sound="aac"))
     (tmp_path / "given").mkdir()
     with pytest.raises(error), FilmWriter(tmp_path / name, film) as writer:
@@ -372,7 +372,7 @@ def test_wrong_sizes_are_refused(tmp_path):
 
 
 def test_a_name_with_a_slash_is_a_folder(tmp_path):
-    """Else frames asked for in `film.v2/` are refused, since .v2 is no film's extension."""
+    """Else frames for `film.v2/` are refused, since .v2 is no film's extension."""
     film = open_film(write_film(tmp_path / "a.mkv", lumas(1)))
     with FilmWriter(f"{tmp_path}/film.v2/", film) as writer:
         for frame in read_frames(film):

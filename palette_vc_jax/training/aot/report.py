@@ -1,6 +1,6 @@
 """Compile a program for TPUs or GPUs that are not there, and report what it would need.
 
-The compilers are the real ones: the memory they assign is what the hardware would be asked for. The
+The compilers are the real ones: the memory they assign is what the hardware would need. The
 time is an estimate from the hardware's published rates; nothing of it is measured.
 """
 

