@@ -12,6 +12,7 @@ PALETTE ?= auto
 OTHERS := "\#0b1d3a,\#1d4e89,\#3a7ca5,\#81b1d5,\#d9e8f5" \
   "\#3b1c0a,\#8a3d0f,\#d2691e,\#f4a259,\#fbe3c0" "\#12240f,\#2f4f1f,\#5b7f3a,\#9ab973,\#e3ecc8"
 FOOTAGE ?= ../shared/footage/train
+PHOTOS ?= ../shared/photos
 
 .PHONY: demo test demo-model quality clean
 
@@ -27,13 +28,14 @@ test: .venv/dev
 	$(BIN)/mypy
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
-# Trains the demo model again, from random weights, on folders of frames; see its model card,
-# palette_vc_jax/demo/README.md.
+# Trains the demo model again, from random weights; see its model card, palette_vc_jax/demo/README.md.
+# Needs VGG16's weights (convert/metric_weights.py), which teach the image tower.
 demo-model: .venv/run
-	$(BIN)/python train.py --config configs/demo_vae.py --workdir runs/demo_vae \
-	  --config.data.root=$(FOOTAGE)
-	$(BIN)/python train.py --config configs/demo.py --workdir runs/demo \
-	  --config.data.root=$(FOOTAGE)
+	$(BIN)/python benchmarks/demo_photos.py --photos $(PHOTOS) --output runs/demo_photos
+	for stage in demo_vae demo_tower demo_stills demo; do \
+	  $(BIN)/python train.py --config configs/$$stage.py --workdir runs/$$stage \
+	    --config.data.root=$(FOOTAGE) || exit; \
+	done
 	cp runs/demo/model/config.json runs/demo/model/mixture.json runs/demo/model/*.safetensors \
 	  palette_vc_jax/demo/
 

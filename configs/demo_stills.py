@@ -15,7 +15,7 @@ from palette_vc_jax.training.config import base, is_local
 def get_config(argument: str = "") -> ConfigDict:
     """Return the config; `argument` may be `runlocal`."""
     config = base()
-    config.model, config.vae = "demo_patches", "runs/demo_tower/model"
+    config.model, config.vae = "demo", "runs/demo_tower/model"
     config.batch_size = 24
     # 8 % of the windows are above sigma 100, where sampling begins.
     config.sigma_mean, config.sigma_std = 2.2, 1.7

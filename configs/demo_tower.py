@@ -15,7 +15,7 @@ from palette_vc_jax.training.config import base, is_local
 def get_config(argument: str = "") -> ConfigDict:
     """Return the config; `argument` may be `runlocal`."""
     config = base()
-    config.task, config.model, config.vae = "image_encoder", "demo_patches", "runs/demo_vae/model"
+    config.task, config.model, config.vae = "image_encoder", "demo", "runs/demo_vae/model"
     config.batch_size = 64  # images of a step
     config.ema_decay = 0.998
     config.update(log_every=50, validate_every=250, save_every=250)

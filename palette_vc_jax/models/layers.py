@@ -101,8 +101,9 @@ class GroupNorm(nnx.Module):
 class TemporalConv(nnx.Module):
     """Convolve over frames with a kernel of three and zeros beyond the clip's ends.
 
-    The same as torch's Conv3d with kernel (3, 1, 1): one matrix product over the channels of
-    the frame before, the frame and the frame after.
+    The same as torch's Conv3d with kernel (3, 1, 1). A GPU reads each frame once in a convolution
+    of `[B, T, HW, C]`. Elsewhere, one matrix product over the channels of the frame before, the
+    frame and the frame after is faster.
     """
 
     def __init__(
@@ -117,10 +118,18 @@ class TemporalConv(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.kernel[...]
+        if placement.platform() == "gpu":
+            places = x.reshape(*x.shape[:2], -1, x.shape[-1])
+            border = ((1, 1), (0, 0))
+            layout = ("NHWC", "HWIO", "NHWC")
+            out = jax.lax.conv_general_dilated(
+                places, kernel[:, :, 0], (1, 1), border, dimension_numbers=layout
+            )
+            return out.reshape(*x.shape[:-1], -1) + self.bias[...]
         padded = jnp.pad(x, [(0, 0), (1, 1), (0, 0), (0, 0), (0, 0)])
         taps = jnp.concatenate([padded[:, :-2], x, padded[:, 2:]], axis=-1)  # [B, T, H, W, 3C]
-        kernel = self.kernel[...].reshape(taps.shape[-1], -1)
-        return taps @ kernel + self.bias[...]
+        return taps @ kernel.reshape(taps.shape[-1], -1) + self.bias[...]
 
 
 def conv(inputs: int, outputs: int, size: int = 3, *, rngs: nnx.Rngs, **options: Any) -> nnx.Conv:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from palette_vc_jax.models.layers import SpatioTemporalResBlock
+from palette_vc_jax.models.layers import SpatioTemporalResBlock, TemporalConv
 from palette_vc_jax.models.memory import _count_chunks, map_chunks, policy
 from palette_vc_jax.models.transformer import SpatioTemporalTransformer
 from palette_vc_jax.parallel import placement
@@ -81,3 +81,12 @@ def test_gradients_of_half_precision_are_summed_in_full():
     # 512 ones: in bfloat16 the sum would stay at 256, where 1 is half a step.
     gradient = jax.grad(loss)(state)
     assert float(jax.tree.leaves(gradient)[0].squeeze()) == 512.0
+
+
+def test_a_gpu_convolves_over_frames_as_other_devices_do(monkeypatch):
+    """If this fails, frames are mixed in another way on a GPU than on the CPU that is tested."""
+    layer = _random(TemporalConv(6, 4, rngs=nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(0), (2, 5, 3, 4, 6))
+    expected = layer(x)
+    monkeypatch.setattr(placement, "platform", lambda: "gpu")
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
