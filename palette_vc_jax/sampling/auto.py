@@ -1,8 +1,9 @@
 """The automatic palette: the model's own colors of a few frames, as saturated as training film.
 
-A model without a palette colors carefully: its colors are near the mean of what it holds possible.
-They still say which hues belong to the film. K-means finds five of them, and their chroma is scaled
-until the frames would be as colorful as the clips that the model was trained on.
+A model without a palette colors carefully: its colors are near the mean of what it holds possible,
+and this mean has a cast. The colors still say which hues belong to the film. Half of the cast is
+removed, and chroma is scaled until the frames would be as colorful as the clips that the model was
+trained on. K-means finds five colors of the result (docs/benchmarks.md compares other ways).
 """
 
 from dataclasses import replace
@@ -28,6 +29,7 @@ from palette_vc_jax.video.resize import small_gray
 
 FRAMES = 4  # of the film
 GAIN = (0.5, 3.0)  # least and most that chroma is scaled by
+CAST = 0.5  # share of the mean chroma that is removed
 
 
 def auto_palette(
@@ -98,7 +100,8 @@ def palette_of_grays(
     )
     found = float(colorfulness(rgb).mean())
     gain = 1.0 if target is None else float(np.clip(target / max(found, 1e-3), *GAIN))
-    colors = saturate(kmeans(255.0 * rgb.reshape(-1, 3), seed) / 255.0, gain, matrix)
+    pixels = saturate(rgb.reshape(-1, 3), gain, matrix)
+    colors = kmeans(255.0 * pixels, seed) / 255.0
     details = {"colorfulness": round(found, 2), "gain": round(gain, 3)}
     return Palette.of(colors, "auto", details)
 
@@ -120,8 +123,9 @@ def spread(frames: int, count: int) -> set[int]:
     return {(2 * part + 1) * frames // (2 * count) for part in range(count)}
 
 
-def saturate(colors: np.ndarray, gain: float, matrix: str) -> np.ndarray:
-    """Scale the chroma of sRGB `[n, 3]` at fixed luma, as far as the gamut allows."""
-    luma = color.rgb_to_luma(colors, matrix)
-    chroma = color.limit_gamut(luma, gain * color.rgb_to_chroma(colors, matrix), matrix)
+def saturate(pixels: np.ndarray, gain: float, matrix: str) -> np.ndarray:
+    """Remove half of the mean chroma of sRGB `[n, 3]` and scale the rest, within the gamut."""
+    luma, chroma = color.rgb_to_luma(pixels, matrix), color.rgb_to_chroma(pixels, matrix)
+    chroma = gain * (chroma - CAST * chroma.mean(axis=0))
+    chroma = color.limit_gamut(luma, chroma, matrix)
     return np.clip(color.ycc_to_rgb(luma, chroma, matrix), 0.0, 1.0)
