@@ -107,6 +107,7 @@ class SamplingConfig:
     motion_bucket: int = 127
     noise_augmentation: float = 0.0  # deviation of noise on the gray pixels, in [-1, 1]
     reference: str = "gray"  # what the image tower mostly saw: a name in REFERENCES
+    decode_chunk: int = 10  # frames that a device decodes together
 
     def __post_init__(self) -> None:
         check_conditioning(self.fps, self.motion_bucket, self.noise_augmentation)
@@ -183,6 +184,7 @@ def demo() -> ModelConfig:
             sigma_min=5.0,
             sigma_max=100.0,
             shared_noise_fraction=1.0,
+            decode_chunk=18,  # of small frames; neighboring chunks share four
         ),
     )
 

@@ -384,7 +384,7 @@ def test_every_unet_config_names_the_choices_of_the_paper():
         made = load(name)
         assert not made.data.mirrored and not made.data.reversed and made.data.crops == 1
     made = load("demo")  # as the bundled model was trained
-    assert made.data.mirrored and made.data.reversed and made.data.crops == 40
+    assert made.data.mirrored and made.data.reversed and made.data.crops == 20
     for made in map(load, ("davis", "davis_nopalette", "demo")):
         assert (made.fps, made.motion_bucket, made.noise_augmentation) == (6, 127, 0.0)
         assert made.optimizer.palette_learning_rate == 0.0
