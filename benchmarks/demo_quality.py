@@ -4,11 +4,11 @@
 
 Colors every clip under five palettes: `image` (from the clip's own true middle frame), `auto` (the
 default of `sample.py`), `gmm` (from the model's mixture, by seed), `other` (the next clip's `image`
-palette) and `none`. Beside them
-stand the truth and three films that need no model, made with the `image` palette: `gray`, a copy
-of the input; `tint`, the palette's mean chroma everywhere; `lookup`, at each pixel the chroma of
-the palette color nearest in luma. Films are compared at the model's own size, and all of them
-have the luma of the truth, as the product's output has its source's.
+palette) and `none`. Beside them stand the truth and three films that need no model, made with the
+`image` palette: `gray`, a copy of the input; `tint`, the palette's mean chroma everywhere;
+`lookup`, at each pixel the chroma of the palette color nearest in luma. Films are compared at the
+model's own size, and all of them have the luma of the truth, as the product's output has its
+source's.
 """
 
 import argparse

@@ -92,6 +92,7 @@ def targets(records: list[Record]) -> list[tuple[str, str, bool]]:
     auto = {key: by_clip(records, "auto", key) for key in COLUMNS}
     clips = len(image["asked"])
     most = math.ceil(0.8 * clips)
+    positive = int((image["correlation"] > 0.0).sum())
     plain = [by_clip(records, row, "histogram") for row in ("gray", "tint")]
     closer = int((image["histogram"] < np.minimum(*plain)).sum())
     nearer = int((image["asked"] < image["others"]).sum())
@@ -108,11 +109,15 @@ def targets(records: list[Record]) -> list[tuple[str, str, bool]]:
     def between(what: str, value: float, low: float, high: float) -> tuple[str, str, bool]:
         return f"{what} {low} to {high}", f"{value:.2f}", bool(low <= value <= high)
 
+    def count(what: str, value: int) -> tuple[str, str, bool]:
+        return what, f"{value} of {clips}", value >= most
+
     return [
         least("true palette: (a)", image["correlation"].mean(), 0.40),
+        count(f"true palette: (a) positive on {most} clips", positive),
         between("true palette: (b)", colorful, 0.6, 1.3),
-        (f"true palette: (c) below gray and tint on {most} clips", f"{closer}", closer >= most),
-        (f"true palette: (d) nearer its palette on {most} clips", f"{nearer}", nearer >= most),
+        count(f"true palette: (c) below gray and tint on {most} clips", closer),
+        count(f"true palette: (d) nearer its palette on {most} clips", nearer),
         ("true palette: (e) at most 1.5 times the truth's", f"{ratio:.2f}", bool(ratio <= 1.5)),
         below("true palette: (f) below lookup's", image["error"].mean(), lookup),
         least("auto: (a)", auto["correlation"].mean(), 0.20),
