@@ -18,7 +18,7 @@ PHOTOS ?= ../shared/photos
 
 demo: .venv/run
 	@mkdir -p $(dir $(OUT))
-	$(BIN)/python sample.py --input $(FILM) --output $(OUT) --palette "$(PALETTE)"
+	$(BIN)/python sample.py --input $(FILM) --output $(OUT) --palette "$(PALETTE)" --overwrite
 	@test -d $(FILM) || PYTHONPATH=. $(BIN)/python examples/compare_palettes.py $(FILM) \
 	  $(basename $(OUT)).palettes.png $(OTHERS)
 

@@ -163,7 +163,7 @@ def automatic(
     networks: Networks, clip: Clip, settings: ColorizeSettings, seed: int, target: float | None
 ) -> Palette:
     """Return the palette that `sample.py` takes by default; `target` as in `palette_of_grays`."""
-    grays = clip.gray[sorted(auto.spread(len(clip.gray), auto.FRAMES))]
+    grays = clip.gray[auto.spread((0, len(clip.gray)), auto.FRAMES)]
     return auto.palette_of_grays(grays, networks, target, settings, seed, matrix=MATRIX)
 
 

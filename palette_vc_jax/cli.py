@@ -29,8 +29,8 @@ def run(main: Callable[[], object]) -> None:
     warnings.formatwarning = _format_warning
     try:
         main()
-    except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("; ".join(["stopped", *notes(stop)]) + ".", file=sys.stderr)
         sys.exit(STOPPED)
     except KNOWN as error:
         print(message(error), file=sys.stderr, flush=True)
@@ -43,7 +43,12 @@ def _format_warning(message: Warning | str, *_: Any, **__: Any) -> str:
 
 def message(error: BaseException) -> str:
     """Return the line that reports an error of `KNOWN`."""
-    return " ".join(f"error: {error}".split())
+    return " ".join("; ".join([f"error: {error}", *notes(error)]).split())
+
+
+def notes(error: BaseException) -> list[str]:
+    """Return the notes that were added to an exception."""
+    return getattr(error, "__notes__", [])
 
 
 def exit_code(error: BaseException) -> int:

@@ -1,12 +1,15 @@
 """Check the user's files before they are opened, and read text and JSON."""
 
+import hashlib
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 MAX_TEXT = 2**28  # bytes
+SAMPLED = 4096  # bytes at the start and at the end of a file that `fingerprint` reads
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -59,3 +62,20 @@ def read_json(path: str | Path) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("lists and objects are nested too deeply") from None
+
+
+def fingerprint(paths: Iterable[Path], root: Path) -> str:
+    """Return a hash of the files' paths below `root`, sizes, and first and last `SAMPLED` bytes.
+
+    A copy of the files has the same hash, because data are often copied to another disk.
+    """
+    code = hashlib.sha256()
+    for path in paths:
+        name = str(path.relative_to(root)).encode(errors="surrogateescape")
+        with path.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            code.update(name + f"\0{size}\n".encode())
+            for start in (0, max(0, size - SAMPLED)):
+                stream.seek(start)
+                code.update(stream.read(SAMPLED))
+    return code.hexdigest()

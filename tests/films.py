@@ -160,3 +160,10 @@ def add_tone(
     frame.sample_rate, frame.pts = SOUND_RATE, 0
     container.mux(stream.encode(frame))
     container.mux(stream.encode())
+
+
+def chroma(path: Path) -> np.ndarray:
+    """Return the chroma codes of a film of 8 bits in 4:4:4, uint8 `[T, H, W, 2]`."""
+    with av.open(str(path)) as container:
+        planes = [frame.to_ndarray(format="yuv444p")[1:] for frame in container.decode(video=0)]
+    return np.moveaxis(np.stack(planes), 1, -1)

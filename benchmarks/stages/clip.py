@@ -15,6 +15,7 @@ from palette_vc_jax.models import functional
 from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.models.store import NETWORKS, Model
 from palette_vc_jax.sampling.colorize import colorize, default_settings
+from palette_vc_jax.sampling.shot_settings import ShotSettings
 
 
 def measure(request: Request) -> Iterator[dict[str, Any]]:
@@ -39,7 +40,7 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
     for key in ("first_s", "total_s"):
         seconds.update(encode_s=0.0, decode_s=0.0)
         start = time.perf_counter()
-        for _ in colorize(networks, grays, [(0, frames)], None, settings, 0):
+        for _ in colorize(networks, grays, [(0, frames)], [ShotSettings()], settings):
             pass
         total = time.perf_counter() - start
         yield row | {key: total}

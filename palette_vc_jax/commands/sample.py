@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
-import os
-import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +11,9 @@ from palette_vc_jax import DEMO, cli
 from palette_vc_jax.commands import flags
 
 if TYPE_CHECKING:  # functions import these themselves, so that --help is fast
-    from palette_vc_jax import Film, Model, Palette, Plan
-    from palette_vc_jax.palette.proposals import Tag
-    from palette_vc_jax.sampling.reference import Reference
+    from palette_vc_jax import Model
+
+EXTENSIONS = (".mkv", ".mov", ".mp4")  # of films that a batch writes
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -27,13 +22,24 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--input", required=True, help="film, folder of frames, or image")
+    add(
+        "--input",
+        required=True,
+        nargs="+",
+        help="film, folder of frames, or image; several of them, or a folder of films, are a batch",
+    )
     add(
         "--output",
-        required=True,
         help=".mp4 (H.264), .mkv (FFV1, with exactly the source's luma), .mov (ProRes), .png or "
-        ".jpg for an image, or a folder for PNG frames",
+        ".jpg for an image, or a folder for PNG frames; of a batch, a folder for the films",
     )
+    add(
+        "--extension",
+        default=".mkv",
+        choices=EXTENSIONS,
+        help="extension of the films that a batch writes",
+    )
+    add("--overwrite", action="store_true", help="replace the output of another run")
     add(
         "--checkpoint",
         default=str(DEMO),
@@ -65,6 +71,30 @@ def parse(argv: list[str]) -> argparse.Namespace:
         metavar="POSITION=IMAGE",
         help="a frame whose colors are known, several times: the frames around it follow",
     )
+    add(
+        "--palette_scope",
+        choices=("film", "shot"),
+        default="film",
+        help="whether auto is one palette for the film or one for each shot",
+    )
+    add(
+        "--plan",
+        type=flags.path,
+        help="plan file: the film's shots, and how each is colored; the flags --palette, --seed "
+        "and --reference give what a shot does not name",
+    )
+    add(
+        "--write_plan",
+        type=flags.path,
+        metavar="FILE",
+        help="write a plan file that can be edited, and stop",
+    )
+    add(
+        "--cuts",
+        type=flags.path,
+        help="file that names the film's cuts in place of finding them: a CSV list of scenes of "
+        "PySceneDetect, or an EDL",
+    )
     add("--seed", type=int, default=0, help="seed of the noise, and of gmm without SEED")
     add("--luma", choices=("source", "model"), default="source", help="luma of the output")
     add(
@@ -89,120 +119,39 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "image, as in the paper) or none",
     )
     args = parser.parse_args(argv)
+    if args.output is None and args.write_plan is None:
+        parser.error("the following arguments are required: --output")
     if not hasattr(args, "palette"):
         args.palette = "gmm" if "preset" in args else "auto"
     return args
 
 
 def main(argv: list[str]) -> None:
-    """Color a film."""
+    """Color a film, or a batch of films."""
     args = parse(argv)
-    from palette_vc_jax import (
-        auto_palette,
-        color_film,
-        default_settings,
-        load_model,
-        open_film,
-        plan_film,
-    )
-    from palette_vc_jax.palette.spec import mixture_for, named_file
+    from palette_vc_jax import load_model
+    from palette_vc_jax.commands.batch import color_batch, list_films
+    from palette_vc_jax.commands.coloring import color_one
     from palette_vc_jax.parallel.compile_cache import use_compile_cache
     from palette_vc_jax.parallel.device_memory import use_most_memory
     from palette_vc_jax.parallel.processes import check_one_host
-    from palette_vc_jax.sampling.colorize import check_hardware, networks_for
-    from palette_vc_jax.sampling.job import describe, device_memory_gib
-    from palette_vc_jax.sampling.keyframes import parse_keyframe
-    from palette_vc_jax.sampling.regions import parse_region
-    from palette_vc_jax.video.write import check_output
 
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"seed {args.seed}; give a whole number from 0 to 2^32 - 1.")
     check_one_host()
     use_compile_cache(args.compile_cache)
     use_most_memory()
-    output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
-    film = open_film(cli.local_path(args.input, "--input"), args.damaged)
-    check_output(output, film)
-    parts = [(parse_region(mask, film), spec) for mask, spec in map(_split_region, args.region)]
-    keyframes = [parse_keyframe(text, film) for text in args.keyframe]
+    inputs = [cli.local_path(text, "--input") for text in args.input]
+    output = args.output and cli.local_path(args.output, "--output")
+    folder = cli.local_path(args.checkpoint, "--checkpoint")
+    films = list_films(inputs)
     run = _open_run(folder, args.weights)
     model = run or load_model(folder, ())  # read the weights last, after all checks
-    mixture = mixture_for(args.palette, model.folder)
-    steering = [*(region for region, _ in parts), *keyframes]
-    inputs = [mixture, *(path for part in steering for path in part.files)]
-    inputs += filter(None, map(named_file, [args.palette, *(spec for _, spec in parts)]))
-    side_files = _check_side_files(args, film, output, inputs)
-    settings = default_settings(model.config, **flags.settings_of(args))
-    if not args.topology:
-        check_hardware(settings)
-    reference = _reference(args, model)
-
-    @functools.cache
-    def plan() -> Plan:
-        with cli.reporting("shots", "frame", film.frames) as report:
-            return plan_film(film, model, settings, reference, report)
-
-    if args.topology:
-        _compile_only(plan(), args.topology)
     load = functools.cache(lambda: run or load_model(folder))
-    networks = functools.cache(lambda: networks_for(load(), plan().settings, plan().runs))
-
-    def auto() -> Palette | None:
-        if args.dry_run:
-            return None
-        return auto_palette(plan(), load(), mixture, args.seed, networks())
-
-    # Cached, so that a spec has one palette wherever it is given.
-    palette_of = functools.cache(lambda spec: _palette(spec, args, model, mixture, plan, auto))
-    palette = palette_of(args.palette)
-    regions = [replace(region, palette=palette_of(spec)) for region, spec in parts]
-    if args.dry_run:
-        found = describe(plan(), palette, args.seed, regions, keyframes)
-        if palette is None:
-            found["palette_source"] = args.palette  # none, or auto, which takes the model
-        found["device_memory_gib"] = device_memory_gib(plan())
-        print(json.dumps(found, indent=2))
-        return
-    model = load()
-    with cli.reporting("coloring", "frame", plan().frames) as report:
-        color_film(
-            plan(),
-            output,
-            model,
-            palette,
-            None,
-            report,
-            networks=networks(),
-            seed=args.seed,
-            luma=args.luma,
-            regions=regions,
-            keyframes=keyframes,
-        )
-    if args.report:
-        from palette_vc_jax.evaluation.quality import write_report
-
-        write_report(side_files["report"], film, output, plan().shots, palette, plan().damage)
-    for kind, path in {"film": output, **side_files}.items():
-        print(f"{kind}: {path}")
-
-
-def _compile_only(plan: Plan, topology: str) -> None:
-    """Compile the networks of a plan for hardware that is not there, and end the process."""
-    from palette_vc_jax.sampling.colorize import most_windows
-    from palette_vc_jax.training.aot import report, sampling, targets
-
-    devices = targets.topology_devices(topology)
-    needs = plan.config, plan.settings, plan.size, devices, most_windows(plan.settings, plan.runs)
-    found: dict[str, report.Report | str] = {}
-    for stage in sampling.STAGES:
-        try:
-            found[stage] = sampling.compile_stage(stage, *needs)
-        except MemoryError as error:
-            found[stage] = str(error)
-    print(sampling.table(devices[0].device_kind, found), flush=True)
-    fits = all(not isinstance(one, str) and report.fits(one) for one in found.values())
-    # The compiler goes on in a thread that cannot be stopped.
-    os._exit(0 if fits else cli.FAILURE)
+    if films is None:
+        color_one(args, inputs[0], output, model, load)
+    else:
+        color_batch(args, films, output, model, load)
 
 
 def _open_run(folder: Path, weights: str) -> Model | None:
@@ -210,60 +159,3 @@ def _open_run(folder: Path, weights: str) -> Model | None:
     from palette_vc_jax.training.export import has_checkpoints, open_run
 
     return open_run(folder, weights) if has_checkpoints(folder) else None
-
-
-def _check_side_files(
-    args: argparse.Namespace, film: Film, output: Path, inputs: list[Path]
-) -> dict[str, Path]:
-    """Check that the run replaces none of the user's files; return its side files by kind."""
-    from palette_vc_jax.sampling.job import check_side_files, side_files
-
-    sides = side_files(output, args.palette.strip().lower() != "none", args.report)
-    read = [film.path, *film.files, *inputs, *flags.named_files(args)]
-    check_side_files(output, sides.values(), read)
-    return sides
-
-
-def _reference(args: argparse.Namespace, model: Model) -> Reference:
-    """Return the reference of `--reference`, or the model's default."""
-    from palette_vc_jax.sampling.reference import default_reference, parse_reference
-
-    if hasattr(args, "reference"):
-        return parse_reference(args.reference)
-    return default_reference(model.config.sampling)
-
-
-def _split_region(text: str) -> tuple[str, str]:
-    """Return MASK and SPEC of `--region`."""
-    mask, equals, spec = text.rpartition("=")
-    if not equals or not mask or not spec.strip():
-        from palette_vc_jax.sampling.regions import FORMS
-
-        raise ValueError(f"region {text!r}; give {FORMS}.")
-    return mask, spec
-
-
-def _palette(
-    spec: str,
-    args: argparse.Namespace,
-    model: Model,
-    mixture: Path,
-    plan: Callable[[], Plan],
-    auto: Callable[[], Palette | None],
-) -> Palette | None:
-    """Return the palette of `spec`; `words` without text needs the film's plan."""
-    from palette_vc_jax.palette.spec import parse_spec
-    from palette_vc_jax.palette.words import from_words, remarks
-    from palette_vc_jax.sampling.tags import load_tagger, tag_film
-
-    def name_tags() -> tuple[list[Tag], str]:
-        tagger, name = load_tagger(args.tagger, model.folder)
-        return tag_film(plan().film, plan().shots, tagger), name
-
-    def read_words(text: str) -> Palette:
-        return from_words(text, flags.proposer_of(args), name_tags)
-
-    palette = parse_spec(spec, mixture, args.seed, read_words, auto)
-    for line in remarks(palette):
-        print(line, file=sys.stderr)
-    return palette

@@ -4,9 +4,7 @@ A source is a sequence of clips; the frames of a clip can be read in any order.
 """
 
 import functools
-import hashlib
 import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from palette_vc_jax import files
 from palette_vc_jax.data.recent import RecentClips
 from palette_vc_jax.images import parse_image, read_image
 from palette_vc_jax.video import film as films
@@ -21,7 +20,6 @@ from palette_vc_jax.video.rgb import VIDEOS, to_rgb
 
 TFDS_FOLDER = "davis/full_resolution"  # the paper's
 TFDS_KEPT = 2**28  # bytes of encoded pictures; 70 frames of 1080p take about 30 MB
-SAMPLED = 4096  # bytes at each end of a file that its hash covers
 
 Scan = Iterator[tuple[int, np.ndarray]]  # number of a frame and its pixels [H, W, 3] uint8 sRGB
 
@@ -96,7 +94,7 @@ class FrameFolders(Readable):
 
     def fingerprint(self, clip: int) -> str:
         folder = self.folders[clip]
-        return file_hash(_images(folder), folder.parent)
+        return files.fingerprint(_images(folder), folder.parent)
 
     def length(self, clip: int) -> int:
         return len(_images(self.folders[clip]))
@@ -120,7 +118,7 @@ class Photos(Readable):
         return self.files[clip].name
 
     def fingerprint(self, clip: int) -> str:
-        return file_hash(self.files[clip : clip + 1], self.files[clip].parent)
+        return files.fingerprint(self.files[clip : clip + 1], self.files[clip].parent)
 
     def length(self, clip: int) -> int:
         return 1
@@ -143,7 +141,7 @@ class VideoFiles(Readable):
         return str(self.files[clip].relative_to(self.root))
 
     def fingerprint(self, clip: int) -> str:
-        return file_hash([self.files[clip]], self.root)
+        return files.fingerprint([self.files[clip]], self.root)
 
     def length(self, clip: int) -> int:
         return len(_index(self.files[clip]))
@@ -222,7 +220,7 @@ class TfdsDavis(Readable):
     @functools.cached_property
     def _files(self) -> str:
         shown = (path for path in self.folder.iterdir() if not path.name.startswith("."))
-        return file_hash(sorted(shown), self.folder)
+        return files.fingerprint(sorted(shown), self.folder)
 
     def _load(self, clip: int) -> list[bytes]:
         return list(self.records[clip]["video"]["frames"])
@@ -298,23 +296,6 @@ def hold_out(source: ClipSource, every: int) -> tuple[ClipSource, ClipSource]:
     held = tuple(clips[every - 1 :: every]) if every else ()
     kept = tuple(clip for clip in clips if not every or (clip + 1) % every)
     return Subset(source, kept), Subset(source, held)
-
-
-def file_hash(files: Iterable[Path], root: Path) -> str:
-    """Return a hash of the files' paths below `root`, sizes, and first and last `SAMPLED` bytes.
-
-    A copy of the files has the same hash: data are often copied to a fresh disk before a run.
-    """
-    code = hashlib.sha256()
-    for path in files:
-        name = str(path.relative_to(root)).encode(errors="surrogateescape")
-        with path.open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            code.update(name + f"\0{size}\n".encode())
-            for start in (0, max(0, size - SAMPLED)):
-                stream.seek(start)
-                code.update(stream.read(SAMPLED))
-    return code.hexdigest()
 
 
 def _is_hidden(path: Path) -> bool:

@@ -10,8 +10,12 @@ from palette_vc_jax.metrics.adherence import frame_palette
 from palette_vc_jax.models.store import Model, file_hashes
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.colorize import ColorizeSettings
-from palette_vc_jax.sampling.job import color_film, describe, plan_film, side_files
+from palette_vc_jax.sampling.job import color_film
+from palette_vc_jax.sampling.plan import plan_film
+from palette_vc_jax.sampling.record import describe
 from palette_vc_jax.sampling.reference import Reference, default_reference
+from palette_vc_jax.sampling.shot_settings import ShotSettings
+from palette_vc_jax.sampling.side_files import side_files
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.rgb import read_rgb
 
@@ -73,14 +77,15 @@ def sample_row(
         reference = usual or row.reference_of(name, path)
         plan = plan_film(path, model, settings, reference)
         output = folder / f"{name}.mkv"
-        wanted = describe(plan, palette, own)
+        given = [ShotSettings(palette, reference, own)] * len(plan.shots)
+        wanted = describe(plan, given)
         wanted["weights_sha256"] = file_hashes(model.folder)
         wanted.pop("palette_details", None)  # they include the date
         records = side_files(output, with_palette=palette is not None)
         if not _is_done(output, records, wanted):
             _make_room(output, records)
             with cli.reporting(f"coloring {name}", "frame", plan.frames) as report:
-                color_film(plan, output, model, palette, None, report, seed=own)
+                color_film(plan, output, model, progress=report, shots=given, overwrite=True)
         outputs[name] = output
     return outputs
 

@@ -6,6 +6,8 @@ removed, and chroma is scaled until the frames would be as colorful as the clips
 trained on. K-means finds five colors of the result (docs/benchmarks.md compares other ways).
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +23,9 @@ from palette_vc_jax.palette.spec import mixture_for
 from palette_vc_jax.pixels import colorfulness
 from palette_vc_jax.sampling.colorize import ColorizeSettings, networks_for
 from palette_vc_jax.sampling.frames import color_frames
-from palette_vc_jax.sampling.job import Plan
+from palette_vc_jax.sampling.plan import Plan
 from palette_vc_jax.sampling.reference import Reference
+from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.resize import small_gray
@@ -41,9 +44,25 @@ def auto_palette(
 ) -> Palette:
     """Color a few frames of a film without a palette, and return the palette of the result.
 
+    Args are those of `auto_palettes`.
+    """
+    return auto_palettes(plan, model, [(0, plan.frames)], mixture, seed, networks)[0]
+
+
+def auto_palettes(
+    plan: Plan,
+    model: Model,
+    parts: Sequence[Shot],
+    mixture: str | Path | None = None,
+    seed: int = 0,
+    networks: Networks | None = None,
+) -> list[Palette]:
+    """Return the automatic palette of each part of a film; read the film's luma once.
+
     Args:
         plan: from `plan_film`.
         model: from `load_model`.
+        parts: half-open ranges of frames, such as the plan's shots.
         mixture: file of a mixture, which names the colorfulness of the training film; None for the
             model's own, or else the demo's. If it names none, the model's own chroma is kept.
         seed: seed of the noise.
@@ -53,20 +72,34 @@ def auto_palette(
         ValueError: if the film cannot be read.
         FloatingPointError: if a network returns values that are not finite.
     """
-    wanted = spread(plan.frames, FRAMES)
-    frames = [frame for frame in read_frames(plan.film) if frame.index in wanted]
+    target = training_colorfulness(mixture or mixture_for("auto", model.folder or DEMO))
     # The plan's size may be off the short side by rounding; these frames have it already.
     settings = replace(plan.settings, short_side=min(plan.size))
-    palette = palette_of_grays(
-        np.stack([small_gray(frame, plan.film, plan.size) for frame in frames]),
-        networks or networks_for(model, settings, plan.runs),
-        training_colorfulness(mixture or mixture_for("auto", model.folder or DEMO)),
-        settings,
-        seed,
-        plan.reference,
-        plan.film.matrix,
-    )
-    return replace(palette, details={"frames": sorted(wanted), **palette.details})
+    networks = networks or networks_for(model, settings, plan.runs)
+    wanted = [spread(part, FRAMES) for part in parts]
+    users = Counter(frame for frames in wanted for frame in frames)
+    grays: dict[int, np.ndarray] = {}
+    palettes: dict[int, Palette] = {}
+    for frame in read_frames(plan.film):
+        if frame.index not in users:
+            continue
+        grays[frame.index] = small_gray(frame, plan.film, plan.size)
+        for number, frames in enumerate(wanted):
+            if frames[-1] != frame.index:
+                continue
+            found = palette_of_grays(
+                np.stack([grays[one] for one in frames]),
+                networks,
+                target,
+                settings,
+                seed,
+                plan.reference,
+                plan.film.matrix,
+            )
+            palettes[number] = replace(found, details={"frames": frames, **found.details})
+            users.subtract(frames)
+        grays = {one: gray for one, gray in grays.items() if users[one] > 0}
+    return [palettes[number] for number in range(len(parts))]
 
 
 def palette_of_grays(
@@ -98,9 +131,11 @@ def palette_of_grays(
         shots=[(index, index + 1) for index in range(len(grays))],  # each frame alone
         matrix=matrix,
     )
+    mean = color.rgb_to_chroma(rgb, matrix).mean(axis=(0, 1, 2))
+    rgb = adjust_chroma(rgb, 1.0, CAST * mean, matrix)
     found = float(colorfulness(rgb).mean())
     gain = 1.0 if target is None else float(np.clip(target / max(found, 1e-3), *GAIN))
-    pixels = saturate(rgb.reshape(-1, 3), gain, matrix)
+    pixels = adjust_chroma(rgb, gain, 0.0, matrix).reshape(-1, 3)
     colors = kmeans(255.0 * pixels, seed) / 255.0
     details = {"colorfulness": round(found, 2), "gain": round(gain, 3)}
     return Palette.of(colors, "auto", details)
@@ -118,14 +153,16 @@ def training_colorfulness(mixture: str | Path) -> float | None:
     return value
 
 
-def spread(frames: int, count: int) -> set[int]:
-    """Return the middle frames of `count` equal parts of a film; fewer of a short one."""
-    return {(2 * part + 1) * frames // (2 * count) for part in range(count)}
+def spread(part: Shot, count: int) -> list[int]:
+    """Return the middle frames of `count` equal parts of a range; fewer of a short one."""
+    start, frames = part[0], part[1] - part[0]
+    return sorted({start + (2 * one + 1) * frames // (2 * count) for one in range(count)})
 
 
-def saturate(pixels: np.ndarray, gain: float, matrix: str) -> np.ndarray:
-    """Remove half of the mean chroma of sRGB `[n, 3]` and scale the rest, within the gamut."""
-    luma, chroma = color.rgb_to_luma(pixels, matrix), color.rgb_to_chroma(pixels, matrix)
-    chroma = gain * (chroma - CAST * chroma.mean(axis=0))
-    chroma = color.limit_gamut(luma, chroma, matrix)
+def adjust_chroma(
+    rgb: np.ndarray, gain: float, cast: np.ndarray | float, matrix: str
+) -> np.ndarray:
+    """Subtract `cast`, a chroma, from sRGB `[..., 3]`, and scale chroma within the gamut."""
+    luma, chroma = color.rgb_to_luma(rgb, matrix), color.rgb_to_chroma(rgb, matrix)
+    chroma = color.limit_gamut(luma, gain * (chroma - cast), matrix)
     return np.clip(color.ycc_to_rgb(luma, chroma, matrix), 0.0, 1.0)

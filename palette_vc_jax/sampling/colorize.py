@@ -15,10 +15,11 @@ from palette_vc_jax.parallel import placement
 from palette_vc_jax.parallel.device_memory import device_memory
 from palette_vc_jax.sampling.decode import decode_chunks, encode_frames, plan_chunks
 from palette_vc_jax.sampling.keyframes import TrackedKeyframes
-from palette_vc_jax.sampling.reference import GRAY, NONE, Reference
+from palette_vc_jax.sampling.reference import NONE, Reference
 from palette_vc_jax.sampling.regions import RegionMaps
 from palette_vc_jax.sampling.sampler import Progress, check_finite, sample
 from palette_vc_jax.sampling.settings import FilmConditions, Known, SamplerSettings
+from palette_vc_jax.sampling.shot_settings import ShotSettings
 from palette_vc_jax.sampling.windows import Shot, from_zero
 from palette_vc_jax.video.resize import merge_rgb, resize
 
@@ -116,29 +117,48 @@ def colorize(
     networks: Networks,
     grays: Iterable[np.ndarray],
     shots: Sequence[Shot],
-    palette: Palette | None,
+    given: Sequence[ShotSettings],
     settings: ColorizeSettings,
-    seed: int,
     progress: Progress | None = None,
-    reference: Reference = GRAY,
     regions: RegionMaps | None = None,
     keyframes: TrackedKeyframes | None = None,
     matrix: str = "bt601",
 ) -> Iterator[np.ndarray]:
     """Color a run of shots; yield frames in order, float32 `[n, H, W, 3]` in [0, 1].
 
-    Memory holds the latents of all shots (`sampler.film_bytes`) and the pixels of a few frames.
+    Args are those of `sample_latents`. Memory holds the latents of all shots (`sampler.film_bytes`)
+    and the pixels of a few frames.
+
+    Raises:
+        FloatingPointError: if a network returns values that are not finite.
+    """
+    latents = sample_latents(
+        networks, grays, shots, given, settings, progress, regions, keyframes, matrix
+    )
+    yield from decode_latents(networks, latents, shots, settings)
+
+
+def sample_latents(
+    networks: Networks,
+    grays: Iterable[np.ndarray],
+    shots: Sequence[Shot],
+    given: Sequence[ShotSettings],
+    settings: ColorizeSettings,
+    progress: Progress | None = None,
+    regions: RegionMaps | None = None,
+    keyframes: TrackedKeyframes | None = None,
+    matrix: str = "bt601",
+) -> np.ndarray:
+    """Return the color latents of a run of shots, float32 `[N, h, w, C]` of unit scale.
 
     Args:
         networks: from `networks.load_networks`.
         grays: Y' frames `[H, W]` in [0, 1] at the model's size, one per frame of `shots`; read
             once.
         shots: consecutive half-open ranges in the film's frame numbers.
-        palette: colors that guide the result, or None for the null palette.
+        given: the settings of each shot. Their strength is not used.
         settings: see `ColorizeSettings`.
-        seed: seed of the noise, 0 to 2^32 - 1.
         progress: called with (done, total) batches of windows while sampling.
-        reference: the image that the image tower sees.
         regions: regions with palettes of their own, or None.
         keyframes: frames of the film with known colors, or None.
         matrix: matrix between RGB and luma of the film.
@@ -150,6 +170,7 @@ def colorize(
     middles = [(start + stop) // 2 for start, stop in shots]
     middle_frames: list[np.ndarray] = []
     first = shots[0][0]
+    seeds = np.repeat([one.seed for one in given], [stop - start for start, stop in shots])
     images = {} if keyframes is None else keyframes.images(shots)
     colored: list[np.ndarray] = []  # of `images`, with the film's luma
 
@@ -160,7 +181,7 @@ def colorize(
             if index in images:
                 image = resize(images[index], *gray.shape) / np.float32(255.0)
                 colored.append(merge_rgb(gray, image, matrix))
-            yield _with_noise(gray, settings.noise_augmentation, seed, index)
+            yield _with_noise(gray, settings.noise_augmentation, int(seeds[index - first]), index)
 
     def encode(frames: Iterable[np.ndarray]) -> np.ndarray:
         batch = networks.devices * settings.encode_batch
@@ -171,24 +192,30 @@ def colorize(
     known = None
     with device_memory("encoding", f"lower --encode_batch or {SMALLER}"):
         gray_latents = encode(noised())
-        context = _context(networks, reference, middle_frames)
+        context = _context(networks, [one.reference for one in given], middle_frames)
         if keyframes is not None and images:
             known = keyframes.known(shots, config.vae.scaling_factor * encode(colored))
-    palettes = _palettes(config, palette, regions, shots)
+    palettes = _palettes(config, [one.palette for one in given], regions, shots)
     conditions = film_conditions(settings, gray_latents, context, *palettes, known)
     weights.keep("unet")
     fewer = f"lower --windows_per_batch, --window or {SMALLER}"
     with placement.on_mesh(networks.mesh), device_memory("the UNet", fewer):
-        latents = sample(
+        return sample(
             networks.predict,
             weights["unet"],
             conditions,
             shots,
             settings.sampler,
-            seed,
+            [one.seed for one in given],
             progress=progress,
         )
-    weights.keep("vae")
+
+
+def decode_latents(
+    networks: Networks, latents: np.ndarray, shots: Sequence[Shot], settings: ColorizeSettings
+) -> Iterator[np.ndarray]:
+    """Decode the latents of a run of shots; yield frames as `colorize` does."""
+    networks.weights.keep("vae")
     local = from_zero(shots)
     with device_memory("decoding", f"lower --decode_chunk or {SMALLER}"):
         for frames in decode_film(networks.decode, latents, local, settings, networks.devices):
@@ -197,23 +224,25 @@ def colorize(
 
 
 def _palettes(
-    config: ModelConfig, palette: Palette | None, regions: RegionMaps | None, shots: Sequence[Shot]
+    config: ModelConfig,
+    palettes: Sequence[Palette | None],
+    regions: RegionMaps | None,
+    shots: Sequence[Shot],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return the palette, mask and regions of `FilmConditions`.
 
     If each shot has one palette, it is given as the paper's, so that the same program runs.
     """
-    given = [palette] if regions is None else [palette, *regions.palettes]
+    others = () if regions is None else regions.palettes
+    given = [[palette, *others] for palette in palettes]
     null = np.zeros(3 * config.unet.palette_colors, np.float32)
-    vectors = np.stack([null if own is None else own.vector() for own in given])
-    mask = np.array([own is not None for own in given], np.float32)
-    if regions is None:
-        return vectors[0], mask[0], None
-    whole = regions.whole(shots)
-    if whole is not None:
-        return vectors[whole], mask[whole], None
-    count = len(shots), 1
-    return np.tile(vectors, (*count, 1)), np.tile(mask, count), regions.shares(shots)
+    vectors = np.array([[null if own is None else own.vector() for own in row] for row in given])
+    mask = np.array([[own is not None for own in row] for row in given], np.float32)
+    whole = [0] * len(shots) if regions is None else regions.whole(shots)
+    if regions is not None and whole is None:
+        return vectors, mask, regions.shares(shots)
+    rows = np.arange(len(shots))
+    return vectors[rows, whole], mask[rows, whole], None
 
 
 def film_conditions(
@@ -263,18 +292,29 @@ def _with_noise(gray: np.ndarray, deviation: float, seed: int, index: int) -> np
     return (gray[..., None] + 0.5 * deviation * noise).astype(np.float32)
 
 
-def _context(networks: Networks, reference: Reference, grays: list[np.ndarray]) -> np.ndarray:
+def _context(
+    networks: Networks, references: Sequence[Reference], grays: list[np.ndarray]
+) -> np.ndarray:
     """Return the image embeddings `[S, L, D]` of S shots with the middle frames `grays`."""
-    if reference.source == NONE.source:
-        tower = networks.config.image_encoder
-        return np.zeros((len(grays), tower.context_length, tower.projection_dim), np.float32)
-    if reference.image is None:
-        images = np.stack(grays)[..., None].repeat(3, axis=-1)
-    else:
-        images = resize(reference.image, *grays[0].shape)[None] / np.float32(255.0)
-    # One at a time, so that films of any number of shots are one program.
-    context = np.concatenate(
-        [np.asarray(networks.embed(2.0 * image[None] - 1.0)) for image in images]
-    )
+    tower = networks.config.image_encoder
+    null = np.zeros((tower.context_length, tower.projection_dim), np.float32)
+
+    def embed(image: np.ndarray) -> np.ndarray:  # one at a time, so that all are one program
+        return np.asarray(networks.embed(2.0 * image[None] - 1.0))[0]
+
+    images = {id(one.image): one.image for one in references if one.image is not None}
+    colored = {
+        key: embed(resize(image, *grays[0].shape) / np.float32(255.0))
+        for key, image in images.items()
+    }
+    rows = []
+    for reference, gray in zip(references, grays, strict=True):
+        if reference.source == NONE.source:
+            rows.append(null)
+        elif reference.image is None:
+            rows.append(embed(gray[..., None].repeat(3, axis=-1)))
+        else:
+            rows.append(colored[id(reference.image)])
+    context = np.stack(rows)
     check_finite(context, "the image encoder")
-    return np.broadcast_to(context, (len(grays), *context.shape[1:]))
+    return context

@@ -17,6 +17,7 @@ from palette_vc_jax.sampling.colorize import (
 from palette_vc_jax.sampling.memory_plan import fit
 from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.sampler import Progress
+from palette_vc_jax.sampling.shot_settings import ShotSettings
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
 from palette_vc_jax.video.resize import merge_rgb, model_size, resize
@@ -68,11 +69,9 @@ def color_frames(
         model,
         (resize(frame, *size) for frame in gray),
         shots,
-        palette,
+        [ShotSettings(palette, reference or default_reference(config.sampling), seed)] * len(shots),
         settings,
-        seed,
         progress,
-        reference or default_reference(config.sampling),
     )
     result = np.empty((*gray.shape, 3), frames.dtype)
     colored = itertools.chain.from_iterable(chunks)

@@ -132,7 +132,7 @@ def sample(
     conditions: FilmConditions,
     shots: Sequence[Shot],
     settings: SamplerSettings,
-    seed: int,
+    seeds: Sequence[int],
     *,
     store: str = "auto",
     progress: Progress | None = None,
@@ -146,7 +146,7 @@ def sample(
         shots: half-open ranges in the film's frame numbers; they may start after frame 0, as
             those of `windows.group_shots` do.
         settings: see `SamplerSettings`.
-        seed: seed of the noise, 0 to 2^32 - 1.
+        seeds: seed of the noise of each shot, 0 to 2^32 - 1.
         store: see `sample_film`.
         progress: see `sample_film`.
 
@@ -159,8 +159,12 @@ def sample(
     """
     plan = settings.plan(from_zero(shots), placement.num_batch_shards())
     check_conditions(conditions, plan)
-    noise = frame_noise(
-        seed, shots[0][0], plan.frames, conditions.gray.shape[1:], settings.shared_noise_fraction
+    of_frame = conditions.gray.shape[1:], settings.shared_noise_fraction
+    noise = np.concatenate(
+        [
+            frame_noise(seed, start, stop - start, *of_frame)
+            for seed, (start, stop) in zip(seeds, shots, strict=True)
+        ]
     )
     noise *= np.float32(schedule.initial_scale(settings.sigma_max))
     film = predict, params, noise, conditions, plan, settings

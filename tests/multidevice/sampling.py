@@ -7,6 +7,7 @@ import numpy as np
 
 from palette_vc_jax import Palette, default_settings, load_model
 from palette_vc_jax.sampling.colorize import colorize, networks_for
+from palette_vc_jax.sampling.shot_settings import ShotSettings
 
 DEVICES = (1, 2, 8)
 # Windows that do not divide over the devices and a shot shorter than a window; fewer windows than
@@ -17,12 +18,12 @@ FILMS = ([(0, 3), (3, 20), (20, 24)], [(0, 6), (6, 7)])
 def main(folder: str, out: str) -> None:
     model, films = load_model(folder), {}
     grays = np.random.default_rng(0).random((24, 16, 24)).astype(np.float32)
-    palette = Palette.from_colors("tomato,teal,khaki")
+    given = [ShotSettings(Palette.from_colors("tomato,teal,khaki"), seed=3)]
     for count in DEVICES:
         settings = default_settings(model.config, devices=count, guidance_scale=1.5)
         for number, shots in enumerate(FILMS):
             networks = networks_for(model, settings, [shots])
-            frames = colorize(networks, grays[: shots[-1][1]], shots, palette, settings, 3)
+            frames = colorize(networks, grays[: shots[-1][1]], shots, given * len(shots), settings)
             films[f"{number}/{count}"] = np.concatenate(list(frames))
             sizes = (1, 1) if networks.mesh is None else networks.mesh.devices.shape[::2]
             films[f"{number}/{count}/mesh"] = np.array(sizes)  # data, frames

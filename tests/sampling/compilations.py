@@ -12,7 +12,7 @@ import jax
 
 from palette_vc_jax import cli
 from palette_vc_jax.commands import sample
-from palette_vc_jax.sampling import job
+from palette_vc_jax.sampling import plan
 
 MISSES = "/jax/compilation_cache/cache_misses"
 
@@ -21,7 +21,7 @@ def main() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     events: list[str] = []
     jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
-    job.RUN_BYTES = 60 * job.film_bytes((1, 2, 3, 4))
+    plan.RUN_FRAMES = 60
     cli.run(lambda: sample.main(sys.argv[1:]))
     names = [path.name for path in Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).glob("*-cache")]
     print(json.dumps({"misses": events.count(MISSES), "programs": names}))

@@ -16,6 +16,7 @@ from palette_vc_jax.palette.text import parse_colors
 from palette_vc_jax.sampling.colorize import colorize, default_settings
 from palette_vc_jax.sampling.keyframes import Keyframe, track_keyframes
 from palette_vc_jax.sampling.regions import RegionMaps
+from palette_vc_jax.sampling.shot_settings import ShotSettings
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.read import read_frames
@@ -66,7 +67,9 @@ def test_the_bundled_model_takes_the_side_of_its_palette(street):
         ("orange", "#3b1c0a,#8a3d0f,#d2691e,#f4a259,#fbe3c0"),
     ):
         shots = [(0, len(street))]
-        chunks = colorize(networks, iter(street), shots, parse_colors(codes), settings, seed=0)
+        chunks = colorize(
+            networks, iter(street), shots, [ShotSettings(parse_colors(codes))], settings
+        )
         frames = np.concatenate(list(chunks))
         chroma = color.rgb_to_chroma(frames, "bt601")  # (Cb, Cr)
         sides[name] = (chroma[..., 1] - chroma[..., 0]).mean()  # red against blue
@@ -88,7 +91,9 @@ def test_regions_and_keyframes_steer_the_bundled_model(street):
     height, width = street.shape[1:]
 
     def run(palette, **steering):
-        chunks = colorize(networks, iter(street), shots, palette, settings, seed=0, **steering)
+        chunks = colorize(
+            networks, iter(street), shots, [ShotSettings(palette)], settings, **steering
+        )
         return np.concatenate(list(chunks))
 
     factor = networks.config.vae.downscale

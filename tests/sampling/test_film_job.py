@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from palette_vc_jax import cli
 from palette_vc_jax.commands import sample
-from palette_vc_jax.sampling import colorize, memory_plan
+from palette_vc_jax.sampling import colorize, job, memory_plan
 from palette_vc_jax.sampling.colorize import decode_film
 from palette_vc_jax.video.write import FilmWriter
 from tests import films, tiny
@@ -246,7 +246,11 @@ def test_a_run_that_breaks_off_leaves_nothing(color, tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(FilmWriter, "write", write)
     _refused(lambda: color(source, tmp_path / "out.mkv"), capsys, word, code)
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mkv", "out.mkv.unfinished"}
+    _refused(lambda: color(source, tmp_path / "out.mkv"), capsys, "and the same command goes", code)
+    monkeypatch.undo()
+    color(source, tmp_path / "out.mkv")
+    assert not (tmp_path / "out.mkv.unfinished").exists() and (tmp_path / "out.mkv").exists()
 
 
 def test_a_device_that_runs_out_of_memory_is_named_with_the_flag_that_helps(
@@ -262,8 +266,13 @@ def test_a_device_that_runs_out_of_memory_is_named_with_the_flag_that_helps(
 
     source = films.write_film(tmp_path / "in.mkv", films.lumas(20))
     monkeypatch.setattr(colorize, "decode_film", decode)
-    _refused(lambda: color(source, tmp_path / "out.mkv"), capsys, "18876334080 bytes; lower --dec")
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+    given = source, tmp_path / "out.mkv", "--palette", "teal"
+    _refused(lambda: color(*given), capsys, "18876334080 bytes; lower --dec")
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mkv", "out.mkv.unfinished"}
+    monkeypatch.undo()
+    # What the message advises does not cost the sampled latents.
+    monkeypatch.setattr(job, "sample_latents", lambda *_, **__: 1 / 0)
+    color(*given, "--decode_chunk", 5)
 
 
 def test_networks_leave_a_small_device(color, tmp_path, monkeypatch):
@@ -339,23 +348,25 @@ def test_files_of_another_origin_are_not_replaced(color, tmp_path, capsys, name,
     if record is not None:
         (tmp_path / "x.run.json").write_text(record)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    _refused(lambda: color(source, tmp_path / "x.mkv", "--report"), capsys, "move it away")
+    _refused(
+        lambda: color(source, tmp_path / "x.mkv", "--report"), capsys, "exists; give --overwrite"
+    )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_the_same_command_runs_again(color, tmp_path, capsys):
-    """If this fails, a film cannot be colored again under its name, or beside older records."""
+def test_an_output_is_replaced_only_where_that_is_asked_for(color, tmp_path, capsys):
+    """If this fails, a night's film is lost to another run, or cannot be colored again at all."""
     folder = films.write_pictures(tmp_path / "frames", films.lumas(2, full_range=True))
     source = films.write_film(tmp_path / "in.mkv", films.lumas(2))
     for given, output in ((folder, tmp_path / "a.mkv"), (source, tmp_path / "b.mkv")):
         color(given, output, "--palette", "tomato")
-        first = (tmp_path / f"{output.stem}.palette.png").read_bytes()
-        color(given, output, "--palette", "teal")
-        assert (tmp_path / f"{output.stem}.palette.png").read_bytes() != first
-    record = json.loads((tmp_path / "b.run.json").read_text())
-    assert record.pop("output") == "b.mkv"
-    (tmp_path / "b.run.json").write_text(json.dumps(record))  # as version 0.1 wrote it
-    color(source, tmp_path / "b.mkv", "--palette", "none")
+        before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+        _refused(lambda: color(given, output, "--palette", "teal"), capsys, "--overwrite")  # noqa: B023
+        assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+        color(given, output, "--palette", "teal", "--overwrite")
+        swatch = f"{output.stem}.palette.png"
+        assert (tmp_path / swatch).read_bytes() != before[swatch]
+    # Side files have no extension of their film's in their names.
     _refused(lambda: color(source, tmp_path / "b.mp4"), capsys, "b.run.json")
 
 

@@ -18,6 +18,7 @@ from palette_vc_jax.models.store import load_model, save_model
 from palette_vc_jax.palette.text import parse_colors
 from palette_vc_jax.sampling.colorize import _with_noise, colorize, default_settings
 from palette_vc_jax.sampling.reference import GRAY, NONE, Reference
+from palette_vc_jax.sampling.shot_settings import ShotSettings
 from tests import films, tiny
 from tests.commands import command
 
@@ -39,11 +40,9 @@ def color(model):
     def run(reference=GRAY, shots=((0, FRAMES),), **overrides):
         settings = default_settings(networks.config, **overrides)
         grays = codes[shots[0][0] : shots[-1][1]] / 255.0
-        palette = parse_colors("tomato,teal")
+        given = [ShotSettings(parse_colors("tomato,teal"), reference)] * len(shots)
         # With progress, as the job: nothing is compiled for a film's length.
-        chunks = colorize(
-            networks, iter(grays), list(shots), palette, settings, 0, lambda *_: None, reference
-        )
+        chunks = colorize(networks, iter(grays), list(shots), given, settings, lambda *_: None)
         return np.concatenate(list(chunks))
 
     run.codes = codes
@@ -172,7 +171,7 @@ def test_a_palette_that_changes_nothing_is_told(model, tmp_path):
     layer |= {name: np.zeros_like(leaf) for name, leaf in layer.items()}
     save_model(tmp_path / "zero", read.config, read.params)
     source = films.write_film(tmp_path / "in.mkv", films.lumas(2))
-    given = ["--input", source, "--output", tmp_path / "out.mkv", "--palette"]
+    given = ["--input", source, "--output", tmp_path / "out.mkv", "--overwrite", "--palette"]
     said = f"the palette layer of {tmp_path / 'zero'} is all zeros"
     with pytest.warns(UserWarning, match=said):
         assert command(sample.main, *given, "tomato", "--checkpoint", tmp_path / "zero") == 0

@@ -23,6 +23,7 @@ from palette_vc_jax.sampling.windows import group_shots, pad, plan_windows
 
 C = 2
 SHOTS = [(0, 11), (11, 12), (12, 15), (15, 24)]
+SEEDS = [7] * len(SHOTS)
 SETTINGS = SamplerSettings(
     steps=4, sigma_min=0.02, sigma_max=40.0, window=5, overlap=2, windows_per_batch=3
 )
@@ -96,7 +97,7 @@ def conditions(shots=SHOTS, seed=1, mask=1.0) -> FilmConditions:
 def run(store="host", shots=SHOTS, given=None, seed=7, **changes):
     settings = dataclasses.replace(SETTINGS, **changes)
     given = conditions(shots) if given is None else given
-    return sample(toy, PARAMS, given, shots, settings, seed, store=store)
+    return sample(toy, PARAMS, given, shots, settings, [seed] * len(shots), store=store)
 
 
 def assert_close(a, b, tolerance=1e-5):
@@ -396,18 +397,18 @@ def test_progress_and_choice_of_store(monkeypatch):
         put = store._replace(put=lambda tree, n=name, p=store.put: (puts.append(n), p(tree))[1])
         monkeypatch.setitem(STORES, name, put)
     given = conditions()
-    sample(toy, PARAMS, given, SHOTS, SETTINGS, 7, progress=lambda *c: calls.append(c))
+    sample(toy, PARAMS, given, SHOTS, SETTINGS, SEEDS, progress=lambda *c: calls.append(c))
     assert set(puts) == {"device"}
     puts.clear()
     monkeypatch.setattr(sampler, "DEVICE_BYTES", film_bytes(given.gray.shape) - 1)
-    sample(toy, PARAMS, given, SHOTS, SETTINGS, 7)
+    sample(toy, PARAMS, given, SHOTS, SETTINGS, SEEDS)
     assert set(puts) == {"host"}
     plan = SETTINGS.plan(SHOTS)
     total = plan.windows // plan.batch * SETTINGS.steps
     assert calls == [(done, total) for done in range(1, total + 1)]
     assert film_bytes((24, 3, 4, C)) == 24 * 3 * 4 * C * 16
     with pytest.raises(ValueError, match="auto, device, host"):
-        sample(toy, PARAMS, given, SHOTS, SETTINGS, 7, store="disk")
+        sample(toy, PARAMS, given, SHOTS, SETTINGS, SEEDS, store="disk")
 
 
 def test_the_network_is_compiled_once():
@@ -421,10 +422,12 @@ def test_the_network_is_compiled_once():
     for frames in (9, 14, 30):
         for store in STORES:
             shots = [(0, frames)]
-            sample(counting, PARAMS, conditions(shots), shots, SETTINGS, 7, store=store)
+            sample(
+                counting, PARAMS, conditions(shots), shots, SETTINGS, [7] * len(shots), store=store
+            )
     for changes in ({"sigma_max": 20.0, "guidance_scale": 2.0}, {"blending": "final", "steps": 2}):
         settings = dataclasses.replace(SETTINGS, **changes)
-        sample(counting, PARAMS, conditions(shots), shots, settings, 7)
+        sample(counting, PARAMS, conditions(shots), shots, settings, [7])
     assert traces == [(3, 5, 3, 4, 2 * C)]
 
 
@@ -435,7 +438,7 @@ def test_low_precision_network():
         return toy(*arguments).astype(jnp.bfloat16)
 
     for store in STORES:
-        latents = sample(half, PARAMS, conditions(), SHOTS, SETTINGS, 7, store=store)
+        latents = sample(half, PARAMS, conditions(), SHOTS, SETTINGS, SEEDS, store=store)
         assert latents.dtype == np.float32
         assert_close(latents, run(store), 0.02)
 
@@ -448,7 +451,7 @@ def test_values_that_are_not_finite(store):
         return inputs[..., :C] * jnp.nan
 
     with pytest.raises(FloatingPointError, match="not finite"):
-        sample(broken, PARAMS, conditions(), SHOTS, SETTINGS, 7, store=store)
+        sample(broken, PARAMS, conditions(), SHOTS, SETTINGS, SEEDS, store=store)
 
 
 def test_one_window_device_memory():
@@ -460,5 +463,5 @@ def test_one_window_device_memory():
         return toy(*arguments)
 
     shots = [(0, 400)]
-    sample(recording, PARAMS, conditions(shots), shots, SETTINGS, 7, store="host")
+    sample(recording, PARAMS, conditions(shots), shots, SETTINGS, [7] * len(shots), store="host")
     assert max(np.prod(shape) for shape in shapes) == 3 * 5 * 3 * 4 * 2 * C

@@ -1,0 +1,137 @@
+"""Color several films with the flags of `sample`, and print a table of what became of them."""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from palette_vc_jax import atomic, cli, files
+from palette_vc_jax.commands.coloring import color_one
+from palette_vc_jax.models.store import Model, file_hashes
+from palette_vc_jax.sampling import unfinished
+from palette_vc_jax.sampling.side_files import side_files
+from palette_vc_jax.video.film import find_images, natural
+
+RECORD = "batch.json"
+# Flags that do not change what a film becomes.
+ANY = ("input", "output", "overwrite", "compile_cache", "devices", "memory", "report")
+# Flags of one film.
+SINGLE = ("plan", "write_plan", "cuts", "region", "keyframe", "topology", "dry_run")
+
+
+def list_films(inputs: Sequence[Path]) -> list[Path] | None:
+    """Return the films of a batch, or None if the input is a single film.
+
+    A folder without images is a folder of films. Hidden files in it are left out.
+
+    Raises:
+        ValueError: if a folder holds neither images nor other files.
+    """
+    films: list[Path] = []
+    for path in inputs:
+        if not path.is_dir() or find_images(path):
+            films.append(path)
+            continue
+        inside = [one for one in path.iterdir() if one.is_file() and one.name[0] != "."]
+        if not inside:
+            raise ValueError(f"{path}: the folder holds no frames and no films; add some.")
+        films += sorted(inside, key=natural)
+    return None if films == list(inputs) and len(films) == 1 else films
+
+
+def outputs_of(films: Sequence[Path], folder: Path, extension: str) -> list[Path]:
+    """Return the output of each film; films that differ in their extension alone keep it."""
+    stems = Counter(film.stem for film in films)
+    names = [film.stem if stems[film.stem] == 1 else film.name for film in films]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"several films are named {twice[0]}; color them into other folders.")
+    return [folder / f"{name}{extension}" for name in names]
+
+
+def color_batch(
+    args: argparse.Namespace,
+    films: Sequence[Path],
+    folder: Path,
+    model: Model,
+    load: Callable[[], Model],
+) -> None:
+    """Color films one after the other; a film that fails does not stop the others.
+
+    The same batch goes on where it was interrupted: films that are complete are left alone, and
+    `batch.json` in the output folder tells the same batch from another. Exit with 1 if a film
+    failed.
+
+    Raises:
+        ValueError: if a flag of a single film is given, or if `folder` is not a folder or holds
+            the films of another batch.
+    """
+    for name in SINGLE:
+        if getattr(args, name):
+            raise ValueError(f"--{name} with {len(films)} inputs; give it with one film.")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: not a folder; give a folder for {len(films)} films.")
+    outputs = outputs_of(films, folder, args.extension)
+    folder.mkdir(parents=True, exist_ok=True)
+    _begin(args, folder, model, outputs)
+    rows = []
+    for film, output in zip(films, outputs, strict=True):
+        start = time.monotonic()
+        result = "complete before"
+        if not _is_complete(film, output):
+            try:
+                color_one(args, film, output, model, load)
+                result = "colored"
+            except cli.KNOWN as error:
+                result = cli.message(error)
+                print(f"{film.name}: {result}", file=sys.stderr, flush=True)
+        rows.append((film.name, time.monotonic() - start, result))
+    width = max(len(name) for name, *_ in rows)
+    for name, seconds, result in rows:
+        print(f"{name:{width}}  {seconds:8.1f} s  {result}")
+    failed = sum(result.startswith("error") for *_, result in rows)
+    if failed:
+        print(f"{failed} of {len(films)} films failed.", file=sys.stderr)
+        sys.exit(cli.FAILURE)
+
+
+def _begin(args: argparse.Namespace, folder: Path, model: Model, outputs: Sequence[Path]) -> None:
+    """Record the batch in its folder, or check that the folder holds the same batch.
+
+    Raises:
+        ValueError: if the folder holds another batch, unless `--overwrite` is given; films of the
+            other batch are colored again then.
+    """
+    flags = {name: value for name, value in vars(args).items() if name not in ANY}
+    weights = model.origin or (file_hashes(model.folder) if model.folder else None)
+    record = json.loads(json.dumps({"flags": flags, "weights": weights}, default=str))
+    path = folder / RECORD
+    if path.exists() and not args.overwrite:
+        try:
+            changed = unfinished.difference(files.read_json(path), record)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: not the record of a batch ({error}).") from None
+        if changed:
+            raise ValueError(
+                f"{folder}: holds films of a batch with {changed}; give the same to go on, another "
+                "folder, or --overwrite."
+            )
+    elif path.exists() and unfinished.difference(files.read_json(path), record):
+        for output in outputs:  # so that no film counts as complete
+            side_files(output)["settings"].unlink(missing_ok=True)
+    atomic.write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def _is_complete(film: Path, output: Path) -> bool:
+    """Return whether `output` was colored from `film` in this batch."""
+    sides = side_files(output, with_palette=False)
+    if not all(path.is_file() for path in (output, *sides.values())):
+        return False
+    try:
+        record = files.read_json(sides["settings"])
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("input") == str(film)

@@ -1,0 +1,129 @@
+"""Plan how a film is colored: find its shots, and divide them into runs of bounded memory."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from palette_vc_jax.models.config import ModelConfig
+from palette_vc_jax.models.store import Model
+from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings
+from palette_vc_jax.sampling.memory_plan import GIB, fit, needs, temporaries, weights
+from palette_vc_jax.sampling.reference import Reference, default_reference
+from palette_vc_jax.sampling.sampler import film_bytes
+from palette_vc_jax.sampling.windows import Shot, group_shots
+from palette_vc_jax.video.damage import Damage
+from palette_vc_jax.video.film import Film, open_film, upright_size
+from palette_vc_jax.video.read import read_frames
+from palette_vc_jax.video.resize import model_size, small_gray
+from palette_vc_jax.video.shots import find_shots
+
+RUN_BYTES = 2**30  # maximum bytes of the arrays of one run of shots
+RUN_FRAMES = 1000  # and maximum of its frames: the work that is lost if a run is killed
+
+Progress = Callable[[int, int | None], Any]  # (frames done, total frames or None if unknown)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a film will be colored."""
+
+    film: Film
+    config: ModelConfig
+    settings: ColorizeSettings
+    reference: Reference
+    shots: list[Shot]
+    size: tuple[int, int]  # height and width of the model's frames, which are upright
+    latent_shape: tuple[int, int, int]  # h, w, C
+    runs: list[list[Shot]]  # shots colored together
+    damage: tuple[Damage, ...] = ()  # the damaged frames of the film
+    longest_gap: Fraction = Fraction(0)  # seconds from a frame to the next, the maximum
+
+    @property
+    def frames(self) -> int:
+        """Return the number of the film's frames."""
+        return self.shots[-1][1]
+
+
+def plan_film(
+    film: Film | str | Path,
+    model: Model,
+    settings: ColorizeSettings | None = None,
+    reference: Reference | None = None,
+    progress: Progress | None = None,
+    cuts: Sequence[int] | None = None,
+) -> Plan:
+    """Find a film's shots and divide them into runs; read the film's luma once.
+
+    Args:
+        film: from `open_film`, or its path.
+        model: from `load_model`; only its config is used (`load_model(folder, ())`).
+        settings: from `default_settings`; None for the model's own.
+        reference: the image that the image tower sees; None for the kind of reference that the
+            model was mostly trained with.
+        progress: called with the frames read, and the number of frames that the film declares.
+        cuts: first frames of the shots after the first, ascending; None to find them.
+
+    Raises:
+        ValueError: if the film cannot be read, does not fit the device, see `memory_plan.fit`, or
+            ends before a cut.
+    """
+    film = film if isinstance(film, Film) else open_film(film)
+    config = model.config
+    settings = settings or default_settings(config)
+    reference = reference or default_reference(config.sampling)
+    size = model_size(*upright_size(film), settings.short_side, config.pixel_multiple)
+    settings = fit(config, settings, size)
+
+    damage: list[Damage] = []
+    times: list[int] = [0, 0]  # of the last frame, and the longest gap, in the film's time base
+
+    def small() -> Iterator[np.ndarray]:
+        for frame in read_frames(film, damage):
+            times[:] = frame.pts, max(times[1], frame.pts - times[0])
+            yield small_gray(frame, film, size)
+            if progress is not None:
+                progress(frame.index + 1, film.frames)
+
+    shots = find_shots(small()) if cuts is None else shots_at(cuts, small(), film)
+    down = config.vae.downscale
+    shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
+    runs = group_shots(shots, run_frames(shape))
+    gap = times[1] * film.time_base
+    return Plan(film, config, settings, reference, shots, size, shape, runs, tuple(damage), gap)
+
+
+def shots_at(cuts: Sequence[int], frames: Iterable[Any], film: Film) -> list[Shot]:
+    """Return the shots of a film between cuts; count its frames.
+
+    Raises:
+        ValueError: if the cuts do not ascend, or a cut is not within the film.
+    """
+    count = sum(1 for _ in frames)
+    edges = [0, *cuts, count]
+    for before, after in itertools.pairwise(edges):
+        if before >= after:
+            raise ValueError(
+                f"{film.path}: cuts at the frames {before} and {after} of a film of {count} "
+                f"frames; give ascending numbers from 1 to {count - 1}."
+            )
+    return list(itertools.pairwise(edges))
+
+
+def run_frames(latent_shape: tuple[int, ...]) -> int:
+    """Return the maximum number of frames of a run of several shots."""
+    return min(RUN_FRAMES, max(1, RUN_BYTES // film_bytes((1, *latent_shape))))
+
+
+def device_memory_gib(plan: Plan) -> dict[str, float]:
+    """Estimate what each stage of coloring a film needs of a device."""
+    settings, device = plan.settings, jax.local_devices()[0]
+    held = weights(plan.config, settings, device)
+    temporary = temporaries(plan.config, settings, plan.size, device)
+    found = needs(held, temporary, settings.leaving)
+    return {stage: round(size / GIB, 2) for stage, size in found.items()}

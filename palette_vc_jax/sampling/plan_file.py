@@ -1,0 +1,252 @@
+"""Read and write plans that people edit: the shots of a film, and how each is colored.
+
+    {
+      "version": 1,
+      "film": "in.mkv",
+      "frames": 250,
+      "shots": [
+        {
+          "start": 0, "end": 120, "start_time": "0:00:00.000", "end_time": "0:00:04.800",
+          "palette": ["#0b1d3a", "#1d4e89", "#3a7ca5", "#81b1d5", "#d9e8f5"],
+          "reference": "gray", "seed": 0, "strength": 1.0,
+          "keep_gray": false, "merge_with_next": false
+        },
+        ...
+
+`start` and `end` are frames, or positions such as "0:04.8"; the times beside them are for people.
+A palette is a list of colors or any text that `--palette` takes; `auto` is that of the shot. Values
+that a shot does not name are those of the command's flags. A shot may have `regions`, a list of
+{"mask": ..., "palette": ...}, and `keyframes`, a list of "POSITION=IMAGE".
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+# The standard library has a decoder in Python too, which says where an object begins.
+from json.decoder import JSONDecoder, JSONObject  # type: ignore[attr-defined]
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]
+from pathlib import Path
+from typing import Any
+
+from palette_vc_jax import atomic, files
+from palette_vc_jax.sampling.plan import Plan
+from palette_vc_jax.sampling.shot_settings import ShotSettings
+from palette_vc_jax.video.position import parse_position
+
+VERSION = 1
+# Key of a shot -> types of its JSON value.
+KEYS: dict[str, tuple[type, ...]] = {
+    "start": (int, str),
+    "end": (int, str),
+    "start_time": (str,),
+    "end_time": (str,),
+    "palette": (list, str, type(None)),
+    "reference": (str,),
+    "seed": (int,),
+    "strength": (int, float),
+    "keep_gray": (bool,),
+    "merge_with_next": (bool,),
+    "regions": (list,),
+    "keyframes": (list,),
+}
+
+
+@dataclass(frozen=True)
+class PlannedShot:
+    """One shot of a plan file; None where the file names no value."""
+
+    start: int
+    end: int
+    place: str  # names the shot and its line in the file, for messages
+    palette: str | None = None  # as `--palette`
+    reference: str | None = None  # as `--reference`
+    seed: int | None = None
+    strength: float = 1.0  # 0 if the shot stays gray
+    regions: tuple[tuple[str, str], ...] = ()  # mask and palette, as in `--region`
+    keyframes: tuple[str, ...] = ()  # as `--keyframe`
+
+    @contextlib.contextmanager
+    def naming(self) -> Iterator[None]:
+        """Name the shot in each ValueError that is raised inside the `with` block."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{self.place}: {error}") from error
+
+
+def read_plan(path: Path, rate: Fraction) -> list[PlannedShot]:
+    """Read a plan file; shots with `merge_with_next` are one with those that follow them.
+
+    Args:
+        path: the file.
+        rate: frames per second of the film.
+
+    Raises:
+        ValueError: naming the shot and its line, if the file is not a plan.
+    """
+    try:
+        text = files.read_text(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such plan file; --write_plan writes one.") from None
+    try:
+        values = json.loads(text, cls=_Lines)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error}).") from None
+    if not isinstance(values, dict) or not isinstance(values.get("shots"), list):
+        raise ValueError(f"{path}: not a plan; --write_plan writes one.")
+    if values.get("version") != VERSION:
+        raise ValueError(
+            f"{path}: version {values.get('version')!r}; this program reads version {VERSION}."
+        )
+    shots: list[PlannedShot] = []
+    merging = False
+    for number, value in enumerate(values["shots"], 1):
+        place = f"{path}: shot {number}"
+        if not isinstance(value, _Object):
+            raise ValueError(f"{place}: {value!r}; give an object with start and end.")
+        place += f" (line {value.line})"
+        shot = _shot(value, place, rate, shots[-1].end if shots else 0)
+        if merging:
+            shot = _merged(shots.pop(), shot)
+        shots.append(shot)
+        merging = value.get("merge_with_next", False)
+    if not shots:
+        raise ValueError(f"{path}: no shots; --write_plan writes a plan of a film.")
+    if merging:
+        raise ValueError(f"{shots[-1].place}: merge_with_next, and no shot follows.")
+    return shots
+
+
+def write_plan(path: Path, plan: Plan, given: Sequence[ShotSettings]) -> None:
+    """Write a plan file.
+
+    Args:
+        path: the file.
+        plan: from `plan_film`.
+        given: the settings of each shot.
+    """
+    shots = [
+        {
+            "start": start,
+            "end": end,
+            "start_time": _time(start, plan.film.rate),
+            "end_time": _time(end, plan.film.rate),
+            "palette": None if one.palette is None else one.palette.hex(),
+            "reference": one.reference.source,
+            "seed": one.seed,
+            "strength": one.strength,
+            "keep_gray": False,
+            "merge_with_next": False,
+        }
+        for (start, end), one in zip(plan.shots, given, strict=True)
+    ]
+    head = {"version": VERSION, "film": plan.film.path.name, "frames": plan.frames}
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
+    blocks = ",\n".join(_block(shot) for shot in shots)
+    text = "\n".join(["{", *lines, '  "shots": [', blocks, "  ]", "}"])
+    atomic.write_text(path, text + "\n")
+
+
+def _block(shot: dict[str, Any]) -> str:
+    rows = ",\n".join(f"      {json.dumps(key)}: {json.dumps(shot[key])}" for key in shot)
+    return "    {\n" + rows + "\n    }"
+
+
+def _shot(value: dict[str, Any], place: str, rate: Fraction, expected: int) -> PlannedShot:
+    """Return the shot of a JSON object, which must begin at the frame `expected`."""
+    for key, given in value.items():
+        if key not in KEYS:
+            raise ValueError(f"{place}: {key!r} is not known; use {', '.join(KEYS)}.")
+        if not isinstance(given, KEYS[key]) or (isinstance(given, bool) and bool not in KEYS[key]):
+            kinds = " or ".join(kind.__name__ for kind in KEYS[key])
+            raise ValueError(f"{place}: {key} is {given!r}; give {kinds}.")
+    if missing := [key for key in ("start", "end") if key not in value]:
+        raise ValueError(f"{place}: {missing[0]} is missing; give the number of a frame.")
+    try:
+        start, end = (parse_position(str(value[key]), rate) for key in ("start", "end"))
+        strength = 0.0 if value.get("keep_gray") else float(value.get("strength", 1.0))
+        ShotSettings(seed=value.get("seed", 0), strength=strength)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+    if start != expected or end <= start:
+        raise ValueError(
+            f"{place}: frames {start} to {end}; the shot must begin at frame {expected}, where the "
+            "one before it ends, and end after it."
+        )
+    return PlannedShot(
+        start,
+        end,
+        place,
+        _palette(value["palette"], place) if "palette" in value else None,
+        value.get("reference"),
+        value.get("seed"),
+        strength,
+        tuple(_region(region, place) for region in value.get("regions", ())),
+        tuple(_texts(value.get("keyframes", []), f"{place}: keyframes")),
+    )
+
+
+def _merged(first: PlannedShot, second: PlannedShot) -> PlannedShot:
+    """Return the first shot with the frames, the regions and the keyframes of the second."""
+    return PlannedShot(
+        first.start,
+        second.end,
+        first.place,
+        first.palette,
+        first.reference,
+        first.seed,
+        first.strength,
+        first.regions + second.regions,
+        first.keyframes + second.keyframes,
+    )
+
+
+def _palette(value: Any, place: str) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else ",".join(_texts(value, f"{place}: palette"))
+
+
+def _region(value: Any, place: str) -> tuple[str, str]:
+    if not isinstance(value, dict) or value.keys() != {"mask", "palette"}:
+        raise ValueError(f'{place}: region {value!r}; give {{"mask": ..., "palette": ...}}.')
+    if not isinstance(value["mask"], str) or not isinstance(value["palette"], list | str | None):
+        raise ValueError(f"{place}: region {value!r}; give texts, or a list of colors.")
+    return value["mask"], _palette(value["palette"], place)
+
+
+def _texts(values: list[Any], what: str) -> list[str]:
+    for value in values:
+        if not isinstance(value, str):
+            raise ValueError(f"{what} holds {value!r}; give texts.")
+    return values
+
+
+def _time(frame: int, rate: Fraction) -> str:
+    seconds = frame / rate
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes) // 60}:{int(minutes) % 60:02d}:{float(rest):06.3f}"
+
+
+class _Object(dict):
+    """A JSON object, and the line that it begins in, counted from 1."""
+
+    line = 0
+
+
+class _Lines(JSONDecoder):
+    """Decode JSON objects as `_Object`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parse_object = self._object
+        self.scan_once = py_make_scanner(self)
+
+    def _object(self, place: tuple[str, int], *rest: Any) -> tuple[_Object, int]:
+        value, end = JSONObject(place, *rest)
+        found = _Object(value)
+        found.line = place[0].count("\n", 0, place[1]) + 1
+        return found, end

@@ -1,0 +1,145 @@
+"""Plans that people edit: written by one run, and followed by the next."""
+
+import json
+from fractions import Fraction
+
+import pytest
+
+from palette_vc_jax.commands import plan, sample
+from palette_vc_jax.sampling.plan_file import read_plan
+from tests import films, tiny
+from tests.commands import command
+
+RATE = Fraction(24)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return films.write_film(tmp_path_factory.mktemp("film") / "in.mkv", films.lumas(12))
+
+
+def _write(path, shots, **head):
+    path.write_text(json.dumps({"version": 1, "shots": shots} | head, indent=1))
+    return path
+
+
+@pytest.mark.parametrize("palette", ["tomato,teal,khaki", "none", "auto"])
+def test_a_written_plan_colors_the_same_film(model, film, tmp_path, palette):
+    """If this fails, a plan that was written and not edited changes the film."""
+    (tmp_path / "cuts.csv").write_text("Scene Number,Start Frame\n1,1\n2,6\n")
+    given = ["--input", film, "--checkpoint", model, "--palette", palette]
+    if palette == "auto":
+        given += ["--palette_scope", "shot"]
+    cuts = ["--cuts", tmp_path / "cuts.csv"]
+    path = tmp_path / "film.plan.json"
+    if palette == "none":
+        assert command(plan.main, *given, *cuts, "--output", path) == 0
+    else:
+        assert command(sample.main, *given, *cuts, "--write_plan", path) == 0
+    first, second = json.loads(path.read_text())["shots"]
+    assert (first["start"], first["end"], second["end"]) == (0, 5, 12)
+    assert second["start_time"] == "0:00:00.208"
+    assert (first["palette"] == second["palette"]) == (palette != "auto")
+    command(sample.main, *given, "--plan", path, "--output", tmp_path / "plan.mkv")
+    if palette == "auto":  # colors in a plan have 8 bits
+        assert (tmp_path / "plan.mkv").exists()
+    else:
+        command(sample.main, *given, *cuts, "--output", tmp_path / "flags.mkv")
+        assert (tmp_path / "plan.mkv").read_bytes() == (tmp_path / "flags.mkv").read_bytes()
+
+
+def test_a_plan_is_not_written_over_another_file(model, film, tmp_path, capsys):
+    """If this fails, an edited plan, or the film itself, is lost."""
+    path = tmp_path / "film.plan.json"
+    path.write_text("mine")
+    for target, flags, word in ((path, [], "--overwrite"), (film, ["--overwrite"], "reads this")):
+        before = target.read_bytes()
+        given = [
+            "--input",
+            film,
+            "--checkpoint",
+            model,
+            "--palette",
+            "none",
+            "--write_plan",
+            target,
+        ]
+        assert command(sample.main, *given, *flags) == 2
+        assert word in capsys.readouterr().err and target.read_bytes() == before
+
+
+def test_a_shot_is_read_with_all_its_values(tmp_path):
+    """If this fails, an edit of a plan has no effect."""
+    shots = [
+        {"start": 0, "end": 5, "palette": ["#ff0000", "navy"], "merge_with_next": True},
+        {"start": 5, "end": "0:00.5", "regions": [{"mask": "0,0,8,8@6", "palette": "teal"}]},
+        {"start": 12, "end": 20, "keep_gray": True, "seed": 4, "reference": "none"},
+        {"start": 20, "end": 24, "palette": None, "strength": 1.5, "keyframes": ["21=a.png"]},
+    ]
+    first, gray, last = read_plan(_write(tmp_path / "p.json", shots), RATE)
+    assert (first.start, first.end, first.palette) == (0, 12, "#ff0000,navy")
+    assert first.regions == (("0,0,8,8@6", "teal"),) and first.seed is None
+    assert (gray.strength, gray.seed, gray.reference, gray.palette) == (0.0, 4, "none", None)
+    assert (last.palette, last.strength, last.keyframes) == ("none", 1.5, ("21=a.png",))
+
+
+@pytest.mark.parametrize(
+    ("shot", "word"),
+    [
+        ({"start": 6, "end": 9}, "must begin at frame 5"),
+        ({"start": 5, "end": 5}, "must begin at frame 5"),
+        ({"start": 5}, "end is missing"),
+        ({"start": 5, "end": 9, "pallete": []}, "'pallete' is not known"),
+        ({"start": 5, "end": 9, "seed": -1}, "seed -1"),
+        ({"start": 5, "end": 9, "seed": True}, "seed is True"),
+        ({"start": 5, "end": 9, "strength": 3}, "strength 3.0"),
+        ({"start": 5, "end": 9, "strength": float("nan")}, "strength nan"),
+        ({"start": 5, "end": 9, "palette": [1]}, "palette holds 1"),
+        ({"start": 5, "end": 9, "regions": [{"mask": "x"}]}, "region"),
+        ({"start": 5, "end": "soon"}, "position 'soon'"),
+        ({"start": 5, "end": 9, "merge_with_next": True}, "no shot follows"),
+        ("shot", "give an object"),
+    ],
+)
+def test_an_error_names_the_shot_and_the_line(tmp_path, shot, word):
+    """If this fails, a restorer searches a plan of 800 shots for a wrong letter."""
+    path = _write(tmp_path / "p.json", [{"start": 0, "end": 5}, shot])
+    place = r"p\.json: shot 2" + ("" if isinstance(shot, str) else r" \(line 8\)")
+    with pytest.raises(ValueError, match=place) as error:
+        read_plan(path, RATE)
+    assert word in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"version": 1, "shots": []}', '{"shots": [{}]}',
+                                  '{"version": 2, "shots": [{"start": 0, "end": 5}]}',
+                                  "[" * 100_000])  # fmt: skip
+def test_a_file_that_is_no_plan_is_one_line(tmp_path, text):
+    """If this fails, another file given as a plan is a traceback."""
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(ValueError, match=r"p\.json: "):
+        read_plan(tmp_path / "p.json", RATE)
+
+
+@pytest.mark.parametrize(
+    ("edit", "word"),
+    [
+        ({"end": 11}, "ends at frame 11, and the film has 12"),
+        ({"palette": "no color"}, "shot 1 (line 4): "),
+        ({"reference": "image:none.png"}, "shot 1 (line 4): none.png"),
+        ({"keyframes": ["20=none.png"]}, "shot 1 (line 4): none.png"),
+        ({"regions": [{"mask": "900,0,8,8@6", "palette": "teal"}]}, "shot 1 (line 4): region"),
+    ],
+)
+def test_what_a_plan_names_is_checked_before_coloring(model, film, tmp_path, capsys, edit, word):
+    """If this fails, a wrong name in a plan stops a night's run in its middle."""
+    path = _write(tmp_path / "p.json", [{"start": 0, "end": 12} | edit])
+    given = ["--input", film, "--checkpoint", model, "--palette", "teal", "--plan", path]
+    assert command(sample.main, *given, "--output", tmp_path / "out.mkv") == 2
+    said = capsys.readouterr().err
+    assert word in said and len(said.splitlines()) == 1
+    assert not list(tmp_path.glob("out*"))
