@@ -97,7 +97,7 @@ def color_one(
     if args.topology:
         _compile_only(plan(), args.topology)
     networks = functools.cache(lambda: networks_for(load(), plan().settings, plan().runs))
-    palette_of = _palettes(args, model, mixture, plan, load, networks, steering.shots)
+    palette_of = palette_maker(args, model, mixture, plan, load, networks, steering.shots)
     if args.palette_scope == "film" and not steering.shots:
         palette_of(args.palette, None, args.seed)  # report a wrong palette before reading the film
     given = _shot_settings(args, plan(), steering, palette_of)
@@ -199,7 +199,7 @@ def _check_end(plan: Plan, shots: Sequence[PlannedShot] | None) -> None:
         )
 
 
-def _palettes(
+def palette_maker(
     args: argparse.Namespace,
     model: Model,
     mixture: Path,

@@ -14,6 +14,7 @@ PROGRAM = "palette-vc"
 COMMANDS = {
     "sample": ("sample", "color a film, a folder of frames or an image"),
     "plan": ("plan", "write a plan of a film's shots that can be edited"),
+    "preview": ("preview", "show shots of a film under several palettes"),
     "palette": ("palette", "make a palette without coloring a film"),
     "evaluate": ("evaluate", "measure colored films, or reproduce the paper's tables"),
     "train": ("train", "train or fine-tune a model, or compile its step ahead of time"),
