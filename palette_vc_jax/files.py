@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-MAX_TEXT = 2**28  # bytes
+MAX_TEXT = 2**24  # bytes; lists of empty lists take 20 times as much memory
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -43,7 +43,7 @@ def read_text(path: str | Path) -> str:
     check_regular(path)
     size = os.stat(path).st_size
     if size > MAX_TEXT:
-        raise ValueError(f"{path}: {size} bytes; at most {MAX_TEXT} bytes of text are read")
+        raise ValueError(f"{path}: {size} bytes; at most {MAX_TEXT} bytes of text are read.")
     return Path(path).read_text(encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from palette_vc_jax import cli
+from palette_vc_jax import cli, files
 
 TIMEOUT = 120.0  # seconds
 LEXICON = "PALETTE_LEXICON"  # environment variable with the default of --lexicon
@@ -176,7 +176,7 @@ def proposer_of(
     given, key = vars(args), ""
     if "words_key_file" in given:
         try:
-            key = Path(args.words_key_file).read_text().strip()
+            key = files.read_text(args.words_key_file).strip()
         except (OSError, UnicodeDecodeError):
             raise ValueError(
                 f"{args.words_key_file}: the key cannot be read; give a text file with the key."

@@ -161,7 +161,8 @@ def _open_folder(folder: Path) -> Source:
             raise ValueError(
                 f"scheduler: config.json says {limits}; sigma_min must be below sigma_max."
             )
-    return Source(replace(preset, sampling=sampling, **parts), tensors, tuple(files))
+    config = model_config.check(replace(preset, sampling=sampling, **parts))
+    return Source(config, tensors, tuple(files))
 
 
 def _find_weights(folder: Path, stem: str) -> Path:

@@ -85,7 +85,7 @@ def save_sheet(palettes: Sequence[Palette], path: str | Path) -> None:
 def is_sheet(path: str | Path) -> bool:
     """Return whether `save_sheet` wrote the image at `path`."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             return image.info.get("Software") == SOFTWARE
     except (OSError, SyntaxError, ValueError):
         return False
