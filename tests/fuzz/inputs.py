@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from palette_vc_jax.models.config import to_dict
 from palette_vc_jax.models.functional import flatten
 from tests import films, tiny
+from tests.palette import swatch_files
 
 FRAMES = 4
 CODECS = {  # container -> codec, pixel format, sound
@@ -176,7 +177,17 @@ def _pictures() -> dict[str, bytes]:
 
 def _palettes() -> dict[str, bytes]:
     values = {"colors": ["#102030", "teal", "#abc"], "source": "x", "tags": [{"tag": "sky"}]}
-    return {"palette.json": json.dumps(values).encode()}
+    codes = [(39, 50, 63), (122, 92, 72), (176, 137, 104), (0, 90, 250)]
+    swatches = [(space, (9000, 5000, 4000, 3000)) for space in (0, 1, 2, 7, 8, 9)]
+    return {
+        "palette.json": json.dumps(values).encode(),
+        "palette.ase": swatch_files.ase(codes),
+        "lab.ase": swatch_files.ase(codes, b"LAB ", [[0.5, 20, -40]] * 4),
+        "palette.aco": swatch_files.aco(swatches),
+        "named.aco": swatch_files.aco(swatches, names=True),
+        "palette.gpl": swatch_files.gpl(codes),
+        "palette.hex": swatch_files.hexes(codes),
+    }
 
 
 def _specs() -> dict[str, bytes]:
