@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from palette_vc_jax import cli
 from palette_vc_jax.commands import sample
 from palette_vc_jax.conversion.source import open_source
 from palette_vc_jax.images import read_image
@@ -57,7 +58,7 @@ def _outcome(given: Input, path: Path) -> str:
     except (UnicodeError, json.JSONDecodeError):
         raise  # their messages say nothing of the file
     except (ValueError, OSError) as error:
-        text = str(error)
+        text = cli.message(error) if given.kind == "spec" else str(error)  # which repeats its lines
         if "\n" in text or len(text) > MAX_MESSAGE:
             return f"a message of several lines or too long: {describe(text)}"
         if given.kind not in UNNAMED and path.stem not in text:
@@ -80,6 +81,8 @@ def _picture(path: Path, seed: int) -> None:
 
 
 def _weights(path: Path, seed: int) -> None:
+    if seed % 3 == 0:
+        open_source(path)
     config = json.dumps(to_dict(tiny.MICRO))
     path.with_name("config.json").write_text(config)
     load_model(path.parent, ("vae",))
