@@ -45,8 +45,9 @@ def _format_warning(message: Warning | str, *_: Any, **__: Any) -> str:
 
 
 def message(error: BaseException) -> str:
-    """Return the line that reports an error of `KNOWN`."""
-    return " ".join(f"error: {error}".split())
+    """Return the line that reports an error of `KNOWN`, without characters that move a cursor."""
+    line = " ".join(f"error: {error}".split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def exit_code(error: BaseException) -> int:

@@ -44,7 +44,10 @@ def read_text(path: str | Path) -> str:
     size = os.stat(path).st_size
     if size > MAX_TEXT:
         raise ValueError(f"{path}: {size} bytes; at most {MAX_TEXT} bytes of text are read.")
-    return Path(path).read_text(encoding="utf-8")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:  # whose representation holds the whole file
+        raise ValueError("not text in UTF-8") from None
 
 
 def read_json(path: str | Path) -> Any:

@@ -177,7 +177,7 @@ def proposer_of(
     if "words_key_file" in given:
         try:
             key = files.read_text(args.words_key_file).strip()
-        except (OSError, UnicodeDecodeError):
+        except (OSError, ValueError):
             raise ValueError(
                 f"{args.words_key_file}: the key cannot be read; give a text file with the key."
             ) from None

@@ -66,7 +66,7 @@ def davis_films(root: Path, split: str) -> dict[str, Path]:
         raise ValueError(f"{images}: has none of {', '.join(DAVIS_SIZES)}; unpack one.")
     try:
         folders = {name: sizes[0] / name for name in read_text(names).split()}
-    except UnicodeDecodeError:
+    except ValueError:
         raise ValueError(f"{names}: not text; download DAVIS again.") from None
     if not folders:
         raise ValueError(f"{names}: names no clip; give --split another list.")

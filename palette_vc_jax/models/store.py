@@ -74,10 +74,12 @@ def is_written(folder: Path, model: Model, dtype: type) -> bool:
     has others for the same weights.
     """
     try:
-        found = json.loads((folder / PROVENANCE).read_text())
+        found = files.read_json(folder / PROVENANCE)
     except (OSError, ValueError):
         return False
-    return _weights_of(found) == _weights_of(json.loads(_provenance(model, dtype)))
+    return isinstance(found, dict) and _weights_of(found) == _weights_of(
+        json.loads(_provenance(model, dtype))
+    )
 
 
 def _weights_of(record: Mapping[str, Any]) -> dict[str, Any]:

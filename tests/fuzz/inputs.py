@@ -19,6 +19,7 @@ from safetensors.numpy import save
 
 from palette_vc_jax.models.config import to_dict
 from palette_vc_jax.models.functional import flatten
+from palette_vc_jax.models.text_table import FILE as TABLE
 from tests import films, tiny
 from tests.palette import swatch_files
 
@@ -241,6 +242,15 @@ def _tables() -> dict[str, bytes]:
     return {"words.tsv": lines.encode()}
 
 
+def _clips() -> dict[str, bytes]:
+    return {"clips.json": json.dumps({"a": ["teal", "#fff"], "b": ["#102030"]}).encode()}
+
+
+def _tags() -> dict[str, bytes]:
+    tensors = {"embeddings": np.ones((2, 8), np.float32), "logit_scale": np.ones(1, np.float32)}
+    return {TABLE: save(tensors, {"tags": json.dumps(["sky", "tram"])})}
+
+
 SAMPLES: dict[str, Callable[[], dict[str, bytes]]] = {
     "film": _films,
     "picture": _pictures,
@@ -253,7 +263,9 @@ SAMPLES: dict[str, Callable[[], dict[str, bytes]]] = {
     "pickle": _pickles,
     "source": _sources,
     "table": _tables,
-    "command": _films,
+    "clips": _clips,
+    "tags": _tags,
+    "command": lambda: _films() | _pictures(),
 }
 KINDS: tuple[str, ...] = tuple(SAMPLES)
 

@@ -4,29 +4,37 @@ import contextlib
 import io
 import itertools
 import json
+import re
 import shutil
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from safetensors.numpy import save_file
 
 from palette_vc_jax import cli
 from palette_vc_jax.commands import sample
 from palette_vc_jax.conversion.source import open_source
+from palette_vc_jax.evaluation.paper import load_palettes
 from palette_vc_jax.images import read_image
 from palette_vc_jax.metrics import warp
 from palette_vc_jax.metrics.networks.arrays import read_arrays
 from palette_vc_jax.models.config import to_dict
 from palette_vc_jax.models.store import load_config, load_model
+from palette_vc_jax.models.text_table import load_table
 from palette_vc_jax.palette import gmm, lexicon
 from palette_vc_jax.palette.spec import parse_spec
 from palette_vc_jax.sampling.auto import training_colorfulness
+from palette_vc_jax.sampling.keyframes import parse_keyframe
+from palette_vc_jax.sampling.reference import parse_reference
+from palette_vc_jax.sampling.regions import parse_region
 from palette_vc_jax.video.damage import MODES
-from palette_vc_jax.video.film import open_film
+from palette_vc_jax.video.film import IMAGES, open_film
 from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.rgb import read_rgb
+from palette_vc_jax.video.write import check_output
 from tests import tiny
 from tests.commands import command
 from tests.fuzz.inputs import Input, describe
@@ -61,21 +69,31 @@ def _outcome(given: Input, path: Path) -> str:
         text = cli.message(error) if given.kind == "spec" else str(error)  # which repeats its lines
         if "\n" in text or len(text) > MAX_MESSAGE:
             return f"a message of several lines or too long: {describe(text)}"
-        if given.kind not in UNNAMED and path.stem not in text:
+        if given.kind not in UNNAMED and not {path.stem, "out"} & set(re.split(r"[/.:]", text)):
             return f"a message without the file's name: {describe(text)}"
         return "refused"
 
 
 def _film(path: Path, seed: int) -> None:
     film = open_film(path, MODES[seed % len(MODES)])
+    if film.kind == "video" and seed % 5 == 0:
+        check_output(path.with_name(f"out{('.mkv', '.mp4', '.mov')[seed % 3]}"), film)
     read = read_rgb(film) if seed % 7 == 0 else read_frames(film)
     for _ in itertools.islice(read, MOST_FRAMES):
         pass
 
 
 def _picture(path: Path, seed: int) -> None:
-    if seed % 2:
+    if seed % 4 == 0:
         read_image(path)
+    elif seed % 4 == 1:
+        parse_reference(f"image:{path}")
+    elif seed % 4 == 2:
+        sound = path.with_name("sound.png")
+        Image.new("L", (32, 24)).save(sound)
+        film = open_film(sound)
+        parse_region(f"{path}@0", film)
+        parse_keyframe(f"0={path}", film)
     else:
         _film(path, seed)
 
@@ -125,7 +143,8 @@ def _command(path: Path, seed: int) -> str | None:
     tiny.write_model(folder / "model", tiny.MICRO)
     before = set(folder.iterdir())
     error = io.StringIO()
-    output = folder / f"out{('.mkv', '.mp4', '.mov', '')[seed % 4]}"
+    kinds = (".png", ".jpg") if path.suffix in IMAGES else (".mkv", ".mp4", ".mov", "")
+    output = folder / f"out{kinds[seed % len(kinds)]}"
     flags = ["--input", path, "--output", output, "--checkpoint", folder / "model"]
     flags += ["--palette", "teal", "--steps", 1, "--damaged", MODES[seed % 3]]
     with contextlib.redirect_stderr(error), contextlib.redirect_stdout(io.StringIO()):
@@ -152,6 +171,8 @@ TRIES: dict[str, Callable[[Path, int], str | None]] = {
     "pickle": lambda path, seed: read_arrays(path.read_bytes(), path.name) and None,
     "source": _source,
     "table": lambda path, seed: lexicon.load(path) and None,
+    "clips": lambda path, seed: load_palettes(path, ["a", "b"]) and None,
+    "tags": lambda path, seed: load_table(path.parent, 8) and None,
     "command": _command,
 }
 # Kinds whose messages name no file (but the network: source), or whose message is checked.
