@@ -13,6 +13,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+MAX_NAME = 255  # bytes, of usual file systems
+
 
 def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """Check that files may be written at `targets`, following links, before any work is done.
@@ -23,8 +25,15 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
 
     Raises:
         ValueError: if a target exists and is not a regular file (a folder, a device, a FIFO), or
-            is one of the inputs.
+            is one of the inputs, or if its name is too long for a temporary file beside it.
     """
+    targets = list(targets)
+    for target in targets:
+        if len(os.fsencode(_partial(Path(target)).name)) > MAX_NAME:
+            raise ValueError(
+                f"{str(target)[:40]}...: the name is too long for what is written beside it; give "
+                "a shorter one."
+            )
     existing = {target: found for target in targets if (found := _status(target))}
     for target, found in existing.items():
         if not stat.S_ISREG(found.st_mode):

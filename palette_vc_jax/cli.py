@@ -5,6 +5,7 @@ everything saved, so that the same command resumes; 130 stopped with Ctrl-C.
 """
 
 import contextlib
+import errno
 import re
 import sys
 import threading
@@ -17,14 +18,16 @@ from tqdm import tqdm
 
 INTERVAL = 30.0  # seconds between progress lines if stderr is not a terminal
 FAILURE, MISTAKE, PREEMPTED, STOPPED = 1, 2, 75, 130
+# Errors of paths that the user has given: missing, too long, or of another kind.
+WRONG_NAMES = {errno.ENOENT, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 KNOWN = (ValueError, OSError, FloatingPointError, MemoryError)  # errors reported in one line
 
 
 def run(main: Callable[[], object]) -> None:
     """Call `main`, and report an error of `KNOWN` in one line with its exit code.
 
-    ValueError is a user error, the others are failures of the machine. Any other exception is a
-    bug and keeps its traceback. Each warning is printed in one line.
+    ValueError and a wrong path are user errors, the others are failures of the machine. Any other
+    exception is a bug and keeps its traceback. Each warning is printed in one line.
     """
     warnings.formatwarning = _format_warning
     try:
@@ -42,8 +45,9 @@ def _format_warning(message: Warning | str, *_: Any, **__: Any) -> str:
 
 
 def message(error: BaseException) -> str:
-    """Return the line that reports an error of `KNOWN`."""
-    return " ".join("; ".join([f"error: {error}", *notes(error)]).split())
+    """Return the line that reports an error of `KNOWN`, without characters that move a cursor."""
+    line = " ".join("; ".join([f"error: {error}", *notes(error)]).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def notes(error: BaseException) -> list[str]:
@@ -53,7 +57,8 @@ def notes(error: BaseException) -> list[str]:
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code of an error."""
-    return MISTAKE if isinstance(error, ValueError) else FAILURE
+    named_wrongly = isinstance(error, OSError) and error.errno in WRONG_NAMES
+    return MISTAKE if isinstance(error, ValueError) or named_wrongly else FAILURE
 
 
 def silence_cleanup() -> None:

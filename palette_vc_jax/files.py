@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-MAX_TEXT = 2**28  # bytes
+MAX_TEXT = 2**24  # bytes; lists of empty lists take 20 times as much memory
 SAMPLED = 4096  # bytes at the start and at the end of a file that `fingerprint` reads
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -46,8 +46,11 @@ def read_text(path: str | Path) -> str:
     check_regular(path)
     size = os.stat(path).st_size
     if size > MAX_TEXT:
-        raise ValueError(f"{path}: {size} bytes; at most {MAX_TEXT} bytes of text are read")
-    return Path(path).read_text(encoding="utf-8")
+        raise ValueError(f"{path}: {size} bytes; at most {MAX_TEXT} bytes of text are read.")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:  # whose representation holds the whole file
+        raise ValueError("not text in UTF-8") from None
 
 
 def read_json(path: str | Path) -> Any:

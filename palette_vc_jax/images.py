@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from palette_vc_jax.files import check_regular
+
+# Formats that Pillow may read. It runs Ghostscript for EPS, and knows formats without a signature,
+# as which it would read damaged files.
+FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -33,7 +37,7 @@ def parse_image(file: Path | BinaryIO, name: str) -> np.ndarray:
         name: name of the file in messages.
 
     Raises:
-        ValueError: if the file is not an image or has too many pixels.
+        ValueError: if the file is not an image of `FORMATS` or has too many pixels.
     """
     try:
         with open_with_pillow(file) as image:
@@ -46,9 +50,9 @@ def parse_image(file: Path | BinaryIO, name: str) -> np.ndarray:
         raise ValueError(
             f"{name}: too many pixels for an image ({error}); give a smaller copy."
         ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        if isinstance(error, PermissionError):
-            raise
+    except PermissionError:
+        raise
+    except Exception as error:  # Pillow raises errors of every kind for damaged files
         raise ValueError(
             f"{name}: cannot be read as an image; use an undamaged PNG or JPEG."
         ) from error
@@ -56,12 +60,14 @@ def parse_image(file: Path | BinaryIO, name: str) -> np.ndarray:
 
 @contextmanager
 def open_with_pillow(path: Path | BinaryIO) -> Iterator[Image.Image]:
-    """Open an image without Pillow's warning about many pixels.
+    """Open an image of `FORMATS` without Pillow's warnings, of many pixels and damaged tags.
 
     Raises:
         Image.DecompressionBombError: for more than twice as many pixels as Pillow warns about.
     """
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]  # some builds lack AVIF
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=known) as image:
             yield image

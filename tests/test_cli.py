@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
     ("error", "code"),
     [
         (ValueError("two\nlines"), 2),
+        (ValueError("a name of \x1b[2J and \udcff.mkv"), 2),
         (OSError(28, "No space left on device"), 1),
+        (FileNotFoundError(2, "No such file", "x"), 2),
+        (OSError(36, "File name too long", "x"), 2),
         (FloatingPointError("not finite"), 1),
         (KeyboardInterrupt(), 130),
     ],
@@ -31,7 +34,7 @@ def test_known_errors_are_one_line_and_a_code(capsys, error, code):
         cli.run(main)
     assert stopped.value.code == code
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "Traceback" not in said
+    assert said.count("\n") == 1 and "Traceback" not in said and "\x1b" not in said
 
 
 def test_defects_keep_their_traceback():

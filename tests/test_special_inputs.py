@@ -75,6 +75,20 @@ def test_an_input_that_is_no_file_is_refused(place, monkeypatch, capsys, module,
     assert sorted(place.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", ["list.mkv", "list.m3u8", "list.png"])
+@pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile film.mkv\n", "{hls}"])
+def test_a_playlist_is_refused(place, monkeypatch, capsys, name, text):
+    """If this fails, a film or picture from elsewhere makes other files of the machine be read."""
+    hls = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.mkv\n#EXT-X-ENDLIST\n"
+    monkeypatch.chdir(place)
+    (place / name).write_text(text.format(hls=hls))
+    output = "out.png" if name.endswith("png") else "out.mkv"
+    assert command(sample.main, "--input", name, "--output", output, *COLOR[4:]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and f"{name}: cannot be read" in lines[0]
+    assert not [*place.glob("out*")]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_clip_that_is_no_file_is_refused_in_training(place, kind):
     """If this fails, training waits for ever on a frame or a video."""

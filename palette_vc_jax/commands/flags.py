@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from palette_vc_jax import cli
+from palette_vc_jax import cli, files
 
 TIMEOUT = 120.0  # seconds
 LEXICON = "PALETTE_LEXICON"  # environment variable with the default of --lexicon
@@ -176,8 +176,8 @@ def proposer_of(
     given, key = vars(args), ""
     if "words_key_file" in given:
         try:
-            key = Path(args.words_key_file).read_text().strip()
-        except (OSError, UnicodeDecodeError):
+            key = files.read_text(args.words_key_file).strip()
+        except (OSError, ValueError):
             raise ValueError(
                 f"{args.words_key_file}: the key cannot be read; give a text file with the key."
             ) from None

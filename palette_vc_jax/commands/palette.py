@@ -25,7 +25,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "spec",
         metavar="SPEC",
         help='words:"autumn, a red tram, ...", words (what --frame shows), image:PATH, gmm[:SEED], '
-        '"#rrggbb,tomato,..." or file:PALETTE.json',
+        '"#rrggbb,tomato,...", rrggbb-rrggbb-..., a link of coolors.co, or file:PALETTE (.json, '
+        ".ase, .aco, .gpl or .hex)",
     )
     add(
         "--frame",

@@ -51,7 +51,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         default=argparse.SUPPRESS,
         help="auto (the default: the model's own colors of a few frames, made as colorful as its "
         'training film), image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), '
-        'file:PALETTE.json, words:"autumn, a red tram, ..." (the usual colors of things), words '
+        "rrggbb-rrggbb-... or a link of coolors.co, file:PALETTE (.json, .ase, .aco, .gpl or "
+        '.hex), words:"autumn, a red tram, ..." (the usual colors of things), words '
         "(of the things in the film) or none",
     )
     add(

@@ -15,8 +15,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add(
         "--source",
         required=True,
-        help="diffusers folder, SGM's single file (.safetensors), or a model on the hub "
+        help="diffusers folder, single file (.safetensors), or a model on the hub "
         "(stabilityai/stable-video-diffusion-img2vid-xt-1-1)",
+    )
+    add(
+        "--base",
+        help="whole SVD, for the networks that --source lacks: as --source, or a converted model",
     )
     add("--output", required=True, type=flags.path, help="folder to write")
     add("--dtype", default="float32", choices=["float32", "bfloat16"], help="type of the weights")
@@ -29,7 +33,9 @@ def main(argv: list[str]) -> None:
     from palette_vc_jax.conversion.svd import convert_svd
 
     cli.local_path(args.source, "--source")
-    palette = convert_svd(args.source, args.output, args.dtype)
+    if args.base:
+        cli.local_path(args.base, "--base")
+    palette = convert_svd(args.source, args.output, args.dtype, args.base)
     if palette is None:
         print(f"no palette layer next to {args.source}: it starts at zero")
     else:

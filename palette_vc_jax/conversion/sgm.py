@@ -18,6 +18,11 @@ DECODER = "first_stage_model.decoder."
 # SGM encodes conditions with a second VAE, the only one that has kept its quant_conv.
 CONDITION_VAE = "conditioner.embedders.3.encoder."
 CLIP = "conditioner.embedders.0.open_clip.model.visual."
+PREFIXES = {
+    "unet": (UNET,),
+    "vae": ("first_stage_model.", CONDITION_VAE),
+    "image_encoder": ("conditioner.embedders.0.",),
+}
 # Tensors in the file that this package does not use: the first stage's encoder, used in training
 # only, the condition VAE's decoder, and the rest of OpenCLIP (text tower, scales).
 UNUSED = (

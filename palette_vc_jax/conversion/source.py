@@ -1,20 +1,30 @@
 """Open the weights of an SVD model: a diffusers folder, or SGM's single file."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from palette_vc_jax.conversion import clip, sgm, unet, vae
+from palette_vc_jax.conversion import clip, recognize, unet, vae
 from palette_vc_jax.conversion.config import check_positive, check_values
-from palette_vc_jax.conversion.table import Table, mismatches, raise_mismatches, torch_mismatches
+from palette_vc_jax.conversion.layouts import from_diffusers, from_sgm, shapes_of, tables
+from palette_vc_jax.conversion.table import (
+    Entry,
+    mismatches,
+    raise_mismatches,
+    torch_array,
+    torch_mismatches,
+)
 from palette_vc_jax.conversion.tensors import Tensor, open_sharded, open_tensors
 from palette_vc_jax.files import read_json as parse_json
 from palette_vc_jax.models import config as model_config
-from palette_vc_jax.models.config import ImageEncoderConfig, ModelConfig, UNetConfig, VAEConfig
-from palette_vc_jax.models.functional import shapes
+from palette_vc_jax.models.config import (
+    ImageEncoderConfig,
+    ModelConfig,
+    SamplingConfig,
+    UNetConfig,
+    VAEConfig,
+)
 from palette_vc_jax.models.store import NETWORKS, load_config
 
 STEMS = {
@@ -27,11 +37,8 @@ READERS = {
     "vae": (VAEConfig, vae.read_vae_config),
     "image_encoder": (ImageEncoderConfig, clip.read_image_encoder_config),
 }
-TABLES = {
-    "unet": unet.unet_table,
-    "vae": vae.vae_table,
-    "image_encoder": clip.image_encoder_table,
-}
+CLASSES = {"unet": unet.CLASS, "vae": vae.CLASS, "image_encoder": clip.CLASS}
+PIPELINE = "StableVideoDiffusionPipeline"
 # The values that this package implements; a scheduler with others belongs to another model.
 SCHEDULER = {
     "_class_name": "EulerDiscreteScheduler",
@@ -56,38 +63,36 @@ class Source(NamedTuple):
     palette: Path | None = None  # file with the palette layer, if any
 
 
-def tables(config: ModelConfig) -> dict[str, Table]:
-    """Return the table of each network."""
-    return {name: TABLES[name](shapes(NETWORKS[name], getattr(config, name))) for name in NETWORKS}
-
-
-def open_source(path: Path, config: ModelConfig | None = None) -> Source:
-    """Open a diffusers folder or an SGM file, and check its tensors against its config.
+def open_source(path: Path, config: ModelConfig | None = None, base: Path | None = None) -> Source:
+    """Open a diffusers folder or a single file, and check its tensors against its config.
 
     The palette layer is read from `PALETTE_FILE` in the folder, or next to the file.
 
     Args:
-        path: folder or file; a folder may have `*.fp16.safetensors` or sharded files.
-        config: config of an SGM file, which contains none; by default SVD's, with 25 frames if
-            the file's name contains `xt`.
+        path: folder or file; a folder may have `*.fp16.safetensors` or sharded files. A file has
+            SGM's layout, or diffusers' names, perhaps with prefixes of other tools.
+        config: config of a file, which contains none; by default that of `base`, or else SVD's
+            with 25 frames if the file's name contains `xt`.
+        base: a whole model, for the networks that `path` lacks: as `path`, or a model folder of
+            this package.
 
     Raises:
         ValueError: if anything is missing, damaged, inconsistent or not supported.
     """
-    if path.is_dir():
-        source = _add_palette(_open_folder(path), path)
+    if path.is_dir() and not _single_file(path):
+        source = _add_palette(_open_folder(path, base), path)
         raise_mismatches(
             "".join(
-                torch_mismatches(table, _shapes(source.tensors[network]))
+                torch_mismatches(table, shapes_of(source.tensors[network]))
                 for network, table in tables(source.config).items()
             )
         )
         return source
+    path = _single_file(path) or path
     if not path.is_file():
         raise ValueError(f"{path}: no such folder or file; give a diffusers folder or an SVD file.")
     _refuse_pickle(path)
-    config = config or (model_config.svd_xt() if "xt" in path.stem else model_config.svd())
-    return _add_palette(_open_sgm(path, config), path.parent)
+    return _add_palette(_open_file(path, config, base), path.parent)
 
 
 def open_model(folder: Path) -> Source:
@@ -96,9 +101,71 @@ def open_model(folder: Path) -> Source:
     for network, table in tables(config).items():
         tensors[network] = open_tensors(folder / f"{network}.safetensors")
         wanted = {entry.flax: entry.shape for entry in table.entries}
-        found += mismatches(network, wanted, _shapes(tensors[network]))
+        found += mismatches(network, wanted, shapes_of(tensors[network]))
     raise_mismatches(found)
     return Source(config, tensors, tuple(folder / f"{network}.safetensors" for network in tensors))
+
+
+def _open_base(path: Path) -> Source:
+    """Open a whole model with its tensors under torch names."""
+    if not (path / "config.json").is_file() or (path / "unet").is_dir():
+        return open_source(path)
+    opened = open_model(path)
+    tensors = {
+        network: {
+            entry.torch: _as_torch(entry, opened.tensors[network][entry.flax])
+            for entry in table.entries
+        }
+        for network, table in tables(opened.config).items()
+    }
+    return opened._replace(tensors=tensors, palette=path / "unet.safetensors")
+
+
+def _as_torch(entry: Entry, tensor: Tensor) -> Tensor:
+    return Tensor(entry.torch_shape, lambda: torch_array(entry, tensor.read()))
+
+
+def _complete(
+    base: Path | None,
+    networks: Collection[str],
+    what: str,
+    config: ModelConfig,
+    tensors: dict[str, dict[str, Tensor]],
+    files: Sequence[Path],
+) -> Source:
+    """Return a source with `networks`, and with those of `base` that it lacks.
+
+    Args:
+        base: the whole model.
+        networks: those that are given.
+        what: their file or folder, for messages.
+        config: the given networks' config.
+        tensors: the given networks' tensors.
+        files: the given networks' files.
+
+    Raises:
+        ValueError: if networks are lacking and there is no base, or the other way round.
+    """
+    lacking = [network for network in NETWORKS if network not in networks]
+    if not lacking:
+        if base is not None:
+            raise ValueError(f"{what}, with all networks; leave out --base.")
+        return Source(config, tensors, tuple(files))
+    if base is None:
+        raise ValueError(
+            f"{what}; add --base SVD for {' and '.join(lacking)}: a diffusers folder, SVD's single "
+            "file or a converted model."
+        )
+    whole = _open_base(base)
+    parts = {network: getattr(whole.config, network) for network in lacking}
+    files = [*files, *(file for file in whole.files if _network_of(file) not in networks)]
+    palette = None if "unet" in networks else whole.palette
+    return Source(replace(config, **parts), whole.tensors | tensors, tuple(files), palette)
+
+
+def _network_of(file: Path) -> str:
+    """Return the network of a weights file in a folder of networks or of this package."""
+    return file.stem if file.stem in NETWORKS else file.parent.name
 
 
 def _add_palette(source: Source, folder: Path) -> Source:
@@ -123,22 +190,27 @@ def _add_palette(source: Source, folder: Path) -> Source:
         if entry.torch in unet.PALETTE
     }
     layer = open_tensors(path)
-    raise_mismatches(mismatches(str(path), wanted, _shapes(layer)))
+    raise_mismatches(mismatches(str(path), wanted, shapes_of(layer)))
     layer = {unet.PALETTE_PREFIX + name: tensor for name, tensor in layer.items()}
     tensors = source.tensors | {"unet": unet_tensors | layer}
     return Source(source.config, tensors, (*source.files, path), path)
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def _open_folder(folder: Path) -> Source:
+def _open_folder(folder: Path, base: Path | None) -> Source:
+    _check_pipeline(folder)
     tensors, files, parts = {}, [], {}
-    for network, (kind, read) in READERS.items():
-        values = read_json(folder / network / "config.json")
+    places = {network: folder / network for network in NETWORKS}
+    alone = _network_folder(folder)
+    if alone is not None:
+        places = {alone: folder}
+    elif base is not None:
+        places = {name: place for name, place in places.items() if place.is_dir()} or places
+    frames = None
+    for network, place in places.items():
+        kind, read = READERS[network]
+        values = read_json(place / "config.json")
         parts[network] = kind(**read(values))
-        weights = _find_weights(folder / network, STEMS[network])
+        weights = _find_weights(place, STEMS[network])
         if weights.suffix == ".json":
             tensors[network], shards = open_sharded(weights)
             files += shards
@@ -147,6 +219,13 @@ def _open_folder(folder: Path) -> Source:
             files.append(weights)
         if network == "unet":
             frames = values.get("num_frames", 14)
+    what = f"{folder}: {' and '.join(places)} alone" if len(places) < 3 else f"{folder}: a model"
+    if len(places) < len(NETWORKS) or base is not None:
+        begun = _open_base(base).config if base is not None else model_config.svd()
+        if frames not in (None, begun.sampling.window):
+            begun = replace(begun, sampling=_trained_for(frames))
+        config = replace(begun, **parts)
+        return _complete(base, places, what, model_config.check(config), tensors, files)
     preset = model_config.svd_xt() if frames == 25 else model_config.svd()
     sampling = replace(preset.sampling, window=frames)
     scheduler = folder / "scheduler" / "scheduler_config.json"
@@ -161,7 +240,41 @@ def _open_folder(folder: Path) -> Source:
             raise ValueError(
                 f"scheduler: config.json says {limits}; sigma_min must be below sigma_max."
             )
-    return Source(replace(preset, sampling=sampling, **parts), tensors, tuple(files))
+    config = model_config.check(replace(preset, sampling=sampling, **parts))
+    return Source(config, tensors, tuple(files))
+
+
+def _trained_for(frames: int) -> SamplingConfig:
+    preset = model_config.svd_xt() if frames == 25 else model_config.svd()
+    return replace(preset.sampling, window=frames)
+
+
+def _check_pipeline(folder: Path) -> None:
+    """Raise ValueError if a diffusers folder is of another pipeline."""
+    index = folder / "model_index.json"
+    name = str(read_json(index).get("_class_name", PIPELINE))[:60] if index.is_file() else PIPELINE
+    if name != PIPELINE:
+        raise ValueError(f"{folder}: a {name} of diffusers; give a {PIPELINE}.")
+
+
+def _network_folder(folder: Path) -> str | None:
+    """Return the network whose own folder this is, by its config; None for other folders."""
+    if not (folder / "config.json").is_file():
+        return None
+    values = read_json(folder / "config.json")
+    if set(NETWORKS) <= set(values):
+        raise ValueError(f"{folder}: a converted model; give it to sample.py --checkpoint.")
+    kinds = values.get("architectures")
+    names = [values.get("_class_name"), *(kinds if isinstance(kinds, list) else [])]
+    return next((network for network, kind in CLASSES.items() if kind in names), None)
+
+
+def _single_file(folder: Path) -> Path | None:
+    """Return the only safetensors file of a folder that holds no network's folder or config."""
+    if not folder.is_dir() or any((folder / name).exists() for name in (*NETWORKS, "config.json")):
+        return None
+    found = [path for path in folder.glob("*.safetensors") if path.name != PALETTE_FILE]
+    return found[0] if len(found) == 1 else None
 
 
 def _find_weights(folder: Path, stem: str) -> Path:
@@ -188,40 +301,26 @@ def _refuse_pickle(path: Path) -> None:
         )
 
 
-def _open_sgm(path: Path, config: ModelConfig) -> Source:
+def _open_file(path: Path, config: ModelConfig | None, base: Path | None) -> Source:
     stored = open_tensors(path)
-    tensors: dict[str, dict[str, Tensor]] = {}
-    wanted = {}
-    for network, table in tables(config).items():
-        tensors[network] = {}
-        for entry in table.entries:
-            if entry.torch in table.zero_if_absent:
-                continue
-            location = sgm.locate(network, entry.torch, config)
-            shape = sgm.sgm_shape(entry.torch_shape, location.part)
-            wanted[location.name] = shape
-            if location.name in stored and stored[location.name].shape == shape:
-                tensors[network][entry.torch] = part_of(stored[location.name], location.part)
-    given = {
-        name: tensor.shape
-        for name, tensor in stored.items()
-        if name in wanted or not sgm.is_unused(name)
-    }
-    raise_mismatches(mismatches(path.name, wanted, given))
-    return Source(config, tensors, (path,))
-
-
-def part_of(tensor: Tensor, part: str) -> Tensor:
-    """Return a part of an SGM tensor, as named by `sgm.Location`."""
-    shape, read = tensor
-    if part == "full":
-        return tensor
-    if part == "conv1x1":
-        return Tensor(shape[:2], lambda: read().reshape(shape[:2]))
-    if part == "transposed":
-        return Tensor(shape[::-1], lambda: np.ascontiguousarray(read().T))
-    third, index = shape[0] // 3, "qkv".index(part)
-    return Tensor((third, *shape[1:]), lambda: read()[index * third : (index + 1) * third])
+    names = recognize.tidy(stored)
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"{path.name}: holds several copies of tensors, such as an average too.")
+    stored = {names[name]: tensor for name, tensor in stored.items()}
+    found = recognize.recognize(shapes_of(stored))
+    if not found.networks:
+        raise ValueError(f"{path.name}: {found.what}; {found.advice}.")
+    if config is None:
+        preset = model_config.svd_xt() if "xt" in path.stem else model_config.svd()
+        config = preset if base is None else _open_base(base).config
+        if "unet" in found.networks and "xt" in path.stem:
+            config = replace(config, sampling=preset.sampling)
+    what = f"{path.name}: {found.what}"
+    source = _complete(base, found.networks, what, config, {}, [path])
+    read = from_sgm if found.layout == "sgm" else from_diffusers
+    tensors, wrong = read(stored, found.networks, config, path.name)
+    raise_mismatches(wrong)
+    return source._replace(tensors=source.tensors | tensors)
 
 
 def read_json(path: Path) -> Mapping[str, Any]:

@@ -33,13 +33,19 @@ PALETTE_NOTE = (
 )
 
 
-def convert_svd(source: str | Path, output: str | Path, dtype: str = "float32") -> Path | None:
+def convert_svd(
+    source: str | Path,
+    output: str | Path,
+    dtype: str = "float32",
+    base: str | Path | None = None,
+) -> Path | None:
     """Convert SVD's weights, from a file, a folder or the Hugging Face hub, to a model folder.
 
     Args:
-        source: diffusers folder, SGM's single file (.safetensors), or a name on the hub.
+        source: diffusers folder, single file (.safetensors), or a name on the hub.
         output: folder to write; it is created when it is complete.
         dtype: type of the written weights, `float32` or `bfloat16`.
+        base: whole model with the networks that `source` lacks: as `source`, or a model folder.
 
     Returns:
         The file that the palette layer was read from, or None if there was none and it is zero.
@@ -47,11 +53,16 @@ def convert_svd(source: str | Path, output: str | Path, dtype: str = "float32") 
     Raises:
         ValueError: as `svd_to_flax` and `hub.fetch`.
     """
-    path, output = Path(source), Path(output)
+    output = Path(output)
     atomic.check_folder(output)  # check before gigabytes are downloaded
-    if not path.exists() and hub.HUB_ID.fullmatch(str(source)):
-        path = hub.fetch(str(source))
-    return svd_to_flax(path, output, dtype, name=str(source))
+    whole = None if base is None else _local(base)
+    return svd_to_flax(_local(source), output, dtype, name=str(source), base=whole)
+
+
+def _local(source: str | Path) -> Path:
+    """Return a local path, after a download if `source` is a name on the hub."""
+    missing = not Path(source).exists()
+    return hub.fetch(str(source)) if missing and hub.HUB_ID.fullmatch(str(source)) else Path(source)
 
 
 def svd_to_flax(
@@ -60,8 +71,9 @@ def svd_to_flax(
     dtype: str = "float32",
     name: str | None = None,
     config: ModelConfig | None = None,
+    base: Path | None = None,
 ) -> Path | None:
-    """Convert a diffusers folder or an SGM file into a model folder.
+    """Convert a diffusers folder or a single file into a model folder.
 
     The palette layer is read from `palette_embedding.safetensors` in the folder or next to the
     file, as `flax_to_svd` writes it; without that file, it is zero.
@@ -71,7 +83,8 @@ def svd_to_flax(
         output: folder to write; it is created when it is complete.
         dtype: type of the written weights, `float32` or `bfloat16`.
         name: name of the source in the record; by default that of the path.
-        config: config of an SGM file; see `open_source`.
+        config: config of a file; see `open_source`.
+        base: whole model with the networks that `source` lacks; see `open_source`.
 
     Returns:
         The file that the palette layer was read from, or None if there was none.
@@ -79,7 +92,7 @@ def svd_to_flax(
     Raises:
         ValueError: if anything is missing, damaged, inconsistent or not supported.
     """
-    opened = open_source(source, config)
+    opened = open_source(source, config, base)
     by_network = tables(opened.config)
     with atomic.folder(output) as folder, _bar("converting", _bytes(opened.config, dtype)) as bar:
         for network, table in by_network.items():
@@ -93,6 +106,7 @@ def svd_to_flax(
             folder / "provenance.json",
             {
                 "source": name or source.name,
+                **({} if base is None else {"base": base.name}),
                 "sha256": {_relative(path, source): sha256(path) for path in opened.files},
                 "dtype": dtype,
                 "converter": f"palette_vc_jax {palette_vc_jax.__version__}",
@@ -210,7 +224,7 @@ def _to_sgm(
 
 
 def _assemble(parts: Mapping[str, Tensor]) -> Tensor:
-    """Return the SGM tensor of `parts`, the inverse of `source.part_of`."""
+    """Return the SGM tensor of `parts`, the inverse of `layouts.part_of`."""
     part, tensor = next(iter(parts.items()))
     shape, read = tensor
     if part == "full":
@@ -277,7 +291,11 @@ def _bar(title: str, total: int) -> Any:
 
 
 def _relative(path: Path, source: Path) -> str:
-    return str(path.relative_to(source if source.is_dir() else source.parent))
+    """Return the name of a file in the record: below the source, or `base/` and its place."""
+    folder = source if source.is_dir() else source.parent
+    if path.is_relative_to(folder):
+        return str(path.relative_to(folder))
+    return f"base/{path.parent.name}/{path.name}"
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

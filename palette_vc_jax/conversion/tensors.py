@@ -58,11 +58,14 @@ def open_sharded(index: Path) -> tuple[dict[str, Tensor], list[Path]]:
     """Return the tensors of a sharded model from its `*.index.json`, and the shards.
 
     Raises:
-        ValueError: if the index cannot be read, or shards or tensors are missing.
+        ValueError: if the index cannot be read or names a file of another folder, or if shards
+            or tensors are missing.
     """
     try:
         names = read_json(index)["weight_map"]
         paths = {file: index.parent / file for file in sorted(set(names.values()))}
+        if any(Path(file).name != file for file in paths):
+            raise ValueError("names a file of another folder")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{index}: not an index of shards; download it again.") from None
     shards = {file: open_tensors(path) for file, path in paths.items()}

@@ -290,7 +290,7 @@ def _stored(folder: Path) -> dict[str, Any]:
     """Read the key of the cache at `folder`. Raises ValueError if its index is damaged."""
     try:
         stored = json.loads((folder / INDEX).read_text())
-    except ValueError:  # no JSON, or no text
+    except (ValueError, RecursionError):  # no JSON, or no text
         stored = None
     if not isinstance(stored, dict):
         raise ValueError(

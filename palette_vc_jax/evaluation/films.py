@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from palette_vc_jax.files import check_regular
+from palette_vc_jax.files import check_regular, read_text
 from palette_vc_jax.video.film import IMAGES
 from palette_vc_jax.video.rgb import VIDEOS
 
@@ -64,7 +64,10 @@ def davis_films(root: Path, split: str) -> dict[str, Path]:
     sizes = [images / size for size in DAVIS_SIZES if (images / size).is_dir()]
     if not sizes:
         raise ValueError(f"{images}: has none of {', '.join(DAVIS_SIZES)}; unpack one.")
-    folders = {name: sizes[0] / name for name in names.read_text().split()}
+    try:
+        folders = {name: sizes[0] / name for name in read_text(names).split()}
+    except ValueError:
+        raise ValueError(f"{names}: not text; download DAVIS again.") from None
     if not folders:
         raise ValueError(f"{names}: names no clip; give --split another list.")
     lost = [str(folder) for folder in folders.values() if not folder.is_dir()]

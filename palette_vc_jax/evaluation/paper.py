@@ -61,7 +61,10 @@ def load_palettes(path: Path, clips: list[str]) -> dict[str, Palette]:
         raise ValueError(f"{path}: has no colors for clip {error}; add them.") from None
     except (ValueError, TypeError):
         raise ValueError(f'{path}: not JSON of the form {{"clip": ["#rrggbb", ...]}}.') from None
-    return {clip: parse_colors(text, f"file:{path.name}") for clip, text in colors.items()}
+    try:
+        return {clip: parse_colors(text, f"file:{path.name}") for clip, text in colors.items()}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def tables(results: Results, titles: Mapping[str, str]) -> str:

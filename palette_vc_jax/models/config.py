@@ -5,8 +5,9 @@ checkpoint carries all of them in its own `config.json`, so nothing is guessed w
 """
 
 import dataclasses
-import math
+import numbers
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +19,22 @@ ADDED = {"sampling": {"reference"}, "image_encoder": {"tokens"}}
 RENAMED = {"sampling": {"noise_share": "shared_noise_fraction", "num_frames": "window"}}
 
 
-def check_conditioning(fps: float, motion_bucket: float, noise_augmentation: float) -> None:
-    """Check SVD's micro-conditioning; raises ValueError for the first number out of range."""
-    limits = {
-        "fps": (fps, 0, 1000),
-        "motion_bucket": (motion_bucket, 0, 255),
-        "noise_augmentation": (noise_augmentation, 0, 1),
-    }
-    for name, (value, least, most) in limits.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not least <= value <= most:
-            raise ValueError(f"{name}={value!r}; give a number from {least} to {most}.")
+CONDITIONING = {"fps": (0, 1000), "motion_bucket": (0, 255), "noise_augmentation": (0, 1)}
+
+
+def check_limits(settings: Any, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Check fields of the dataclass `settings` against the least and most of each.
+
+    Raises:
+        ValueError: naming the first that is not of its type or not in its range.
+    """
+    kinds = typing.get_type_hints(type(settings))
+    for name, (least, most) in limits.items():
+        value, whole = getattr(settings, name), kinds[name] is int
+        number = isinstance(value, numbers.Integral if whole else numbers.Real)
+        if not number or isinstance(value, bool) or not least <= value <= most:  # type: ignore[operator]
+            what = "a whole number" if whole else "a number"
+            raise ValueError(f"{name}={str(value)[:40]}; give {what} from {least} to {most}.")
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ NetworkConfig = UNetConfig | VAEConfig | ImageEncoderConfig
 class SamplingConfig:
     """What a model was trained for: the sampler's defaults.
 
-    Raises ValueError on construction as `check_conditioning`, and for an unknown reference.
+    Raises ValueError on construction for numbers outside `CONDITIONING`, and for an unknown
+    reference.
     """
 
     short_side: int = 576  # pixels of the model's pictures
@@ -110,7 +117,7 @@ class SamplingConfig:
     decode_chunk: int = 10  # frames that a device decodes together
 
     def __post_init__(self) -> None:
-        check_conditioning(self.fps, self.motion_bucket, self.noise_augmentation)
+        check_limits(self, CONDITIONING)
         if self.reference not in REFERENCES:
             raise ValueError(
                 f"sampling.reference={self.reference!r}; use one of {', '.join(REFERENCES)}."
@@ -238,6 +245,11 @@ def from_dict(values: Any) -> ModelConfig:
         if not fits:
             raise ValueError(f"model config: {what}.")
     return config
+
+
+def check(config: ModelConfig) -> ModelConfig:
+    """Return a config that was not read by `from_dict`; raise ValueError as it does."""
+    return from_dict(to_dict(config))
 
 
 def check_together(config: ModelConfig) -> None:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from flax import nnx
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from palette_vc_jax import DEMO, atomic, files
 from palette_vc_jax.models import config as model_config
@@ -18,6 +19,7 @@ from palette_vc_jax.models.functional import Params, flatten, nest, shapes
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 
+FLOATS = {"F64", "F32", "F16", "BF16"}  # types of tensors
 PROVENANCE = "provenance.json"
 NETWORKS: dict[str, Callable[..., nnx.Module]] = {
     "unet": UNet,
@@ -72,10 +74,12 @@ def is_written(folder: Path, model: Model, dtype: type) -> bool:
     has others for the same weights.
     """
     try:
-        found = json.loads((folder / PROVENANCE).read_text())
+        found = files.read_json(folder / PROVENANCE)
     except (OSError, ValueError):
         return False
-    return _weights_of(found) == _weights_of(json.loads(_provenance(model, dtype)))
+    return isinstance(found, dict) and _weights_of(found) == _weights_of(
+        json.loads(_provenance(model, dtype))
+    )
 
 
 def _weights_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,18 +166,32 @@ def _load_network(folder: Path, name: str, config: NetworkConfig) -> Params:
     files.check_regular(path)
     if not path.is_file():
         raise ValueError(f"{folder}: {path.name} is missing; the model folder is incomplete.")
-    try:
-        flat = load_file(path)
-    except Exception as error:  # safetensors raises its own type for a damaged file
-        raise ValueError(f"{path}: not a readable safetensors file ({error}).") from None
     expected = shapes(NETWORKS[name], config)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            _check_tensors(path, file, expected)  # before any is read
+            flat = {key: file.get_tensor(key) for key in expected}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error}).") from None
+    return nest({key: value.astype(np.float32, copy=False) for key, value in flat.items()})
+
+
+def _check_tensors(path: Path, file: Any, expected: Mapping[str, Any]) -> None:
+    """Raise ValueError unless an open file has the expected tensors, of a type of floats."""
+    slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
     wrong = sorted(
-        set(flat) ^ set(expected)
-        | {key for key in set(flat) & set(expected) if flat[key].shape != expected[key].shape}
+        set(slices) ^ set(expected)
+        | {
+            key
+            for key in set(slices) & set(expected)
+            if tuple(slices[key].get_shape()) != expected[key].shape
+        }
     )
     if wrong:
         raise ValueError(
             f"{path}: {len(wrong)} tensors are missing, unknown or of another shape than "
-            f"config.json says, such as {', '.join(wrong[:3])}."
+            f"config.json says, such as {', '.join(name[:80] for name in wrong[:3])}."
         )
-    return nest({key: value.astype(np.float32, copy=False) for key, value in flat.items()})
+    unknown = sorted({part.get_dtype() for part in slices.values()} - FLOATS)
+    if unknown:
+        raise ValueError(f"{path}: values of type {unknown[0]}; one of {sorted(FLOATS)} is needed.")

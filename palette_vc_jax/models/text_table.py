@@ -67,6 +67,8 @@ def load_table(folder: Path, width: int) -> TextTable:
             tags = tuple(json.loads(metadata["tags"]))
             embeddings = file.get_tensor("embeddings")
             (scale,) = file.get_tensor("logit_scale")
+            if not all(isinstance(tag, str) and tag.isprintable() for tag in tags):
+                raise ValueError("words that are no printable text")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a table of words ({error!r}); make it again.") from None
     if embeddings.shape != (len(tags), width) or not tags:

@@ -1,6 +1,7 @@
 """Read and write palettes as JSON that can be edited by hand, and as swatch images."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from palette_vc_jax import atomic, files
-from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.palette import swatches
+from palette_vc_jax.palette.palette import Palette, to_hex
 from palette_vc_jax.palette.text import parse_colors
 
 SOFTWARE = "palette_vc_jax"  # tag of swatch images; other images are never replaced
@@ -31,12 +33,14 @@ def load_palette(path: str | Path) -> Palette:
     """Read a palette's JSON, in which `colors` holds 1 to 5 colors as `parse_colors` takes them.
 
     The palette's `source` is the file's name; the file's `source` is kept as `made_from`, and all
-    other entries are kept unchanged.
+    other entries are kept unchanged. Files of other programs are read by `swatches.read_colors`.
 
     Raises:
         ValueError: if the file is missing or is not a palette.
     """
     files.check_regular(path)
+    if Path(path).suffix.lower() in swatches.READERS:
+        return fit_five(swatches.read_colors(Path(path)), f"file:{Path(path).name}", path)
     try:
         values = files.read_json(path)
         colors = values["colors"]
@@ -54,6 +58,19 @@ def load_palette(path: str | Path) -> Palette:
     if "source" in values:
         details.setdefault("made_from", values["source"])
     return replace(palette, details=details)
+
+
+def fit_five(colors: np.ndarray, source: str, name: str | Path) -> Palette:
+    """Return a palette of different sRGB colors `[n, 3]`; warn if it takes five of more."""
+    five = swatches.take_five(colors)
+    if len(colors) == len(five):
+        return Palette.of(five, source)
+    warnings.warn(
+        f"{name}: {len(colors)} colors; the first and four that differ most are used: "
+        f"{','.join(to_hex(five))}.",
+        stacklevel=2,
+    )
+    return Palette.of(five, source, {"colors_given": len(colors)})
 
 
 def save_swatch(palette: Palette, path: str | Path) -> None:
@@ -85,7 +102,7 @@ def save_sheet(palettes: Sequence[Palette], path: str | Path) -> None:
 def is_sheet(path: str | Path) -> bool:
     """Return whether `save_sheet` wrote the image at `path`."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             return image.info.get("Software") == SOFTWARE
     except (OSError, SyntaxError, ValueError):
         return False

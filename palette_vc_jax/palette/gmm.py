@@ -101,7 +101,7 @@ def load(path: str | Path) -> Mixture:
         weights, means, covariances = (
             np.array(values[key], np.float64) for key in ("weights", "means", "covariances")
         )
-        fitted_on = values["fitted_on"]
+        fitted_on = dict(values["fitted_on"])
     except FileNotFoundError:
         raise ValueError(
             f"{path}: no such mixture; run `{FIT.format(path)}` to fit one to color clips."

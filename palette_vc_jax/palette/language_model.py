@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 OPENAI = "https://api.openai.com/v1"
 MAX_BYTES = 2**20  # maximum bytes of an answer; one color takes about 60
 MAX_TRIES = 3  # attempts if the server is busy or fails
+MAX_TIMEOUT = 86_400.0  # maximum seconds for an answer
 MAX_WAIT = 20.0  # maximum seconds between attempts, even if the server requests more
 BUSY = (408, 409, 429)  # status codes that are tried again, as are 500 and above
 MAX_QUOTE = 120  # maximum characters of foreign text in a message
@@ -45,8 +46,10 @@ class Server:
             raise ValueError(
                 "the language model's key has characters that are not printable ASCII."
             )
-        if not 0.0 < self.timeout < float("inf"):
-            raise ValueError(f"timeout of {self.timeout} seconds; give more than 0.")
+        if not 0.0 < self.timeout <= MAX_TIMEOUT:
+            raise ValueError(
+                f"timeout of {self.timeout} seconds; give more than 0, up to {MAX_TIMEOUT:.0f}."
+            )
 
     @property
     def host(self) -> str:

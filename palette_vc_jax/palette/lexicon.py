@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from palette_vc_jax.files import check_regular
+from palette_vc_jax.files import check_regular, read_text
 from palette_vc_jax.palette.proposals import Proposal, Proposals, Tag, to_lab, to_srgb
 from palette_vc_jax.palette.text import HEX, parse_colors
 
@@ -221,10 +221,10 @@ def singular(word: str) -> str:
 def _read(path: Path) -> dict[tuple[str, ...], Word]:
     check_regular(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); give a table.") from None
-    except UnicodeDecodeError:
+    except ValueError:
         raise ValueError(f"{path}: not a table of words; save it as UTF-8 text.") from None
     table: dict[tuple[str, ...], Word] = {}
     for number, line in enumerate(lines, start=1):

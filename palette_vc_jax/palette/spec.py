@@ -6,13 +6,14 @@ from pathlib import Path
 
 from palette_vc_jax import DEMO
 from palette_vc_jax.palette import gmm
-from palette_vc_jax.palette.file import load_palette
+from palette_vc_jax.palette.file import fit_five, load_palette
 from palette_vc_jax.palette.palette import Palette
-from palette_vc_jax.palette.text import parse_colors
+from palette_vc_jax.palette.text import parse_colors, parse_link, unquote
 from palette_vc_jax.palette.words import from_words, proposer
 
 FORMS = (
-    'auto, image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), file:PALETTE.json, '
+    'auto, image:PATH, gmm[:SEED], "#rrggbb,tomato,..." (1 to 5 colors), rrggbb-rrggbb-... or a '
+    "link of coolors.co, file:PALETTE (.json, .ase, .aco, .gpl or .hex), "
     'words:"autumn, a red tram, ...", words (what the film shows) or none'
 )
 
@@ -38,6 +39,7 @@ def parse_spec(
         ValueError: if `spec` has another form, or its file or seed is not valid, or if it is
             `auto` where there is no film.
     """
+    spec = unquote(spec)
     kind, colon, rest = spec.partition(":")
     kind = kind.strip().lower()
     if spec.strip().lower() == "none":
@@ -49,11 +51,15 @@ def parse_spec(
     if kind == "gmm":
         return gmm.sample(gmm.load(mixture), _seed(rest) if colon else seed)
     if kind == "words":
+        rest = unquote(rest)
         return words(rest) if words else from_words(rest, proposer())
     if kind == "image" and rest:
         return Palette.from_image(rest)
     if kind == "file" and rest:
         return load_palette(rest)
+    linked = parse_link(spec)
+    if linked is not None:
+        return fit_five(linked, f"colors:{spec}", spec)
     if colon or not spec.strip():
         raise ValueError(f"palette {spec!r} is not known; give {FORMS}.")
     return parse_colors(spec)
@@ -61,7 +67,7 @@ def parse_spec(
 
 def named_file(spec: str) -> Path | None:
     """Return the file that `spec` names (`image:PATH`, `file:PATH`), or None."""
-    kind, _, rest = spec.partition(":")
+    kind, _, rest = unquote(spec).partition(":")
     return Path(rest) if kind.strip().lower() in ("image", "file") and rest else None
 
 

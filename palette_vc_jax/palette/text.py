@@ -7,7 +7,34 @@ from PIL import ImageColor
 
 from palette_vc_jax.palette.palette import COLORS, Palette
 
+# Colors as coolors.co links have them, with or without the address.
+LINK = re.compile(
+    r"(?:(?:https?://)?(?:www\.)?coolors\.co/(?:palette/)?)?"
+    r"([0-9a-f]{6}(?:-[0-9a-f]{6}){0,99})/?(?:\?\S*)?",
+    re.IGNORECASE,
+)
+QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
 HEX = re.compile(r"#([0-9a-f]{3}|[0-9a-f]{6})")
+
+
+def unquote(text: str) -> str:
+    """Remove spaces and one pair of quotes around a text, which some shells hand on."""
+    text = text.strip()
+    if len(text) >= 2 and QUOTES.get(text[0]) == text[-1]:
+        return text[1:-1].strip()
+    return text
+
+
+def parse_link(text: str) -> np.ndarray | None:
+    """Return the different colors of `rrggbb-rrggbb-...` or of a link of coolors.co.
+
+    They are sRGB `[n, 3]` in [0, 1]. None for a text of another form.
+    """
+    match = LINK.fullmatch(text.strip())
+    if match is None:
+        return None
+    words = dict.fromkeys(match[1].lower().split("-"))
+    return np.array([list(bytes.fromhex(word)) for word in words]) / 255.0
 
 
 def parse_colors(text: str, source: str | None = None) -> Palette:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from palette_vc_jax.models.config import ModelConfig, check_conditioning
+from palette_vc_jax.models.config import CONDITIONING, ModelConfig, check_limits
 from palette_vc_jax.models.networks import Networks, choose_devices, load_networks, time_ids
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
@@ -24,6 +24,12 @@ from palette_vc_jax.sampling.windows import Shot, from_zero
 from palette_vc_jax.video.resize import merge_rgb, resize
 
 SMALLER = "--short_side, or give --dtype bfloat16"  # what needs less memory in every network
+LIMITS = {
+    "short_side": (1, 2**14),
+    "encode_batch": (1, 2**12),
+    "decode_chunk": (1, 2**12),
+    **CONDITIONING,
+}
 _PIXELS = 1  # makes the noise on gray frames independent of other uses of a seed
 
 
@@ -52,14 +58,10 @@ class ColorizeSettings:
     leaving: bool = False  # whether networks leave the device while others work; see memory_plan
 
     def __post_init__(self) -> None:
-        check_conditioning(self.fps, self.motion_bucket, self.noise_augmentation)
+        check_limits(self, LIMITS)
         plan_chunks([(0, 1)], self.decode_chunk, self.decode_context, self.decode_fade)
         if self.memory is not None and not self.memory > 0.0:
             raise ValueError(f"{self.memory} GiB of memory; give a number above 0.")
-        if self.encode_batch < 1:
-            raise ValueError(f"batches of {self.encode_batch} frames to encode; give at least 1.")
-        if self.short_side < 1:
-            raise ValueError(f"short side of {self.short_side} pixels; give at least 1.")
 
 
 def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:

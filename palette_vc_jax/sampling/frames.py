@@ -85,7 +85,7 @@ def to_gray(frames: np.ndarray, matrix: str) -> np.ndarray:
     """Return Y' `[T, H, W]`, float32 in [0, 1], of frames as `color_frames` takes them.
 
     Raises:
-        ValueError: if the frames have another shape or type.
+        ValueError: if the frames have another shape or type, or values that are not finite.
     """
     is_gray, is_rgb = frames.ndim == 3, frames.ndim == 4 and frames.shape[-1] == 3
     known = frames.dtype == np.uint8 or np.issubdtype(frames.dtype, np.floating)
@@ -94,5 +94,7 @@ def to_gray(frames: np.ndarray, matrix: str) -> np.ndarray:
             f"frames of shape {frames.shape} and type {frames.dtype}; give [T, H, W] or "
             "[T, H, W, 3], uint8 or float in [0, 1]."
         )
+    if not np.isfinite(frames).all():
+        raise ValueError("frames with values that are not finite; give values in [0, 1].")
     gray = frames.astype(np.float32) if is_gray else color.rgb_to_luma(frames, matrix)
     return gray / np.float32(255.0) if frames.dtype == np.uint8 else gray

@@ -10,9 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from palette_vc_jax.diffusion import guidance, schedule, solvers
+from palette_vc_jax.models.config import check_limits
 from palette_vc_jax.sampling import windows
 
 BLENDINGS = ("step", "final")
+LIMITS = {
+    "steps": (1, 10_000),
+    "sigma_min": (1e-6, 1e6),
+    "sigma_max": (1e-6, 1e6),
+    "rho": (0.1, 1000),
+    "shared_noise_fraction": (0, 1),
+    "guidance_scale": (0, 1000),
+    "window": (1, 2**12),
+    "windows_per_batch": (1, 2**12),
+}
 _COMMON = 2**32 - 1  # takes the place of a frame's number in the key of the shared noise
 
 
@@ -40,6 +51,7 @@ class SamplerSettings:
     windows_per_batch: int = 1  # windows that a device evaluates together
 
     def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
         solvers.solver_table(self.solver, self.sigmas())
         windows.plan_windows(
             [(0, 1)], self.window, self.overlap, self.window_mode, self.window_weights
@@ -47,20 +59,9 @@ class SamplerSettings:
         if self.guidance not in guidance.KINDS:
             known = ", ".join(guidance.KINDS)
             raise ValueError(f"guidance {self.guidance!r} is not known; use one of {known}.")
-        if not 0.0 <= self.guidance_scale < float("inf"):
-            raise ValueError(
-                f"guidance scale {self.guidance_scale}; give a number from 0 (1 is off)."
-            )
         if self.blending not in BLENDINGS:
             known = ", ".join(BLENDINGS)
             raise ValueError(f"blending {self.blending!r} is not known; use one of {known}.")
-        if not 0.0 <= self.shared_noise_fraction <= 1.0:
-            raise ValueError(
-                f"shared noise fraction {self.shared_noise_fraction}; give the value that the "
-                "model was trained with, from 0 (independent noise per frame) to 1."
-            )
-        if self.windows_per_batch < 1:
-            raise ValueError(f"{self.windows_per_batch} windows in a batch; give at least 1.")
 
     def sigmas(self) -> np.ndarray:
         """Return the decreasing sigmas, float32 `[steps + 1]`, the last of them 0."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import palette_vc_jax
+from palette_vc_jax import files
 from palette_vc_jax.checkpoint import changed_origins, read_newest
 from palette_vc_jax.models.functional import Params
 from palette_vc_jax.models.store import Model, file_hashes, is_written, sha256, write_model
@@ -33,7 +34,7 @@ def read_config(workdir: Path) -> RunConfig:
     Raises ValueError if there is none, or if the run trains another network than the UNet.
     """
     try:
-        values = json.loads((workdir / "config.json").read_text())
+        values = files.read_json(workdir / "config.json")
         task = values.get("task")
     except (OSError, ValueError, AttributeError):
         raise ValueError(

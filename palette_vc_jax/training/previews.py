@@ -31,7 +31,7 @@ from palette_vc_jax.sampling.colorize import (
     default_settings,
     film_conditions,
 )
-from palette_vc_jax.sampling.sampler import sample_film
+from palette_vc_jax.sampling.sampler import check_finite, sample_film
 from palette_vc_jax.sampling.settings import frame_noise
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video.resize import resize
@@ -47,6 +47,8 @@ def make_previews(
     model: Model, batch: Batch, dtype: jnp.dtype = jnp.float32
 ) -> tuple[Callable[[Mapping[str, Any]], np.ndarray], Callable[[np.ndarray, Path], None]]:
     """Make two functions: one samples `batch` with given networks, the other writes the PNG.
+
+    Both raise FloatingPointError if a network returns values that are not finite.
 
     Every process has to sample, for parameters may be spread over all. The first one decodes and
     writes, as a program of its own devices: outside of the run's mesh.
@@ -112,7 +114,9 @@ def _color(
         sampler.plan(_shots(batch["gray"]), placement.num_batch_shards()),
         sampler,
     )
-    return _on_host(latents).reshape(batch["gray"].shape)
+    result = _on_host(latents).reshape(batch["gray"].shape)
+    check_finite(result, "the UNet")
+    return result
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -140,7 +144,8 @@ def _decode(model: Model, latents: np.ndarray) -> np.ndarray:
     shown = np.linspace(0, count - 1, min(FRAMES, count)).astype(int)
     film = np.concatenate(list(chunks))  # [B*T, H, W, 3] in [-1, 1]
     film = film.reshape(*latents.shape[:2], *film.shape[1:])[:, shown]
-    return 127.5 * np.clip(np.nan_to_num(film), -1.0, 1.0) + 127.5
+    check_finite(film, "the VAE's decoder")
+    return 127.5 * np.clip(film, -1.0, 1.0) + 127.5
 
 
 def _save(path: Path, groups: Mapping[str, np.ndarray]) -> None:

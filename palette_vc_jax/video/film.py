@@ -4,6 +4,7 @@ The description holds everything that the writer must keep: size, timing, range,
 other color tags, sample aspect ratio, orientation, field order and audio.
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from palette_vc_jax.video.fields import field_order
 from palette_vc_jax.video.timeline import Shifts, find_shifts, read_packets
 
 IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx"}
+# Formats whose files name other files or addresses, which FFmpeg would read.
+PLAYLISTS = {"concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp"}
 FOLDER_RATE = Fraction(24)  # frames per second of a folder of images, which stores no timing
 # EXIF orientation -> (a, b, c, d): a stored pixel (x, y) is displayed at (a x + c y, b x + d y).
 EXIF_ORIENTATIONS = {
@@ -154,7 +157,9 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     check_regular(path)
     try:
         # Without the prefix, FFmpeg would read a name with a colon as a protocol.
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
+        with av.open(
+            f"file:{path}", options=_own_formats(), metadata_errors="replace"
+        ) as container:
             streams = [s for s in container.streams.video if not is_cover(s)]
             if not streams or container.format.name == "tty":
                 raise ValueError(
@@ -174,8 +179,14 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise
         raise ValueError(
             f"{path}: cannot be read as a film ({error.strerror}); it is damaged, "
-            "truncated or not a film. Use a complete copy."
+            "truncated, a playlist or not a film. Use a complete copy."
         ) from error
+
+
+@functools.cache
+def _own_formats() -> dict[str, str]:
+    """Return the option that allows all of FFmpeg's formats but those of `PLAYLISTS`."""
+    return {"format_whitelist": ",".join(sorted(av.formats_available - PLAYLISTS))}
 
 
 def audio_tracks(container: InputContainer) -> list[AudioStream]:
@@ -197,7 +208,10 @@ def decode_image(path: Path) -> VideoFrame:
     check_regular(path)
     try:
         # Pass an open file, because FFmpeg would read a % in the name as a frame number.
-        with open(path, "rb") as file, av.open(file) as container:
+        with (
+            open(path, "rb") as file,
+            av.open(file, options=_own_formats(), metadata_errors="replace") as container,
+        ):
             context = container.streams.video[0].codec_context
             if context is None:  # FFmpeg knows the format but has no decoder, as for SVG
                 raise StopIteration

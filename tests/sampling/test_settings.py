@@ -78,13 +78,29 @@ def test_seed_range(seed):
         {"shared_noise_fraction": 1.5},
         {"shared_noise_fraction": -0.1},
         {"windows_per_batch": 0},
+        {"windows_per_batch": True},
+        {"steps": 2.5},
+        {"steps": "2"},
+        {"steps": 10**9},
+        {"sigma_max": 1e300},
+        {"rho": 1e-300},
+        {"guidance_scale": 1e38},
+        {"window": 10**9},
     ],
 )
 def test_wrong_settings(wrong):
-    """A mistake in the settings would be found hours into a film."""
+    """If this fails, a mistake is found hours into a film, ends in a traceback, or never ends."""
     with pytest.raises(ValueError) as error:
         SamplerSettings(**wrong)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["short_side", "encode_batch", "decode_chunk"])
+@pytest.mark.parametrize("value", [0, 10**9, 2.5])
+def test_wrong_sizes(name, value):
+    """If this fails, a mistake asks for memory that no machine has."""
+    with pytest.raises(ValueError, match=name.partition("_")[0]):
+        default_settings(PRESETS["demo"](), **{name: value})
 
 
 def _known(numbers, width=2, frames=6):

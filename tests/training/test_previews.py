@@ -97,6 +97,16 @@ def test_previews_show_the_reference_that_training_favors(model, batch, tmp_path
     assert np.abs(ours[""] - ours["context_color"]).max() > 0
 
 
+@pytest.mark.parametrize(("network", "key"), [("UNet", "unet"), ("decoder", "vae")])
+def test_values_that_are_not_finite_are_reported(model, batch, tmp_path, network, key):
+    """If this fails, previews show gray frames, as if the model had learned nothing."""
+    params = model.params | {key: jax.tree.map(lambda leaf: leaf * np.nan, model.params[key])}
+    sample, write = previews.make_previews(model._replace(params=params), batch)
+    with pytest.raises(FloatingPointError, match=network):
+        write(sample({"unet": params["unet"]}), tmp_path / "preview.png")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_ours_is_the_truth_where_the_network_knows_it(model, batch, tmp_path, monkeypatch):
     """If this fails, what the sampler gives is decoded at another scale than the truth."""
     monkeypatch.setattr(previews, "_color", lambda config, params, batch, dtype: batch["color"])

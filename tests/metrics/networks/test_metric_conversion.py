@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from palette_vc_jax.commands import metric_weights as script
+from palette_vc_jax.metrics.networks import convert as conversion
 from palette_vc_jax.metrics.networks import weights
 from palette_vc_jax.metrics.networks.arrays import read_arrays
 from palette_vc_jax.metrics.networks.convert import convert
@@ -270,3 +271,22 @@ def test_i3d_keeps_its_statistics(tmp_path):
     assert set(found) == set(tensors)
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["setup.py", "weights.ckpt"])
+def test_a_package_that_unpacks_without_end_is_refused(tmp_path, monkeypatch, name):
+    """If this fails, a small archive of somebody else fills the memory."""
+    monkeypatch.setattr(conversion, "MAX_BYTES", 2**20)
+    package(tmp_path / "x.tar.gz", {name: bytes(2**21)})
+    with pytest.raises(ValueError, match="unpacks to more than 1048576 bytes"):
+        convert(tmp_path / "x.tar.gz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pickle_that_names_one_dict_often_is_refused():
+    """If this fails, a pickle of a hundred bytes is unfolded without end."""
+    value: dict = {}
+    for _ in range(40):
+        value = {"a": value, "b": value}
+    with pytest.raises(ValueError, match="more than"):
+        read_arrays(dump(value), "x.ckpt")
