@@ -74,6 +74,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="damaged frames: refuse the film, show the frame before again, or leave them out; a "
         "film that is cut off ends where it is cut",
     )
+    position = "POSITION, a frame's number or a time"
+    add("--start", metavar="POSITION", help=f"where an excerpt begins: {position}; default: 0")
+    add("--end", metavar="POSITION", help="where an excerpt ends; this frame is left out")
+    add("--frames", type=int, metavar="N", help="length of an excerpt in frames, instead of --end")
     add("--report", action="store_true", help="write a quality report to OUTPUT's .report.html")
     add("--dry_run", action="store_true", help="print the plan as JSON, and stop")
     add(
@@ -121,7 +125,8 @@ def main(argv: list[str]) -> None:
     use_compile_cache(args.compile_cache)
     use_most_memory()
     output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
-    film = open_film(cli.local_path(args.input, "--input"), args.damaged)
+    source = cli.local_path(args.input, "--input")
+    film = open_film(source, args.damaged, args.start, args.end, args.frames)
     check_output(output, film)
     parts = [(parse_region(mask, film), spec) for mask, spec in map(_split_region, args.region)]
     keyframes = [parse_keyframe(text, film) for text in args.keyframe]

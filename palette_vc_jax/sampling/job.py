@@ -42,7 +42,7 @@ from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, from_zero, group_shots
 from palette_vc_jax.video import color
 from palette_vc_jax.video.damage import Damage, as_json, summary
-from palette_vc_jax.video.film import Film, open_film, orient, upright_size
+from palette_vc_jax.video.film import Film, excerpt_of, open_film, orient, upright_size
 from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import merge_chroma, model_size, resize, small_gray
 from palette_vc_jax.video.shots import find_shots
@@ -143,6 +143,7 @@ def describe(
     guided = sampler.guidance_scale != 1.0 and (steered or sampler.guidance != "palette")
     return {
         "input": str(plan.film.path),
+        "excerpt": excerpt_of(plan.film),
         "frames": plan.frames,
         "size": [plan.film.width, plan.film.height],
         "model": plan.config.name,

@@ -15,6 +15,7 @@ from av.packet import Packet
 
 from palette_vc_jax.video.encoding import MUXERS
 from palette_vc_jax.video.film import Film, audio_tracks, open_video
+from palette_vc_jax.video.position import later_timecode
 from palette_vc_jax.video.timeline import read_packets, shifted
 
 # The usual layout of a number of channels, for tracks that only count them: AVI, Matroska and MXF
@@ -50,7 +51,7 @@ def check_audio(output: Path, film: Film) -> None:
     with open_video(film.path) as (source, _):
         container = av.open(io.BytesIO(), "w", format=MUXERS[suffix])
         try:
-            copies = add_tracks(source, container)
+            copies = add_tracks(film, source, container)
             waiting = set(copies)
             for packet in islice(source.demux(), TRIED_PACKETS):
                 if packet.size and packet.stream.index in waiting:
@@ -74,12 +75,14 @@ def check_audio(output: Path, film: Film) -> None:
                 container.close()
 
 
-def add_tracks(source: InputContainer, container: OutputContainer) -> dict[int, AudioStream]:
+def add_tracks(
+    film: Film, source: InputContainer, container: OutputContainer
+) -> dict[int, AudioStream]:
     """Add copies of a source's audio tracks to a container; return them by the source's index."""
     copies: dict[int, AudioStream] = {}
     for track in audio_tracks(source):
         copy = container.add_stream_from_template(track)
-        copy.metadata.update(kept_tags(track.metadata))
+        copy.metadata.update(kept_tags(track.metadata, film))
         layout = track.codec_context.layout
         if layout.name.endswith("channels") and layout.nb_channels in LAYOUTS:
             copy.codec_context.layout = LAYOUTS[layout.nb_channels]
@@ -93,6 +96,7 @@ def copy_packets(
     """Yield a source's audio packets for the tracks of `add_tracks`, with corrected times.
 
     Times grow, as containers need: a packet that is not after the one before is moved to its end.
+    Of an excerpt, the packets that begin in it are copied.
 
     Raises:
         ValueError: if the audio is damaged and the film's `damaged` is `stop`.
@@ -102,6 +106,7 @@ def copy_packets(
         return
     shown: dict[int, int] = {}  # track -> pts of its last packet
     last: dict[int, tuple[int, int]] = {}  # track -> dts and end of its last packet
+    ended: set[int] = set()  # tracks that are past the end of the excerpt
     try:
         packets = read_packets(source, tracks, film.damaged != "stop")
         for packet in shifted(source, packets, film.shifts):
@@ -118,6 +123,17 @@ def copy_packets(
                 last[index] = packet.dts, packet.dts + max(1, packet.duration or 0)
             if packet.pts is not None:
                 shown[index] = packet.pts
+            if packet.pts is not None and film.excerpt:
+                seconds = packet.pts * packet.time_base
+                begin, end = film.span
+                if end is not None and seconds >= end:
+                    ended.add(index)
+                    if len(ended) == len(tracks):
+                        return
+                if seconds < begin or index in ended:
+                    continue
+                ticks = round(begin / packet.time_base)
+                packet.pts, packet.dts = packet.pts - ticks, (packet.dts or packet.pts) - ticks
             packet.stream = copies[index]
             yield packet
     except FFmpegError as error:
@@ -127,7 +143,13 @@ def copy_packets(
         ) from error
 
 
-def kept_tags(metadata: dict[str, str]) -> dict[str, str]:
-    """Return metadata without tags that describe the source's file only."""
+def kept_tags(metadata: dict[str, str], film: Film) -> dict[str, str]:
+    """Return metadata without tags that describe the source's file only.
+
+    The timecode of an excerpt is that of its first frame.
+    """
     kept = {key: value for key, value in metadata.items() if key not in DROPPED_TAGS}
+    if film.excerpt and "timecode" in kept:
+        later = later_timecode(kept.pop("timecode"), film.excerpt.start, film.rate)
+        kept |= {"timecode": later} if later else {}
     return {k: v for k, v in kept.items() if not k.startswith(("_STATISTICS", "BPS", "NUMBER_OF"))}

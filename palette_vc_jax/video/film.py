@@ -44,6 +44,17 @@ UPRIGHT = (1, 0, 0, 1)
 
 
 @dataclass(frozen=True)
+class Excerpt:
+    """The frames of a film that are read; numbers and times are those of the whole film."""
+
+    start: int  # number of the first frame
+    stop: int | None  # number of the first frame that is left out; None to read to the end
+    origin: int  # time of the first frame, which becomes 0, in units of the film's time base
+    end: int | None  # time of frame `stop`
+    entry: tuple[int, int] | None = None  # time to seek to, and number of the frame found there
+
+
+@dataclass(frozen=True)
 class Film:
     """The properties of a source, without its frames."""
 
@@ -68,6 +79,15 @@ class Film:
     shifts: Shifts = field(default_factory=dict)  # corrections of times, see `timeline.py`
     damaged: str = "stop"  # what is done with damaged frames, see `damage.MODES`
     files: tuple[Path, ...] = ()  # the images, in order; empty for a video
+    excerpt: Excerpt | None = None  # what is read; None for all of it
+
+    @property
+    def span(self) -> tuple[Fraction, Fraction | None]:
+        """Return the times at which an excerpt begins and ends in the whole film, in seconds."""
+        if self.excerpt is None:
+            return Fraction(0), None
+        end = self.excerpt.end
+        return self.excerpt.origin * self.time_base, None if end is None else end * self.time_base
 
     @property
     def orientation(self) -> tuple[int, int, int, int]:
@@ -89,8 +109,14 @@ class Frame:
     luma: np.ndarray  # [H, W] uint8 or uint16, the source's codes (for RGB: Y' in full range)
 
 
-def open_film(path: str | Path, damaged: str = "stop") -> Film:
-    """Describe a film, a folder of frames or one image.
+def open_film(
+    path: str | Path,
+    damaged: str = "stop",
+    start: str | None = None,
+    end: str | None = None,
+    frames: int | None = None,
+) -> Film:
+    """Describe a film, a folder of frames or one image, or an excerpt of it.
 
     Decode one frame, because only a decoded frame has reliable format and color tags. Read the
     times of all packets of formats that can be joined byte by byte, such as MPEG-TS.
@@ -99,13 +125,23 @@ def open_film(path: str | Path, damaged: str = "stop") -> Film:
         path: the film, folder or image.
         damaged: what reading does at a damaged frame: `stop` (refuse the film), `repeat` (yield
             the frame before it again) or `drop` (leave it out).
+        start: where the excerpt begins, see `video.position`; None for the beginning.
+        end: where the excerpt ends; a frame at this position is left out. None for the end.
+        frames: length of the excerpt, instead of `end`.
 
     Raises:
         ValueError: if the path is missing, is not a film or image, has no video stream, or is a
-            folder without images.
+            folder without images; or if the excerpt is empty or begins after the end.
     """
-    path = Path(path)
-    check_mode(damaged)
+    film = _open_whole(Path(path), check_mode(damaged))
+    if start is None and end is None and frames is None:
+        return film
+    from palette_vc_jax.video.excerpt import cut  # reads frames, so it imports this module
+
+    return cut(film, start, end, frames)
+
+
+def _open_whole(path: Path, damaged: str) -> Film:
     if path.is_dir():
         return _describe_images(path, "folder", list_images(path), damaged)
     if not path.exists():
@@ -115,6 +151,18 @@ def open_film(path: str | Path, damaged: str = "stop") -> Film:
     if path.suffix.lower() in IMAGES:
         return _describe_images(path, "image", (path,), damaged)
     return _describe_video(path, damaged)
+
+
+def excerpt_of(film: Film) -> dict[str, float | str | None] | None:
+    """Return where an excerpt lies in its film as plain JSON values, None for a whole film."""
+    if film.excerpt is None:
+        return None
+    begin, end = film.span
+    return {
+        "first_frame": film.excerpt.start,
+        "seconds": float(begin),
+        "end_seconds": None if end is None else float(end),
+    }
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -91,7 +92,7 @@ class FilmSink:
                 name = self._stream.metadata.get("title", "")
                 self._stream.metadata["title"] = name + PADDING
             if film.kind == "video":
-                copies = add_tracks(source, self._container)
+                copies = add_tracks(film, source, self._container)
                 self._audio = copy_packets(film, source, copies)
             self._waiting = next(self._audio, None)
             self._closing = stack.pop_all()
@@ -135,14 +136,9 @@ class FilmSink:
         return stream
 
     def _copy_tags(self, source: InputContainer, video: VideoStream) -> None:
-        self._container.metadata.update(kept_tags(source.metadata))
-        self._stream.metadata.update(kept_tags(video.metadata))
-        delay = start_shift(self._film.shifts, video) * self._film.time_base
-        chapters = source.chapters()
-        for chapter in chapters:
-            ticks = round(delay / chapter["time_base"])
-            chapter["start"], chapter["end"] = chapter["start"] + ticks, chapter["end"] + ticks
-        self._container.set_chapters(chapters)
+        self._container.metadata.update(kept_tags(source.metadata, self._film))
+        self._stream.metadata.update(kept_tags(video.metadata, self._film))
+        self._container.set_chapters(list(_chapters(self._film, source, video)))
 
     def _video_frame(self, frame: Frame, chroma: np.ndarray) -> av.VideoFrame:
         film, encoding = self._film, self._encoding
@@ -192,3 +188,16 @@ class FilmSink:
                 f"{self._film.path}: {self._path.suffix} cannot hold its times or its audio "
                 f"({error.strerror}); give an output that ends in .mkv."
             ) from error
+
+
+def _chapters(film: Film, source: InputContainer, video: VideoStream) -> Iterator[Any]:
+    """Yield the chapters of a film, or those of an excerpt, with the output's times."""
+    begin, end = film.span
+    delay = start_shift(film.shifts, video) * film.time_base - begin
+    for chapter in source.chapters():
+        unit = chapter["time_base"]
+        start, stop = (chapter[key] + round(delay / unit) for key in ("start", "end"))
+        last = stop if end is None else round((end - begin) / unit)
+        if film.excerpt and (stop <= 0 or start >= last):
+            continue
+        yield chapter | {"start": max(0, start), "end": min(stop, last)}

@@ -144,3 +144,23 @@ def test_a_plan_tells_the_damage(color, tmp_path, capsys):
     assert command(sample.main, *given) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["damage"] and np.isfinite(plan["damage"][0]["seconds"])
+
+
+def test_an_excerpt_is_colored_with_its_sound(color, tmp_path, capsys):
+    """If this fails, a restorer has to cut a film before a scene of it can be tried."""
+    source = write_recording(tmp_path / "a.mkv", 50, "ffv1", "pcm_s16le")
+    flags = ["--start", "0.4s", "--frames", "12"]
+    assert color(source, tmp_path / "o.mkv", *flags, "--report") == (0, [])
+    record = json.loads((tmp_path / "o.run.json").read_text())
+    assert record["frames"] == 12
+    assert record["excerpt"] == {"first_frame": 10, "seconds": 0.4, "end_seconds": 0.88}
+    whole, found = (
+        [f.luma for f in read_frames(open_film(p))] for p in (source, tmp_path / "o.mkv")
+    )
+    np.testing.assert_array_equal(found, whole[10:22])
+    kept, packets = films.sound_packets(tmp_path / "o.mkv"), films.sound_packets(source)
+    assert kept == packets[packets.index(kept[0]) :][: len(kept)] and len(kept) > 20
+    before = names(tmp_path)
+    for bad in (["--start", "3s"], ["--start", "9", "--end", "9"], ["--end", "x"]):
+        code, said = color(source, tmp_path / "p.mkv", *bad)
+        assert code == 2 and len(said) == 1 and names(tmp_path) == before
