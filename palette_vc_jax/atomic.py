@@ -13,6 +13,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+_held: set[Path] = set()  # temporary files and folders that this process writes
+
 
 def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """Check that files may be written at `targets`, following links, before any work is done.
@@ -68,12 +70,15 @@ def file(path: Path) -> Iterator[Path]:
     partial = _partial(target)
     with partial.open("ab") as held:
         _lock(held.fileno(), path)
+        _held.add(partial)
         try:
             yield partial
             partial.replace(target)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+        finally:
+            _held.discard(partial)
 
 
 @contextlib.contextmanager
@@ -96,6 +101,7 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
     held = os.open(partial, os.O_RDONLY)
     try:
         _lock(held, path)
+        _held.add(partial)
         try:
             for entry in partial.iterdir():  # left by a run that was killed
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -110,6 +116,7 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     finally:
+        _held.discard(partial)
         os.close(held)
 
 
@@ -117,6 +124,13 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` in UTF-8 at `path`; raise as `file` does."""
     with file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def remove_partial() -> None:
+    """Remove the temporary files and folders of this process, before it ends without cleanup."""
+    for partial in list(_held):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
 
 
 def _partial(target: Path) -> Path:

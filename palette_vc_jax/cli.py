@@ -1,19 +1,24 @@
 """Run commands: report errors in one line, set the exit code, and show progress.
 
-Exit codes: 0 success; 1 a failure, such as a full disk; 2 a user error; 75 stopped by SIGTERM with
-everything saved, so that the same command resumes; 130 stopped with Ctrl-C.
+Exit codes: 0 success; 1 a failure, such as a full disk; 2 a user error; 75 training stopped by
+SIGTERM with everything saved, so that the same command resumes; 130 stopped with Ctrl-C, 143 by
+SIGTERM, 129 by SIGHUP.
 """
 
 import contextlib
 import re
+import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+from palette_vc_jax import signals
+
+if TYPE_CHECKING:  # `run` handles signals, so little is imported before it
+    from tqdm import tqdm
 
 INTERVAL = 30.0  # seconds between progress lines if stderr is not a terminal
 FAILURE, MISTAKE, PREEMPTED, STOPPED = 1, 2, 75, 130
@@ -28,10 +33,17 @@ def run(main: Callable[[], object]) -> None:
     """
     warnings.formatwarning = _format_warning
     try:
-        main()
-    except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
-        sys.exit(STOPPED)
+        with signals.handled():
+            try:
+                main()
+            except Exception:
+                signals.check()  # a library may have turned the signal into an error of its own
+                raise
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(signals.message(number), file=sys.stderr, flush=True)
+        sys.exit(signals.exit_code(number))
     except KNOWN as error:
         print(message(error), file=sys.stderr, flush=True)
         sys.exit(exit_code(error))
@@ -65,7 +77,7 @@ def progress(
     initial: int = 0,
     hidden: bool = False,
     **options: Any,
-) -> tqdm:
+) -> "tqdm":
     """Return a progress bar over `items`, or one line per `INTERVAL` seconds without a terminal.
 
     Args:
@@ -77,6 +89,8 @@ def progress(
         hidden: show nothing.
         options: further options of `tqdm`.
     """
+    from tqdm import tqdm
+
     given = dict(desc=title, unit=unit, total=total, initial=initial, disable=hidden) | options
     if sys.stderr.isatty():
         return tqdm(items, **given)
@@ -90,7 +104,12 @@ def reporting(
 ) -> Iterator[Callable[[int, int | None], None]]:
     """Show a progress bar, and yield a function that updates it with (done, total)."""
     with progress(None, title, unit, total) as bar:
-        yield lambda done, total: bar.update(done - bar.n)
+
+        def report(done: int, total: int | None) -> None:
+            signals.check()
+            bar.update(done - bar.n)
+
+        yield report
 
 
 class _Lines:
