@@ -25,8 +25,11 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
 
     Raises:
         ValueError: if a target exists and is not a regular file (a folder, a device, a FIFO), or
-            is one of the inputs.
+            is one of the inputs; or if its name is too long.
     """
+    targets = list(targets)
+    for target in targets:
+        check_name(target)
     existing = {target: found for target in targets if (found := _status(target))}
     for target, found in existing.items():
         if not stat.S_ISREG(found.st_mode):
@@ -40,6 +43,25 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
                 f"{target}: the run reads this file and would replace it; give the output another "
                 "name."
             )
+
+
+def check_name(target: Path) -> None:
+    """Check that the file system takes the names of `target` and of its temporary file.
+
+    Raises:
+        ValueError: if one of them is too long.
+    """
+    extra = len(os.fsencode(_partial(target).name)) - len(os.fsencode(target.name))
+    try:
+        longest = os.pathconf(target.absolute().parent, "PC_NAME_MAX") - extra
+    except (OSError, ValueError):  # the folder is missing, which is reported elsewhere
+        return
+    length = len(os.fsencode(target.name))
+    if length > longest:
+        raise ValueError(
+            f"{target.name}: this name has {length} bytes, and at most {longest} are possible; "
+            "give the output a shorter name."
+        )
 
 
 def check_folder(path: Path) -> None:
@@ -121,9 +143,12 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` in UTF-8 at `path`; raise as `file` does."""
+    """Write `text` in UTF-8 at `path`; raise as `file` does.
+
+    What has no form in UTF-8, as a part of a file name, becomes a question mark.
+    """
     with file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="replace")
 
 
 def remove_partial() -> None:

@@ -6,6 +6,7 @@ SIGTERM, 129 by SIGHUP.
 """
 
 import contextlib
+import io
 import re
 import signal
 import sys
@@ -32,6 +33,8 @@ def run(main: Callable[[], object]) -> None:
     bug and keeps its traceback. Each warning is printed in one line.
     """
     warnings.formatwarning = _format_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):  # print file names that are not UTF-8 as they are
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         with signals.handled():
             try:

@@ -4,6 +4,9 @@ The description holds everything that the writer must keep: size, timing, range,
 other color tags, sample aspect ratio, orientation, field order and audio.
 """
 
+import contextlib
+import functools
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -28,7 +31,18 @@ from palette_vc_jax.video.facts import display_matrix, luma_facts
 from palette_vc_jax.video.fields import field_order
 from palette_vc_jax.video.timeline import Shifts, find_shifts, read_packets
 
-IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx"}
+IMAGES = {
+    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx",
+    ".pgm", ".ppm", ".pnm", ".tga",
+}  # fmt: skip
+# Images that FFmpeg or PyAV reads wrongly or not at all, such as linear light in EXR.
+OTHER_IMAGES = {".exr", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k"}
+# Inputs that name other files or addresses, or that are no files.
+REFERRING = {
+    "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp",
+    "webm_dash_manifest",
+}  # fmt: skip
+PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"v=0")  # how such files begin
 FOLDER_RATE = Fraction(24)  # frames per second of a folder of images, which stores no timing
 # EXIF orientation -> (a, b, c, d): a stored pixel (x, y) is displayed at (a x + c y, b x + d y).
 EXIF_ORIENTATIONS = {
@@ -142,6 +156,8 @@ def open_film(
 
 
 def _open_whole(path: Path, damaged: str) -> Film:
+    if path.suffix.lower() in OTHER_IMAGES:
+        raise ValueError(f"{path}: {path.suffix} is not supported; convert it to PNG or TIFF.")
     if path.is_dir():
         return _describe_images(path, "folder", list_images(path), damaged)
     if not path.exists():
@@ -174,9 +190,15 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     found = find_images(folder)
     if not found:
         kinds = " ".join(sorted(IMAGES))
-        raise ValueError(f"{folder}: the folder holds no frames; add images ({kinds}).")
+        others = sorted({p.suffix.lower() for p in folder.iterdir()} & OTHER_IMAGES)
+        way_out = (
+            f"convert {' '.join(others)} to PNG or TIFF" if others else f"add images ({kinds})"
+        )
+        raise ValueError(f"{folder}: the folder holds no frames; {way_out}.")
     for path in found:
         check_regular(path)
+        if not path.exists():
+            raise ValueError(f"{path}: the link leads nowhere; remove it.")
     return found
 
 
@@ -202,7 +224,8 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     check_regular(path)
     try:
         # Without the prefix, FFmpeg would read a name with a colon as a protocol.
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
+        name, options = f"file:{path}", {"format_whitelist": _formats()}
+        with av.open(name, metadata_errors="replace", container_options=options) as container:
             streams = [s for s in container.streams.video if not is_cover(s)]
             if not streams or container.format.name == "tty":
                 raise ValueError(
@@ -220,10 +243,23 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     except FFmpegError as error:
         if isinstance(error, PermissionError) and not os.access(path, os.R_OK):
             raise
+        _refuse_playlist(path)
         raise ValueError(
             f"{path}: cannot be read as a film ({error.strerror}); it is damaged, "
             "truncated or not a film. Use a complete copy."
         ) from error
+
+
+@functools.cache
+def _formats() -> str:
+    """Return the names of the formats that may be read, for FFmpeg."""
+    return ",".join(sorted(av.formats_available - REFERRING))
+
+
+def _refuse_playlist(path: Path) -> None:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read(64).removeprefix(b"\xef\xbb\xbf").startswith(PLAYLISTS):
+            raise ValueError(f"{path}: a playlist; give the films that it names, one by one.")
 
 
 def audio_tracks(container: InputContainer) -> list[AudioStream]:
@@ -244,8 +280,12 @@ def decode_image(path: Path) -> VideoFrame:
     """
     check_regular(path)
     try:
-        # Pass an open file, because FFmpeg would read a % in the name as a frame number.
-        with open(path, "rb") as file, av.open(file) as container:
+        data = path.read_bytes()
+        if path.suffix.lower() == ".tga":  # FFmpeg knows TGA by its name only
+            return av.CodecContext.create("targa", "r").decode(av.Packet(data))[0]
+        # Pass the bytes, because FFmpeg would read a % in the name as a frame number.
+        options = {"format_whitelist": _formats()}
+        with av.open(io.BytesIO(data), container_options=options) as container:
             context = container.streams.video[0].codec_context
             if context is None:  # FFmpeg knows the format but has no decoder, as for SVG
                 raise StopIteration
@@ -253,6 +293,7 @@ def decode_image(path: Path) -> VideoFrame:
             context.options = {"err_detect": "explode"}
             return next(container.decode(video=0))
     except (FFmpegError, StopIteration, IndexError) as error:
+        _refuse_playlist(path)
         raise ValueError(
             f"{path}: cannot be read as an image; it is damaged or of an unknown format. "
             "Give PNG, JPEG or TIFF."

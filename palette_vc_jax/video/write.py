@@ -29,6 +29,7 @@ def check_output(output: str | Path, film: Film) -> None:
             or does not fit the source; if the output is the source, is among its frames, is not a
             regular file or is a folder with files; or if the container cannot hold the audio.
     """
+    atomic.check_name(Path(output))
     as_folder, output = _is_folder(output), Path(output)
     suffix = output.suffix.lower()
     if not output.absolute().parent.is_dir():
