@@ -74,6 +74,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="damaged frames: refuse the film, show the frame before again, or leave them out; a "
         "film that is cut off ends where it is cut",
     )
+    add(
+        "--audio",
+        choices=("copy", "aac", "flac", "none"),
+        default="copy",
+        help="audio of the output: copied, encoded again, or none",
+    )
     position = "POSITION, a frame's number or a time"
     add("--start", metavar="POSITION", help=f"where an excerpt begins: {position}; default: 0")
     add("--end", metavar="POSITION", help="where an excerpt ends; this frame is left out")
@@ -117,6 +123,7 @@ def main(argv: list[str]) -> None:
     from palette_vc_jax.sampling.job import describe, device_memory_gib
     from palette_vc_jax.sampling.keyframes import parse_keyframe
     from palette_vc_jax.sampling.regions import parse_region
+    from palette_vc_jax.video.encoding import OutputOptions
     from palette_vc_jax.video.write import check_output
 
     if not 0 <= args.seed < 2**32:
@@ -127,7 +134,8 @@ def main(argv: list[str]) -> None:
     output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
     source = cli.local_path(args.input, "--input")
     film = open_film(source, args.damaged, args.start, args.end, args.frames)
-    check_output(output, film)
+    options = OutputOptions(audio=args.audio)
+    check_output(output, film, options)
     parts = [(parse_region(mask, film), spec) for mask, spec in map(_split_region, args.region)]
     keyframes = [parse_keyframe(text, film) for text in args.keyframe]
     run = _open_run(folder, args.weights)
@@ -182,6 +190,7 @@ def main(argv: list[str]) -> None:
             luma=args.luma,
             regions=regions,
             keyframes=keyframes,
+            options=options,
         )
     if args.report:
         from palette_vc_jax.evaluation.quality import write_report

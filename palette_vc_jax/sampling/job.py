@@ -42,6 +42,7 @@ from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, from_zero, group_shots
 from palette_vc_jax.video import color
 from palette_vc_jax.video.damage import Damage, as_json, summary
+from palette_vc_jax.video.encoding import DEFAULT_OUTPUT, OutputOptions
 from palette_vc_jax.video.film import Film, excerpt_of, open_film, orient, upright_size
 from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import merge_chroma, model_size, resize, small_gray
@@ -196,6 +197,7 @@ def color_film(
     luma: str = "source",
     regions: Sequence[Region] = (),
     keyframes: Sequence[Keyframe] = (),
+    options: OutputOptions = DEFAULT_OUTPUT,
 ) -> Result:
     """Color a film, and write it to `output` with its `side_files`.
 
@@ -217,6 +219,7 @@ def color_film(
         luma: `source` (the film's own, unchanged) or `model` (the decoder's, resized).
         regions: parts of the picture with palettes of their own; the last is in front.
         keyframes: frames with known colors.
+        options: codec and audio of the output.
 
     Raises:
         ValueError: as `check_output`, `check_times`, `check_side_files`, `track_keyframes` and
@@ -226,7 +229,7 @@ def color_film(
     output = Path(output)
     if not isinstance(film, Plan):
         film = film if isinstance(film, Film) else open_film(film)
-        check_output(output, film)
+        check_output(output, film, options)
         plan = plan_film(film, model, settings, reference)
     elif settings or reference or film.config != model.config:
         raise ValueError("the plan has other settings or is of another model; plan again.")
@@ -239,7 +242,7 @@ def color_film(
     tracked = track_keyframes(*place, keyframes) if keyframes else None
     maps = carry_regions(*place, regions) if regions else None
     described = describe(plan, palette, seed, regions, keyframes)
-    record = described | _record(plan, model, output, luma)
+    record = described | _record(plan, model, output, luma) | {"output_options": asdict(options)}
     _warn_if_no_effect(model, [palette, *(region.palette for region in regions)])
     if plan.damage:
         warnings.warn(
@@ -248,7 +251,7 @@ def color_film(
         )
     sheet = SideBySide(plan.frames, plan.film)
     frames = read_frames(plan.film)
-    with FilmWriter(output, plan.film) as writer:
+    with FilmWriter(output, plan.film, options) as writer:
 
         def finish(small: np.ndarray) -> None:
             frame, chroma, replaced = _merge(next(frames), small, plan.film, luma)

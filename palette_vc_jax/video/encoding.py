@@ -16,6 +16,16 @@ PRORES = {"vendor": "apl0", "bits_per_mb": "4000"}
 
 
 @dataclass(frozen=True)
+class OutputOptions:
+    """How a film is written, apart from the container that its extension selects."""
+
+    audio: str = "copy"  # one of `audio.MODES`
+
+
+DEFAULT_OUTPUT = OutputOptions()
+
+
+@dataclass(frozen=True)
 class Encoding:
     """Codec, pixel format and chroma subsampling of an output file."""
 

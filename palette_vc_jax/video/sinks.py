@@ -14,13 +14,13 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from palette_vc_jax.video import color
-from palette_vc_jax.video.audio import add_tracks, copy_packets, kept_tags
-from palette_vc_jax.video.encoding import MUXERS, encoding_for
+from palette_vc_jax.video.encoding import MUXERS, OutputOptions, encoding_for
 from palette_vc_jax.video.fields import field_marker, mark_fields
 from palette_vc_jax.video.film import Film, Frame, open_video, orient
 from palette_vc_jax.video.matroska import PADDING, write_aspect
 from palette_vc_jax.video.resize import subsample_chroma
 from palette_vc_jax.video.timeline import start_shift
+from palette_vc_jax.video.tracks import add_tracks, kept_tags, read_tracks
 
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]  # 4:4:4
 
@@ -62,7 +62,7 @@ class ImageSink:
 class FilmSink:
     """Encode frames into a container and copy the source's audio packets between them."""
 
-    def __init__(self, path: Path, film: Film):
+    def __init__(self, path: Path, film: Film, options: OutputOptions):
         self._film, self._encoding = film, encoding_for(path.suffix.lower(), film)
         self._path, self._count = path, 0
         self._marker = None
@@ -73,15 +73,15 @@ class FilmSink:
         with contextlib.ExitStack() as stack:
             base = film.time_base
             # Without this flag, the muxers write random IDs and the date.
-            options = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+            flags = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
             muxer = MUXERS[path.suffix.lower()]
             self._patched = muxer == "matroska" and film.sample_aspect != 1
             if self._patched:
-                options["write_crc32"] = "0"
+                flags["write_crc32"] = "0"
             if muxer != "matroska" and base.numerator == 1:
-                options["video_track_timescale"] = str(base.denominator)
+                flags["video_track_timescale"] = str(base.denominator)
             self._container = stack.enter_context(
-                av.open(f"file:{path}", "w", format=muxer, container_options=options)
+                av.open(f"file:{path}", "w", format=muxer, container_options=flags)
             )
             self._stream = self._add_video()
             self._audio: Iterator[Packet] = iter(())
@@ -92,8 +92,10 @@ class FilmSink:
                 name = self._stream.metadata.get("title", "")
                 self._stream.metadata["title"] = name + PADDING
             if film.kind == "video":
-                copies = add_tracks(film, source, self._container)
-                self._audio = copy_packets(film, source, copies)
+                added = add_tracks(
+                    film, source, self._container, path.suffix.lower(), options.audio
+                )
+                self._audio = read_tracks(film, source, video, added, options.audio)
             self._waiting = next(self._audio, None)
             self._closing = stack.pop_all()
 
@@ -138,6 +140,7 @@ class FilmSink:
     def _copy_tags(self, source: InputContainer, video: VideoStream) -> None:
         self._container.metadata.update(kept_tags(source.metadata, self._film))
         self._stream.metadata.update(kept_tags(video.metadata, self._film))
+        self._stream.disposition = int(video.disposition)
         self._container.set_chapters(list(_chapters(self._film, source, video)))
 
     def _video_frame(self, frame: Frame, chroma: np.ndarray) -> av.VideoFrame:

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from palette_vc_jax import atomic
-from palette_vc_jax.video.audio import check_audio
-from palette_vc_jax.video.encoding import MUXERS
+from palette_vc_jax.video.encoding import DEFAULT_OUTPUT, MUXERS, OutputOptions
 from palette_vc_jax.video.film import Film, Frame
 from palette_vc_jax.video.sinks import FilmSink, ImageSink
+from palette_vc_jax.video.tracks import check_tracks
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 MAX_TICKS = 2**31 - 2  # units of time of a frame's duration in MP4 and MOV
 
 
-def check_output(output: str | Path, film: Film) -> None:
+def check_output(output: str | Path, film: Film, options: OutputOptions = DEFAULT_OUTPUT) -> None:
     """Check that a film can be written to `output`, before any work is done.
 
     Raises:
@@ -65,7 +65,7 @@ def check_output(output: str | Path, film: Film) -> None:
                 "give .mp4, .mkv, .mov or a folder."
             )
     elif suffix in MUXERS:
-        check_audio(output, film)
+        check_tracks(output, film, options.audio)
     else:
         allowed = " ".join([*MUXERS, *sorted(IMAGE_SUFFIXES)])
         raise ValueError(
@@ -102,12 +102,13 @@ class FilmWriter:
 
     Args:
         output: a file or folder, see the module's docstring; checked by `check_output` at once.
-        film: the source; its audio, metadata and chapters are copied without encoding.
+        film: the source; its metadata, chapters, audio and subtitles are copied.
+        options: how the film is written.
     """
 
-    def __init__(self, output: str | Path, film: Film):
-        check_output(output, film)
-        self.output, self.film = Path(output), film
+    def __init__(self, output: str | Path, film: Film, options: OutputOptions = DEFAULT_OUTPUT):
+        check_output(output, film, options)
+        self.output, self.film, self._options = Path(output), film, options
         self._suffix = "" if _is_folder(output) else self.output.suffix.lower()
         self._sink: FilmSink | ImageSink | None = None
         self._placing = contextlib.ExitStack()  # moves the partial output into place
@@ -117,7 +118,7 @@ class FilmWriter:
         with contextlib.ExitStack() as stack:
             partial = stack.enter_context(begin(self.output))
             if self._suffix in MUXERS:
-                self._sink = FilmSink(partial, self.film)
+                self._sink = FilmSink(partial, self.film, self._options)
             else:
                 self._sink = ImageSink(partial, self.film, self._suffix)
             self._placing = stack.pop_all()
