@@ -80,6 +80,22 @@ def parse(argv: list[str]) -> argparse.Namespace:
         default="copy",
         help="audio of the output: copied, encoded again, or none",
     )
+    add(
+        "--codec",
+        help="h264, hevc, av1, ffv1 or prores; png, tiff, png16 or tiff16 (16 bits) in a folder; "
+        "default: that of the extension",
+    )
+    add(
+        "--quality",
+        type=float,
+        help="constant rate factor of h264 and hevc (0 to 51) and av1 (0 to 63), 0 is best; "
+        "default: a PSNR of 45 dB on the luma, also in grain",
+    )
+    add(
+        "--playable",
+        action="store_true",
+        help="8 bits, 4:2:0, limited range and even sides, as QuickTime and browsers need",
+    )
     position = "POSITION, a frame's number or a time"
     add("--start", metavar="POSITION", help=f"where an excerpt begins: {position}; default: 0")
     add("--end", metavar="POSITION", help="where an excerpt ends; this frame is left out")
@@ -134,7 +150,7 @@ def main(argv: list[str]) -> None:
     output, folder = (cli.local_path(getattr(args, n), f"--{n}") for n in ("output", "checkpoint"))
     source = cli.local_path(args.input, "--input")
     film = open_film(source, args.damaged, args.start, args.end, args.frames)
-    options = OutputOptions(audio=args.audio)
+    options = OutputOptions(args.audio, args.codec, args.quality, args.playable)
     check_output(output, film, options)
     parts = [(parse_region(mask, film), spec) for mask, spec in map(_split_region, args.region)]
     keyframes = [parse_keyframe(text, film) for text in args.keyframe]

@@ -40,7 +40,7 @@ from palette_vc_jax.sampling.regions import Region, carry_regions
 from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, from_zero, group_shots
-from palette_vc_jax.video import color
+from palette_vc_jax.video import color, hdr
 from palette_vc_jax.video.damage import Damage, as_json, summary
 from palette_vc_jax.video.encoding import DEFAULT_OUTPUT, OutputOptions
 from palette_vc_jax.video.film import Film, excerpt_of, open_film, orient, upright_size
@@ -381,6 +381,7 @@ def _merge(
     gray = color.gray(frame.luma, film)
     a, b, c, d = film.orientation
     small = orient(small, (a, c, b, d))  # the transpose of a quarter turn is its inverse
+    small = hdr.film_rgb(small, film.tags[2])
     if luma == "model":
         large = np.clip(resize(small, *gray.shape), 0.0, 1.0)
         gray = color.rgb_to_luma(large, film.matrix)

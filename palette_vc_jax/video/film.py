@@ -6,7 +6,6 @@ other color tags, sample aspect ratio, orientation, field order and audio.
 
 import contextlib
 import functools
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -280,24 +280,39 @@ def decode_image(path: Path) -> VideoFrame:
     """
     check_regular(path)
     try:
-        data = path.read_bytes()
-        if path.suffix.lower() == ".tga":  # FFmpeg knows TGA by its name only
-            return av.CodecContext.create("targa", "r").decode(av.Packet(data))[0]
-        # Pass the bytes, because FFmpeg would read a % in the name as a frame number.
-        options = {"format_whitelist": _formats()}
-        with av.open(io.BytesIO(data), container_options=options) as container:
-            context = container.streams.video[0].codec_context
-            if context is None:  # FFmpeg knows the format but has no decoder, as for SVG
-                raise StopIteration
-            # Without this, FFmpeg fills the missing part of a truncated image with gray.
-            context.options = {"err_detect": "explode"}
-            return next(container.decode(video=0))
+        # Without the option, FFmpeg fills the missing part of a truncated image with gray.
+        return _decode_image(path, {"err_detect": "explode"})
     except (FFmpegError, StopIteration, IndexError) as error:
+        if path.suffix.lower() in (".tif", ".tiff") and _is_whole(path):
+            return _decode_image(path, {})  # the option also refuses tags in another order
         _refuse_playlist(path)
         raise ValueError(
             f"{path}: cannot be read as an image; it is damaged or of an unknown format. "
             "Give PNG, JPEG or TIFF."
         ) from error
+
+
+def _decode_image(path: Path, options: dict[str, str]) -> VideoFrame:
+    # Pass an open file, because FFmpeg would read a % in the name as a frame number.
+    formats = {"format_whitelist": f"{_formats()},image2"}
+    with open(path, "rb") as file, av.open(file, container_options=formats) as container:
+        context = container.streams.video[0].codec_context
+        if context is None:  # FFmpeg knows the format but has no decoder, as for SVG
+            raise StopIteration
+        context.options = options
+        return next(container.decode(video=0))
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether OpenCV, which is strict about the data, reads an image."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is not None
+    except cv2.error:
+        return False
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 def image_orientation(path: Path) -> tuple[int, int, int, int]:

@@ -164,3 +164,16 @@ def test_an_excerpt_is_colored_with_its_sound(color, tmp_path, capsys):
     for bad in (["--start", "3s"], ["--start", "9", "--end", "9"], ["--end", "x"]):
         code, said = color(source, tmp_path / "p.mkv", *bad)
         assert code == 2 and len(said) == 1 and names(tmp_path) == before
+
+
+def test_a_copy_for_players_is_written(color, tmp_path):
+    """If this fails, the flags of the output are accepted and have no effect."""
+    source = write_recording(tmp_path / "a.avi", 8, "mpeg4", "adpcm_ms", size=(49, 65))
+    flags = ["--codec", "hevc", "--quality", "30", "--playable", "--audio", "aac"]
+    assert color(source, tmp_path / "o.mp4", *flags) == (0, [])
+    output = open_film(tmp_path / "o.mp4")
+    assert (output.width, output.height, output.audio) == (66, 50, ("aac",))
+    record = json.loads((tmp_path / "o.run.json").read_text())["output_options"]
+    assert record == {"audio": "aac", "codec": "hevc", "quality": 30.0, "playable": True}
+    code, said = color(source, tmp_path / "p.mov", "--codec", "dnxhr")
+    assert code == 2 and len(said) == 1 and "h264, hevc" in said[0]

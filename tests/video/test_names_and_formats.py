@@ -49,10 +49,13 @@ def test_other_images_are_refused_by_name(tmp_path, suffix, folder):
         open_film(tmp_path if folder else tmp_path / f"a{suffix}")
 
 
-@pytest.mark.parametrize(("suffix", "depth"), [(".pgm", 8), (".pgm", 16), (".tga", 8)])
+@pytest.mark.parametrize(
+    ("suffix", "depth"),
+    [(".pgm", 8), (".pgm", 16), (".tga", 8), (".tiff", 16), (".tiff", 8), (".png", 16)],
+)
 def test_sequences_of_scanners(tmp_path, suffix, depth):
     """If this fails, frames of a scanner have to be converted first, or lose bits."""
-    pictures = lumas(3, depth=depth, full_range=True)
+    pictures = lumas(3, 120, 160, depth, full_range=True)
     for index, picture in enumerate(pictures):
         name = tmp_path / f"{index}{suffix}"
         if suffix == ".tga":
@@ -62,6 +65,19 @@ def test_sequences_of_scanners(tmp_path, suffix, depth):
     film = open_film(tmp_path)
     assert (film.depth, film.full_range, film.frames) == (depth, True, 3)
     np.testing.assert_array_equal([frame.luma for frame in read_frames(film)], pictures)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_truncated_tiffs_are_refused(tmp_path, share):
+    """If this fails, the missing part of a frame becomes gray without a word."""
+    picture = np.random.default_rng(0).integers(0, 65536, (120, 160)).astype(np.uint16)
+    path = tmp_path / "a.tiff"
+    cv2.imwrite(str(path), picture, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    data = path.read_bytes()
+    # The directory is at the end of the file, so cut bytes in the middle of the pixels instead.
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        open_film(path)
 
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path):
