@@ -90,17 +90,15 @@ def file(path: Path) -> Iterator[Path]:
     check_targets([path])
     target = Path(os.path.realpath(path))
     partial = _partial(target)
-    with partial.open("ab") as held:
-        _lock(held.fileno(), path)
-        _held.add(partial)
+    with partial.open("ab") as opened:
+        _lock(opened.fileno(), path)
         try:
-            yield partial
-            partial.replace(target)
+            with held(partial):
+                yield partial
+                partial.replace(target)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        finally:
-            _held.discard(partial)
 
 
 @contextlib.contextmanager
@@ -120,9 +118,9 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     partial = _partial(target)
     partial.mkdir(exist_ok=True)
-    held = os.open(partial, os.O_RDONLY)
+    opened = os.open(partial, os.O_RDONLY)
     try:
-        _lock(held, path)
+        _lock(opened, path)
         _held.add(partial)
         try:
             for entry in partial.iterdir():  # left by a run that was killed
@@ -139,7 +137,7 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
             raise
     finally:
         _held.discard(partial)
-        os.close(held)
+        os.close(opened)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -149,6 +147,16 @@ def write_text(path: Path, text: str) -> None:
     """
     with file(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Have `remove_partial` remove a file or folder within the block."""
+    _held.add(path)
+    try:
+        yield
+    finally:
+        _held.discard(path)
 
 
 def remove_partial() -> None:

@@ -27,12 +27,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--input", required=True, help="film, folder of frames, or image")
+    add("--input", required=True, help="film, folder of frames, image, or - for standard input")
     add(
         "--output",
         required=True,
         help=".mp4 (H.264), .mkv (FFV1, with exactly the source's luma), .mov (ProRes), .png or "
-        ".jpg for an image, or a folder for PNG frames",
+        ".jpg for an image, a folder for PNG frames, or .y4m or - for Y4M on standard output",
     )
     add(
         "--checkpoint",
@@ -123,6 +123,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Color a film."""
     args = parse(argv)
+    from palette_vc_jax.video.pipes import from_stdin, to_stdout
+
+    with (
+        from_stdin(args.input) as args.input,
+        to_stdout(args.output, args.dry_run) as args.output,
+    ):
+        color(args)
+
+
+def color(args: argparse.Namespace) -> None:
+    """Color the film of a command line."""
     from palette_vc_jax import (
         auto_palette,
         color_film,

@@ -15,17 +15,21 @@ from av.error import FFmpegError
 
 from palette_vc_jax.video.film import Film
 
-MUXERS = {".mkv": "matroska", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
-DEFAULT_CODECS = {"matroska": "ffv1", "mp4": "h264", "mov": "prores"}
+MUXERS = {
+    ".mkv": "matroska", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".y4m": "yuv4mpegpipe",
+}  # fmt: skip
+DEFAULT_CODECS = {"matroska": "ffv1", "mp4": "h264", "mov": "prores", "yuv4mpegpipe": "raw"}
 ENCODERS = {  # codec -> FFmpeg's encoder
     "h264": "libx264",
     "hevc": "libx265",
     "av1": "libsvtav1",
     "ffv1": "ffv1",
     "prores": "prores_ks",
+    "raw": "rawvideo",
 }
 HELD = {  # codecs that a container holds
-    "matroska": tuple(ENCODERS),
+    "matroska": ("h264", "hevc", "av1", "ffv1", "prores"),
+    "yuv4mpegpipe": ("raw",),
     "mp4": ("h264", "hevc", "av1"),
     "mov": ("h264", "hevc", "prores"),
 }
@@ -121,7 +125,7 @@ def padded_size(film: Film, encoding: Encoding) -> tuple[int, int]:
 
 def _codec_for(suffix: str, options: OutputOptions) -> str:
     muxer = MUXERS[suffix]
-    if options.playable and muxer == "matroska":
+    if options.playable and muxer in ("matroska", "yuv4mpegpipe"):
         raise ValueError(f"--playable: few players read {suffix}; give .mp4 or .mov.")
     codec = options.codec or ("h264" if options.playable else DEFAULT_CODECS[muxer])
     if codec not in ENCODERS and codec not in PICTURES:
@@ -150,6 +154,13 @@ def _check_quality(codec: str, options: OutputOptions) -> None:
 def _ffv1(film: Film, options: OutputOptions) -> Encoding:
     flags = {"level": "3", "slicecrc": "1"}
     return Encoding("", flags, _planar("444", film.depth), film.depth, film.full_range, 1, 1)
+
+
+def _raw(film: Film, options: OutputOptions) -> Encoding:
+    depth = film.depth if film.depth <= 10 else 12 if film.depth <= 12 else 16
+    more = {} if depth == 8 else {"strict": "-1"}  # more than 8 bits are an extension of Y4M
+    pix_fmt = _planar("444", depth)
+    return Encoding("", {}, pix_fmt, depth, film.full_range, 1, 1, None, more)
 
 
 def _prores(film: Film, options: OutputOptions) -> Encoding:
@@ -198,6 +209,7 @@ _BUILDERS: dict[str, Callable[[Film, OutputOptions], Encoding]] = {
     "h264": _h264,
     "hevc": _hevc,
     "av1": _av1,
+    "raw": _raw,
 }
 
 

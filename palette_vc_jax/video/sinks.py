@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class FilmSink:
         self._film = film
         self._encoding = encoding_for(path.suffix.lower(), film, options)
         self._size = padded_size(film, self._encoding)
+        self._constant = MUXERS[path.suffix.lower()] == "yuv4mpegpipe"  # it holds a rate, no times
         self._path, self._count = path, 0
         self._marker = None
         if film.field_order != "progressive":
@@ -124,6 +126,10 @@ class FilmSink:
     def abandon(self) -> None:
         self._closing.close()
 
+    @property
+    def _time_base(self) -> Fraction:
+        return 1 / self._film.rate if self._constant else self._film.time_base
+
     def _add_video(self) -> VideoStream:
         film, encoding = self._film, self._encoding
         stream = self._container.add_stream(
@@ -133,7 +139,7 @@ class FilmSink:
         if encoding.tag and self._path.suffix.lower() != ".mkv":
             stream.codec_context.codec_tag = encoding.tag
         context = stream.codec_context
-        context.time_base = stream.time_base = film.time_base
+        context.time_base = stream.time_base = self._time_base
         context.sample_aspect_ratio = film.sample_aspect
         context.color_range = 2 if encoding.full_range else 1
         context.colorspace, context.color_primaries, context.color_trc = film.tags
@@ -164,7 +170,8 @@ class FilmSink:
             rows[: values.shape[0], : values.shape[1]] = values
         if self._marker is not None:
             image = mark_fields(image, self._marker)
-        image.pts, image.time_base = frame.pts, film.time_base
+        image.pts = self._count if self._constant else frame.pts
+        image.time_base = self._time_base
         image.color_range = 2 if full else 1
         image.colorspace, image.color_primaries, image.color_trc = film.tags
         return image

@@ -21,6 +21,7 @@ from palette_vc_jax.video.position import later_timecode
 from palette_vc_jax.video.timeline import has_free_times, read_packets, shifted, start_shift
 
 TRIED_PACKETS = 4096  # packets of a film that `check_tracks` reads at most
+SILENT = {".y4m"}  # containers of pictures alone
 UNTYPED = "application/octet-stream"
 DROPPED_TAGS = {"DURATION", "major_brand", "minor_version", "compatible_brands", "encoder"}
 
@@ -45,7 +46,7 @@ def check_tracks(output: Path, film: Film, audio: str = "copy") -> None:
     with open_video(film.path) as (source, _):
         for line in _left_out(film, source, suffix, audio):
             warnings.warn(f"{film.path}: {line}", stacklevel=3)
-        if not film.audio or audio == "none":
+        if not film.audio or audio == "none" or suffix in SILENT:
             return
         container = av.open(io.BytesIO(), "w", format=MUXERS[suffix])
         try:
@@ -81,6 +82,10 @@ def _write_some(film: Film, source: InputContainer, container: OutputContainer, 
 
 def _left_out(film: Film, source: InputContainer, suffix: str, audio: str) -> Iterator[str]:
     """Yield a line about each kind of track that the output will not have."""
+    if suffix in SILENT:
+        if film.audio and audio != "none":
+            yield f"{suffix} holds no audio, which is left out."
+        return
     for number in () if audio == "none" else film.unknown_audio:
         yield (
             f"audio track {number} is left out, because FFmpeg does not know its codec; the other "
@@ -122,6 +127,8 @@ def add_tracks(
     Returns:
         the streams of audio and subtitles by the source's index.
     """
+    if suffix in SILENT:
+        return {}
     added: dict[int, Stream] = dict(add_audio(film, source, container, audio))
     for stream in source.streams.subtitles:
         if _can_copy(source, stream, suffix):
