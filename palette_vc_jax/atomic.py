@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-MAX_NAME = 255  # bytes, of usual file systems
+_held: set[Path] = set()  # temporary files and folders that this process writes
 
 
 def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
@@ -25,15 +25,11 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
 
     Raises:
         ValueError: if a target exists and is not a regular file (a folder, a device, a FIFO), or
-            is one of the inputs, or if its name is too long for a temporary file beside it.
+            is one of the inputs; or if its name is too long.
     """
     targets = list(targets)
     for target in targets:
-        if len(os.fsencode(_partial(Path(target)).name)) > MAX_NAME:
-            raise ValueError(
-                f"{str(target)[:40]}...: the name is too long for what is written beside it; give "
-                "a shorter one."
-            )
+        check_name(target)
     existing = {target: found for target in targets if (found := _status(target))}
     for target, found in existing.items():
         if not stat.S_ISREG(found.st_mode):
@@ -47,6 +43,25 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
                 f"{target}: the run reads this file and would replace it; give the output another "
                 "name."
             )
+
+
+def check_name(target: Path) -> None:
+    """Check that the file system takes the names of `target` and of its temporary file.
+
+    Raises:
+        ValueError: if one of them is too long.
+    """
+    extra = len(os.fsencode(_partial(target).name)) - len(os.fsencode(target.name))
+    try:
+        longest = os.pathconf(target.absolute().parent, "PC_NAME_MAX") - extra
+    except (OSError, ValueError):  # the folder is missing, which is reported elsewhere
+        return
+    length = len(os.fsencode(target.name))
+    if length > longest:
+        raise ValueError(
+            f"{target.name}: this name has {length} bytes, and at most {longest} are possible; "
+            "give the output a shorter name."
+        )
 
 
 def check_folder(path: Path) -> None:
@@ -75,11 +90,12 @@ def file(path: Path) -> Iterator[Path]:
     check_targets([path])
     target = Path(os.path.realpath(path))
     partial = _partial(target)
-    with partial.open("ab") as held:
-        _lock(held.fileno(), path)
+    with partial.open("ab") as opened:
+        _lock(opened.fileno(), path)
         try:
-            yield partial
-            partial.replace(target)
+            with held(partial):
+                yield partial
+                partial.replace(target)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -102,9 +118,10 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     partial = _partial(target)
     partial.mkdir(exist_ok=True)
-    held = os.open(partial, os.O_RDONLY)
+    opened = os.open(partial, os.O_RDONLY)
     try:
-        _lock(held, path)
+        _lock(opened, path)
+        _held.add(partial)
         try:
             for entry in partial.iterdir():  # left by a run that was killed
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -119,13 +136,34 @@ def folder(path: Path, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     finally:
-        os.close(held)
+        _held.discard(partial)
+        os.close(opened)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` in UTF-8 at `path`; raise as `file` does."""
+    """Write `text` in UTF-8 at `path`; raise as `file` does.
+
+    What has no form in UTF-8, as a part of a file name, becomes a question mark.
+    """
     with file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Have `remove_partial` remove a file or folder within the block."""
+    _held.add(path)
+    try:
+        yield
+    finally:
+        _held.discard(path)
+
+
+def remove_partial() -> None:
+    """Remove the temporary files and folders of this process, before it ends without cleanup."""
+    for partial in list(_held):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
 
 
 def _partial(target: Path) -> Path:

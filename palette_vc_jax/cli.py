@@ -1,20 +1,26 @@
 """Run commands: report errors in one line, set the exit code, and show progress.
 
-Exit codes: 0 success; 1 a failure, such as a full disk; 2 a user error; 75 stopped by SIGTERM with
-everything saved, so that the same command resumes; 130 stopped with Ctrl-C.
+Exit codes: 0 success; 1 a failure, such as a full disk; 2 a user error; 75 training stopped by
+SIGTERM with everything saved, so that the same command resumes; 130 stopped with Ctrl-C, 143 by
+SIGTERM, 129 by SIGHUP.
 """
 
 import contextlib
 import errno
+import io
 import re
+import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+from palette_vc_jax import signals
+
+if TYPE_CHECKING:  # `run` handles signals, so little is imported before it
+    from tqdm import tqdm
 
 INTERVAL = 30.0  # seconds between progress lines if stderr is not a terminal
 FAILURE, MISTAKE, PREEMPTED, STOPPED = 1, 2, 75, 130
@@ -30,11 +36,20 @@ def run(main: Callable[[], object]) -> None:
     exception is a bug and keeps its traceback. Each warning is printed in one line.
     """
     warnings.formatwarning = _format_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):  # print file names that are not UTF-8 as they are
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
-        main()
-    except KeyboardInterrupt as stop:
-        print("; ".join(["stopped", *notes(stop)]) + ".", file=sys.stderr)
-        sys.exit(STOPPED)
+        with signals.handled():
+            try:
+                main()
+            except Exception:
+                signals.check()  # a library may have turned the signal into an error of its own
+                raise
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print("; ".join([signals.message(number), *notes(error)]), file=sys.stderr, flush=True)
+        sys.exit(signals.exit_code(number))
     except KNOWN as error:
         print(message(error), file=sys.stderr, flush=True)
         sys.exit(exit_code(error))
@@ -75,7 +90,7 @@ def progress(
     initial: int = 0,
     hidden: bool = False,
     **options: Any,
-) -> tqdm:
+) -> "tqdm":
     """Return a progress bar over `items`, or one line per `INTERVAL` seconds without a terminal.
 
     Args:
@@ -87,6 +102,8 @@ def progress(
         hidden: show nothing.
         options: further options of `tqdm`.
     """
+    from tqdm import tqdm
+
     given = dict(desc=title, unit=unit, total=total, initial=initial, disable=hidden) | options
     if sys.stderr.isatty():
         return tqdm(items, **given)
@@ -100,7 +117,12 @@ def reporting(
 ) -> Iterator[Callable[[int, int | None], None]]:
     """Show a progress bar, and yield a function that updates it with (done, total)."""
     with progress(None, title, unit, total) as bar:
-        yield lambda done, total: bar.update(done - bar.n)
+
+        def report(done: int, total: int | None) -> None:
+            signals.check()
+            bar.update(done - bar.n)
+
+        yield report
 
 
 class _Lines:

@@ -12,8 +12,9 @@ PACKAGE = ROOT / "palette_vc_jax"
 # The table of DESIGN section 3, from the ground up. A part imports only from lines below its own:
 # strictly downward, never sideways and never up.
 FLOORS = (
-    {"atomic", "cli", "files", "pixels"},
-    {"images"},  # on floor 0 too
+    {"atomic", "files", "pixels"},
+    {"images", "signals"},  # on floor 0 too
+    {"cli"},  # on floor 0 too
     {"video", "palette", "diffusion", "parallel"},
     {"checkpoint"},  # on floor 1 too; the one file there, so it may import its folders
     {"models"},

@@ -36,6 +36,7 @@ from palette_vc_jax.sampling.shot_settings import ShotSettings, common_palette
 from palette_vc_jax.sampling.side_files import check_side_files, side_files
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video.cuts import read_cuts
+from palette_vc_jax.video.encoding import OutputOptions
 from palette_vc_jax.video.film import Film, open_film
 from palette_vc_jax.video.write import check_output
 
@@ -76,9 +77,10 @@ def color_one(
         model: the model's config and folder; its weights may not be loaded.
         load: returns the model with its weights.
     """
-    film = open_film(source, args.damaged)
+    film = open_film(source, args.damaged, args.start, args.end, args.frames)
+    options = OutputOptions(args.audio, args.codec, args.quality, args.playable)
     if output is not None:
-        check_output(output, film)
+        check_output(output, film, options)
     steering = _read_steering(args, film, model)
     mixture = mixture_for(args.palette, model.folder)
     _check_files(args, film, output, steering, mixture)
@@ -123,6 +125,7 @@ def color_one(
                 regions=regions,
                 keyframes=steering.keyframes,
                 overwrite=args.overwrite,
+                options=options,
             )
         written = {"film": output, **result.side_files}
         if args.report:

@@ -26,12 +26,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--input",
         required=True,
         nargs="+",
-        help="film, folder of frames, or image; several of them, or a folder of films, are a batch",
+        help="film, folder of frames, image, or - for standard input; several of them, or a folder "
+        "of films, are a batch",
     )
     add(
         "--output",
         help=".mp4 (H.264), .mkv (FFV1, with exactly the source's luma), .mov (ProRes), .png or "
-        ".jpg for an image, or a folder for PNG frames; of a batch, a folder for the films",
+        ".jpg for an image, a folder for PNG frames, or .y4m or - for Y4M on standard output; of a "
+        "batch, a folder for the films",
     )
     add(
         "--extension",
@@ -105,6 +107,32 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="damaged frames: refuse the film, show the frame before again, or leave them out; a "
         "film that is cut off ends where it is cut",
     )
+    add(
+        "--audio",
+        choices=("copy", "aac", "flac", "none"),
+        default="copy",
+        help="audio of the output: copied, encoded again, or none",
+    )
+    add(
+        "--codec",
+        help="h264, hevc, av1, ffv1 or prores; png, tiff, png16 or tiff16 (16 bits) in a folder; "
+        "default: that of the extension",
+    )
+    add(
+        "--quality",
+        type=float,
+        help="constant rate factor of h264 and hevc (0 to 51) and av1 (0 to 63), 0 is best; "
+        "default: a PSNR of 45 dB on the luma, also in grain",
+    )
+    add(
+        "--playable",
+        action="store_true",
+        help="8 bits, 4:2:0, limited range and even sides, as QuickTime and browsers need",
+    )
+    position = "POSITION, a frame's number or a time"
+    add("--start", metavar="POSITION", help=f"where an excerpt begins: {position}; default: 0")
+    add("--end", metavar="POSITION", help="where an excerpt ends; this frame is left out")
+    add("--frames", type=int, metavar="N", help="length of an excerpt in frames, instead of --end")
     add("--report", action="store_true", help="write a quality report to OUTPUT's .report.html")
     add("--dry_run", action="store_true", help="print the plan as JSON, and stop")
     add(
@@ -136,23 +164,26 @@ def main(argv: list[str]) -> None:
     from palette_vc_jax.parallel.compile_cache import use_compile_cache
     from palette_vc_jax.parallel.device_memory import use_most_memory
     from palette_vc_jax.parallel.processes import check_one_host
+    from palette_vc_jax.video.pipes import PIPE, from_stdin, to_stdout
 
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"seed {args.seed}; give a whole number from 0 to 2^32 - 1.")
     check_one_host()
     use_compile_cache(args.compile_cache)
     use_most_memory()
-    inputs = [cli.local_path(text, "--input") for text in args.input]
-    output = args.output and cli.local_path(args.output, "--output")
     folder = cli.local_path(args.checkpoint, "--checkpoint")
-    films = list_films(inputs)
+    inputs = [cli.local_path(text, "--input") for text in args.input]
+    films = None if args.input == [PIPE] else list_films(inputs)
     run = _open_run(folder, args.weights)
     model = run or load_model(folder, ())  # read the weights last, after all checks
     load = functools.cache(lambda: run or load_model(folder))
-    if films is None:
-        color_one(args, inputs[0], output, model, load)
-    else:
+    output = args.output and cli.local_path(args.output, "--output")
+    if films is not None:
         color_batch(args, films, output, model, load)
+        return
+    only_text = args.dry_run or args.write_plan is not None
+    with from_stdin(args.input[0]) as source, to_stdout(args.output, only_text) as piped:
+        color_one(args, Path(source), output and Path(piped), model, load)
 
 
 def _open_run(folder: Path, weights: str) -> Model | None:

@@ -12,6 +12,7 @@ import itertools
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,8 +40,9 @@ from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.shot_settings import ShotSettings, common_palette, runs_of
 from palette_vc_jax.sampling.side_files import check_side_files, side_files
 from palette_vc_jax.sampling.windows import Shot
-from palette_vc_jax.video import color
+from palette_vc_jax.video import color, hdr
 from palette_vc_jax.video.damage import summary
+from palette_vc_jax.video.encoding import DEFAULT_OUTPUT, OutputOptions
 from palette_vc_jax.video.film import Film, open_film, orient
 from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import merge_chroma, resize, small_gray
@@ -73,6 +75,7 @@ def color_film(
     regions: Sequence[Region] = (),
     keyframes: Sequence[Keyframe] = (),
     overwrite: bool = False,
+    options: OutputOptions = DEFAULT_OUTPUT,
 ) -> Result:
     """Color a film, and write it to `output` with its `side_files`.
 
@@ -97,6 +100,7 @@ def color_film(
         regions: parts of the picture with palettes of their own; the last is in front.
         keyframes: frames with known colors.
         overwrite: replace a film of another run, and its side files.
+        options: codec and audio of the output.
 
     Raises:
         ValueError: as `check_output`, `check_times`, `check_side_files`, `unfinished.check`,
@@ -106,7 +110,7 @@ def color_film(
     output = Path(output)
     if not isinstance(film, Plan):
         film = film if isinstance(film, Film) else open_film(film)
-        check_output(output, film)
+        check_output(output, film, options)
         plan = plan_film(film, model, settings, reference)
     elif settings or reference or film.config != model.config:
         raise ValueError("the plan has other settings or is of another model; plan again.")
@@ -118,6 +122,7 @@ def color_film(
     sides = side_files(output, with_palette=only is not None)
     check_side_files(output, sides.values(), [plan.film.path, *plan.film.files], overwrite)
     described = record(describe(plan, given, regions, keyframes), plan, model, output, luma)
+    described["output_options"] = asdict(options)
     folder = unfinished.folder_of(output)
     unfinished.check(folder, described, overwrite)
     place = plan.film, plan.shots, plan.latent_shape[:2]
@@ -133,7 +138,7 @@ def color_film(
     sheet = SideBySide(plan.frames, plan.film)
     frames = read_frames(plan.film)
     strengths = [one.strength for one in given]
-    with unfinished.noted(folder), FilmWriter(output, plan.film) as writer:
+    with unfinished.noted(folder), FilmWriter(output, plan.film, options) as writer:
 
         def finish(small: np.ndarray) -> None:
             frame = next(frames)
@@ -261,6 +266,7 @@ def _merge(
     gray = color.gray(frame.luma, film)
     a, b, c, d = film.orientation
     small = orient(small, (a, c, b, d))  # the transpose of a quarter turn is its inverse
+    small = hdr.film_rgb(small, film.tags[2])
     written = frame
     if luma == "model":
         large = np.clip(resize(small, *gray.shape), 0.0, 1.0)

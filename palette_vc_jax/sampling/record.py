@@ -18,6 +18,7 @@ from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.shot_settings import ShotSettings, runs_of
 from palette_vc_jax.sampling.windows import from_zero
 from palette_vc_jax.video.damage import as_json
+from palette_vc_jax.video.film import excerpt_of
 
 
 def describe(
@@ -49,6 +50,7 @@ def describe(
     alike = all(one == own[0] for one in own)
     return {
         "input": str(plan.film.path),
+        "excerpt": excerpt_of(plan.film),
         "frames": plan.frames,
         "size": [plan.film.width, plan.film.height],
         "model": plan.config.name,

@@ -24,6 +24,7 @@ RECORD = "run.json"
 IGNORED = (
     "latents_bytes",
     "network_evaluations",
+    "output_options",
     "palette_details",
     "settings.decode_chunk",
     "settings.decode_context",

@@ -1,133 +1,98 @@
-"""Copy the audio of a film packet by packet, without decoding it."""
+"""Encode the audio of a film again, for players and containers that cannot hold it as it is."""
 
-import contextlib
-import io
-import warnings
-from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 
-import av
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-from palette_vc_jax.video.encoding import MUXERS
-from palette_vc_jax.video.film import Film, audio_tracks, open_video
-from palette_vc_jax.video.timeline import read_packets, shifted
-
+# What is done with audio: copy its packets, encode it again with a codec, or leave it out.
+MODES = ("copy", "aac", "flac", "none")
+AAC_BITS = 96_000  # per second and channel
+AAC_RATE = 96_000  # samples per second, the maximum of AAC
+ROUNDING = Fraction(1, 200)  # seconds; a smaller gap between frames is a rounded time
 # The usual layout of a number of channels, for tracks that only count them: AVI, Matroska and MXF
 # do, and MP4 cannot store PCM without a named layout.
 LAYOUTS = {
     1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1",
 }  # fmt: skip
-TRIED_PACKETS = 4096  # packets of a film that `check_audio` reads at most
-DROPPED_TAGS = {"DURATION", "major_brand", "minor_version", "compatible_brands", "encoder"}
 
 
-def check_audio(output: Path, film: Film) -> None:
-    """Check that a container can hold a film's audio, by writing a header, packets and a trailer.
+def layout_of(track: AudioStream) -> str:
+    """Return the name of a track's layout, the usual one if the track only counts its channels."""
+    layout = track.codec_context.layout
+    unnamed = layout.name.endswith("channels") and layout.nb_channels in LAYOUTS
+    return LAYOUTS[layout.nb_channels] if unnamed else layout.name
 
-    Warn about tracks that cannot be copied to any container, because FFmpeg cannot identify them.
+
+def add_encoder(container: OutputContainer, track: AudioStream, codec: str) -> AudioStream:
+    """Add a stream to a container that encodes a track with a codec of `MODES`.
+
+    Raises:
+        ValueError: if the container cannot hold the codec.
+    """
+    rate = track.codec_context.sample_rate
+    layout = layout_of(track)
+    if codec == "aac":
+        channels = track.codec_context.layout.nb_channels
+        rate = min(rate, AAC_RATE)
+        return container.add_stream("aac", rate, layout=layout, bit_rate=channels * AAC_BITS)
+    # FLAC stores 16 or 24 bits.
+    wide = track.codec_context.format.bits > 16
+    return container.add_stream("flac", rate, layout=layout, format="s32" if wide else "s16")
+
+
+def encode(
+    packets: Iterable[Packet], encoders: dict[int, AudioStream], tolerant: bool
+) -> Iterator[Packet]:
+    """Decode and encode the packets of some tracks; yield the packets of others as they are.
 
     Args:
-        output: path of the film to write; its extension selects the container.
-        film: the source.
+        packets: packets of a source.
+        encoders: streams of `add_encoder`, by the index of their track.
+        tolerant: leave out packets that cannot be decoded.
 
     Raises:
-        ValueError: if the container cannot hold the audio.
+        FFmpegError: if a packet cannot be decoded.
     """
-    for number in film.unknown_audio:
-        warnings.warn(
-            f"{film.path}: audio track {number} is left out, because FFmpeg does not know its "
-            "codec; the other tracks are copied.",
-            stacklevel=3,
-        )
-    if not film.audio:
-        return
-    suffix = output.suffix.lower()
-    with open_video(film.path) as (source, _):
-        container = av.open(io.BytesIO(), "w", format=MUXERS[suffix])
-        try:
-            copies = add_tracks(source, container)
-            waiting = set(copies)
-            for packet in islice(source.demux(), TRIED_PACKETS):
-                if packet.size and packet.stream.index in waiting:
-                    waiting.discard(packet.stream.index)
-                    packet.stream = copies[packet.stream.index]
-                    container.mux(packet)
-                if not waiting:
-                    break
-            container.start_encoding()
-            container.close()
-        except (ValueError, FFmpegError) as error:
-            way_out = "give an output that ends in .mkv"
-            if suffix == ".mkv":
-                way_out = "convert the audio to FLAC or AAC first"
-            raise ValueError(
-                f"{output}: {suffix} cannot hold the source's {'/'.join(film.audio)} audio, which "
-                f"is copied without encoding; {way_out}."
-            ) from error
-        finally:
-            with contextlib.suppress(ValueError, FFmpegError):
-                container.close()
-
-
-def add_tracks(source: InputContainer, container: OutputContainer) -> dict[int, AudioStream]:
-    """Add copies of a source's audio tracks to a container; return them by the source's index."""
-    copies: dict[int, AudioStream] = {}
-    for track in audio_tracks(source):
-        copy = container.add_stream_from_template(track)
-        copy.metadata.update(kept_tags(track.metadata))
-        layout = track.codec_context.layout
-        if layout.name.endswith("channels") and layout.nb_channels in LAYOUTS:
-            copy.codec_context.layout = LAYOUTS[layout.nb_channels]
-        copies[track.index] = copy
-    return copies
-
-
-def copy_packets(
-    film: Film, source: InputContainer, copies: dict[int, AudioStream]
-) -> Iterator[Packet]:
-    """Yield a source's audio packets for the tracks of `add_tracks`, with corrected times.
-
-    Times grow, as containers need: a packet that is not after the one before is moved to its end.
-
-    Raises:
-        ValueError: if the audio is damaged and the film's `damaged` is `stop`.
-    """
-    tracks = audio_tracks(source)
-    if not tracks:
-        return
-    shown: dict[int, int] = {}  # track -> pts of its last packet
-    last: dict[int, tuple[int, int]] = {}  # track -> dts and end of its last packet
-    try:
-        packets = read_packets(source, tracks, film.damaged != "stop")
-        for packet in shifted(source, packets, film.shifts):
-            if not packet.size:  # an empty packet ends a stream and only flushes decoders
-                continue
-            index = packet.stream.index
-            # Matroska has no durations, and MP4 hides a last packet without duration.
-            if not packet.duration and packet.pts is not None:
-                packet.duration = max(0, packet.pts - shown.get(index, packet.pts))
-            if packet.dts is not None:
-                before, end = last.get(index, (packet.dts - 1, 0))
-                if packet.dts <= before:
-                    packet.pts = packet.dts = end
-                last[index] = packet.dts, packet.dts + max(1, packet.duration or 0)
-            if packet.pts is not None:
-                shown[index] = packet.pts
-            packet.stream = copies[index]
+    tracks, ends = {}, {}
+    for packet in packets:
+        encoder = encoders.get(packet.stream.index)
+        if encoder is None:
             yield packet
-    except FFmpegError as error:
-        raise ValueError(
-            f"{source.name}: the audio is damaged ({error.strerror}); give a complete copy, a film "
-            "without audio, or --damaged repeat."
-        ) from error
+            continue
+        tracks[packet.stream.index] = packet.stream
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            if not tolerant:
+                raise
+            continue
+        for frame in frames:
+            ends[packet.stream.index] = _place(frame, ends.get(packet.stream.index))
+            yield from encoder.encode(frame)
+    for index, track in tracks.items():
+        for frame in track.codec_context.decode(None):
+            ends[index] = _place(frame, ends.get(index))
+            yield from encoders[index].encode(frame)
+        yield from encoders[index].encode(None)
 
 
-def kept_tags(metadata: dict[str, str]) -> dict[str, str]:
-    """Return metadata without tags that describe the source's file only."""
-    kept = {key: value for key, value in metadata.items() if key not in DROPPED_TAGS}
-    return {k: v for k, v in kept.items() if not k.startswith(("_STATISTICS", "BPS", "NUMBER_OF"))}
+def _place(frame: AudioFrame, end: int | None) -> int:
+    """Set a frame's time in samples, without the rounding of containers; return its end.
+
+    Args:
+        frame: a decoded frame.
+        end: end of the frame before it.
+    """
+    rate = frame.sample_rate
+    start = end or 0
+    if frame.pts is not None:
+        given = round(frame.pts * frame.time_base * rate)
+        if end is None or abs(given - end) > ROUNDING * rate:
+            start = given
+    frame.pts, frame.time_base = start, Fraction(1, rate)
+    return start + frame.samples

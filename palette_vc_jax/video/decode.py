@@ -29,6 +29,8 @@ class Picture(NamedTuple):
 def decode(film: Film, container: InputContainer, stream: VideoStream) -> Iterator[Picture]:
     """Yield a film's pictures in presentation order; those that cannot be decoded come as lost.
 
+    The pictures of an excerpt come from its entry on, see `Excerpt`.
+
     In MPEG-TS, damage is never an error, because a recorded broadcast may begin mid-picture.
 
     Args:
@@ -42,7 +44,15 @@ def decode(film: Film, container: InputContainer, stream: VideoStream) -> Iterat
     strict = film.damaged == "stop" and container.format.name != "mpegts"
     if film.damaged != "stop":
         stream.thread_type = "SLICE"  # with threads by frame, a later packet reports an error
+    entry = film.excerpt.entry if film.excerpt else None
+    if entry:
+        container.seek(entry[0], stream=stream)
+    begun = not entry
     for picture in _decode(film, container, stream):
+        # Pictures before the key frame depend on some that were not read.
+        begun = begun or (picture.frame is not None and picture.frame.key_frame)
+        if not begun:
+            continue
         if picture.damaged and strict:
             raise refusal(film, picture.pts)
         yield picture

@@ -4,6 +4,7 @@ The description holds everything that the writer must keep: size, timing, range,
 other color tags, sample aspect ratio, orientation, field order and audio.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -14,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -29,9 +31,18 @@ from palette_vc_jax.video.facts import display_matrix, luma_facts
 from palette_vc_jax.video.fields import field_order
 from palette_vc_jax.video.timeline import Shifts, find_shifts, read_packets
 
-IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx"}
-# Formats whose files name other files or addresses, which FFmpeg would read.
-PLAYLISTS = {"concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp"}
+IMAGES = {
+    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx",
+    ".pgm", ".ppm", ".pnm", ".tga",
+}  # fmt: skip
+# Images that FFmpeg or PyAV reads wrongly or not at all, such as linear light in EXR.
+OTHER_IMAGES = {".exr", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k"}
+# Inputs that name other files or addresses, or that are no files.
+REFERRING = {
+    "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp",
+    "webm_dash_manifest",
+}  # fmt: skip
+PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"v=0")  # how such files begin
 FOLDER_RATE = Fraction(24)  # frames per second of a folder of images, which stores no timing
 # EXIF orientation -> (a, b, c, d): a stored pixel (x, y) is displayed at (a x + c y, b x + d y).
 EXIF_ORIENTATIONS = {
@@ -44,6 +55,17 @@ EXIF_ORIENTATIONS = {
     8: (0, -1, 1, 0),
 }
 UPRIGHT = (1, 0, 0, 1)
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The frames of a film that are read; numbers and times are those of the whole film."""
+
+    start: int  # number of the first frame
+    stop: int | None  # number of the first frame that is left out; None to read to the end
+    origin: int  # time of the first frame, which becomes 0, in units of the film's time base
+    end: int | None  # time of frame `stop`
+    entry: tuple[int, int] | None = None  # time to seek to, and number of the frame found there
 
 
 @dataclass(frozen=True)
@@ -71,6 +93,15 @@ class Film:
     shifts: Shifts = field(default_factory=dict)  # corrections of times, see `timeline.py`
     damaged: str = "stop"  # what is done with damaged frames, see `damage.MODES`
     files: tuple[Path, ...] = ()  # the images, in order; empty for a video
+    excerpt: Excerpt | None = None  # what is read; None for all of it
+
+    @property
+    def span(self) -> tuple[Fraction, Fraction | None]:
+        """Return the times at which an excerpt begins and ends in the whole film, in seconds."""
+        if self.excerpt is None:
+            return Fraction(0), None
+        end = self.excerpt.end
+        return self.excerpt.origin * self.time_base, None if end is None else end * self.time_base
 
     @property
     def orientation(self) -> tuple[int, int, int, int]:
@@ -92,8 +123,14 @@ class Frame:
     luma: np.ndarray  # [H, W] uint8 or uint16, the source's codes (for RGB: Y' in full range)
 
 
-def open_film(path: str | Path, damaged: str = "stop") -> Film:
-    """Describe a film, a folder of frames or one image.
+def open_film(
+    path: str | Path,
+    damaged: str = "stop",
+    start: str | None = None,
+    end: str | None = None,
+    frames: int | None = None,
+) -> Film:
+    """Describe a film, a folder of frames or one image, or an excerpt of it.
 
     Decode one frame, because only a decoded frame has reliable format and color tags. Read the
     times of all packets of formats that can be joined byte by byte, such as MPEG-TS.
@@ -102,13 +139,25 @@ def open_film(path: str | Path, damaged: str = "stop") -> Film:
         path: the film, folder or image.
         damaged: what reading does at a damaged frame: `stop` (refuse the film), `repeat` (yield
             the frame before it again) or `drop` (leave it out).
+        start: where the excerpt begins, see `video.position`; None for the beginning.
+        end: where the excerpt ends; a frame at this position is left out. None for the end.
+        frames: length of the excerpt, instead of `end`.
 
     Raises:
         ValueError: if the path is missing, is not a film or image, has no video stream, or is a
-            folder without images.
+            folder without images; or if the excerpt is empty or begins after the end.
     """
-    path = Path(path)
-    check_mode(damaged)
+    film = _open_whole(Path(path), check_mode(damaged))
+    if start is None and end is None and frames is None:
+        return film
+    from palette_vc_jax.video.excerpt import cut  # reads frames, so it imports this module
+
+    return cut(film, start, end, frames)
+
+
+def _open_whole(path: Path, damaged: str) -> Film:
+    if path.suffix.lower() in OTHER_IMAGES:
+        raise ValueError(f"{path}: {path.suffix} is not supported; convert it to PNG or TIFF.")
     if path.is_dir():
         return _describe_images(path, "folder", list_images(path), damaged)
     if not path.exists():
@@ -120,6 +169,18 @@ def open_film(path: str | Path, damaged: str = "stop") -> Film:
     return _describe_video(path, damaged)
 
 
+def excerpt_of(film: Film) -> dict[str, float | str | None] | None:
+    """Return where an excerpt lies in its film as plain JSON values, None for a whole film."""
+    if film.excerpt is None:
+        return None
+    begin, end = film.span
+    return {
+        "first_frame": film.excerpt.start,
+        "seconds": float(begin),
+        "end_seconds": None if end is None else float(end),
+    }
+
+
 def list_images(folder: Path) -> tuple[Path, ...]:
     """Return a folder's images as `find_images` does.
 
@@ -129,9 +190,15 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     found = find_images(folder)
     if not found:
         kinds = " ".join(sorted(IMAGES))
-        raise ValueError(f"{folder}: the folder holds no frames; add images ({kinds}).")
+        others = sorted({p.suffix.lower() for p in folder.iterdir()} & OTHER_IMAGES)
+        way_out = (
+            f"convert {' '.join(others)} to PNG or TIFF" if others else f"add images ({kinds})"
+        )
+        raise ValueError(f"{folder}: the folder holds no frames; {way_out}.")
     for path in found:
         check_regular(path)
+        if not path.exists():
+            raise ValueError(f"{path}: the link leads nowhere; remove it.")
     return found
 
 
@@ -157,9 +224,8 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     check_regular(path)
     try:
         # Without the prefix, FFmpeg would read a name with a colon as a protocol.
-        with av.open(
-            f"file:{path}", options=_own_formats(), metadata_errors="replace"
-        ) as container:
+        name, options = f"file:{path}", {"format_whitelist": _formats()}
+        with av.open(name, metadata_errors="replace", container_options=options) as container:
             streams = [s for s in container.streams.video if not is_cover(s)]
             if not streams or container.format.name == "tty":
                 raise ValueError(
@@ -177,6 +243,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     except FFmpegError as error:
         if isinstance(error, PermissionError) and not os.access(path, os.R_OK):
             raise
+        _refuse_playlist(path)
         raise ValueError(
             f"{path}: cannot be read as a film ({error.strerror}); it is damaged, "
             "truncated, a playlist or not a film. Use a complete copy."
@@ -184,9 +251,15 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 @functools.cache
-def _own_formats() -> dict[str, str]:
-    """Return the option that allows all of FFmpeg's formats but those of `PLAYLISTS`."""
-    return {"format_whitelist": ",".join(sorted(av.formats_available - PLAYLISTS))}
+def _formats() -> str:
+    """Return the names of the formats that may be read, for FFmpeg."""
+    return ",".join(sorted(av.formats_available - REFERRING))
+
+
+def _refuse_playlist(path: Path) -> None:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read(64).removeprefix(b"\xef\xbb\xbf").startswith(PLAYLISTS):
+            raise ValueError(f"{path}: a playlist; give the films that it names, one by one.")
 
 
 def audio_tracks(container: InputContainer) -> list[AudioStream]:
@@ -207,22 +280,39 @@ def decode_image(path: Path) -> VideoFrame:
     """
     check_regular(path)
     try:
-        # Pass an open file, because FFmpeg would read a % in the name as a frame number.
-        with (
-            open(path, "rb") as file,
-            av.open(file, options=_own_formats(), metadata_errors="replace") as container,
-        ):
-            context = container.streams.video[0].codec_context
-            if context is None:  # FFmpeg knows the format but has no decoder, as for SVG
-                raise StopIteration
-            # Without this, FFmpeg fills the missing part of a truncated image with gray.
-            context.options = {"err_detect": "explode"}
-            return next(container.decode(video=0))
+        # Without the option, FFmpeg fills the missing part of a truncated image with gray.
+        return _decode_image(path, {"err_detect": "explode"})
     except (FFmpegError, StopIteration, IndexError) as error:
+        if path.suffix.lower() in (".tif", ".tiff") and _is_whole(path):
+            return _decode_image(path, {})  # the option also refuses tags in another order
+        _refuse_playlist(path)
         raise ValueError(
             f"{path}: cannot be read as an image; it is damaged or of an unknown format. "
             "Give PNG, JPEG or TIFF."
         ) from error
+
+
+def _decode_image(path: Path, options: dict[str, str]) -> VideoFrame:
+    # Pass an open file, because FFmpeg would read a % in the name as a frame number.
+    formats = {"format_whitelist": f"{_formats()},image2"}
+    with open(path, "rb") as file, av.open(file, container_options=formats) as container:
+        context = container.streams.video[0].codec_context
+        if context is None:  # FFmpeg knows the format but has no decoder, as for SVG
+            raise StopIteration
+        context.options = options
+        return next(container.decode(video=0))
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether OpenCV, which is strict about the data, reads an image."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is not None
+    except cv2.error:
+        return False
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 def image_orientation(path: Path) -> tuple[int, int, int, int]:

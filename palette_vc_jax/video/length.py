@@ -67,9 +67,9 @@ def _promised_seconds(
     """
     name = container.format.name
     joint = bool(film.audio) and name.startswith(JOINT)
-    if name == "avi" and film.frames:
+    if name == "avi" and stream.frames:
         # FFmpeg scales the duration of a truncated AVI to its size, so count frames instead.
-        return film.frames / film.rate, False
+        return stream.frames / film.rate, False
     if stream.duration:
         seconds = (stream.duration + (stream.start_time or 0)) * Fraction(stream.time_base)
         return seconds, joint

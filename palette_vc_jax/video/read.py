@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from palette_vc_jax.video import film as films
 from palette_vc_jax.video.color import rgb_to_luma
 from palette_vc_jax.video.damage import WAY_OUT, Damage
-from palette_vc_jax.video.decode import decode
+from palette_vc_jax.video.decode import Picture, decode
 from palette_vc_jax.video.facts import luma_depth, stores_rgb
 from palette_vc_jax.video.film import Film, Frame
 from palette_vc_jax.video.length import shortfall
@@ -84,31 +84,49 @@ def _repair(
 
 def _read_video(film: Film, damage: list[Damage]) -> Iterator[tuple[int, np.ndarray | None, bool]]:
     """Yield time, luma (None if lost) and whether it is damaged, for each picture of a film."""
+    start, origin = (film.excerpt.start, film.excerpt.origin) if film.excerpt else (0, 0)
+    given = film.width, film.height, film.depth
+    for number, pts, picture in read_pictures(film, damage):
+        if number < start:
+            continue
+        frame = picture.frame
+        if frame is not None and picture.damaged and _format(frame) != given:
+            frame = None
+        if frame is not None:
+            _check_format(frame, film, f"frame {number}")
+        yield pts - origin, None if frame is None else luma_of(frame, film), picture.damaged
+
+
+def read_pictures(film: Film, damage: list[Damage]) -> Iterator[tuple[int, int, Picture]]:
+    """Yield the number, the time and the picture of each frame of a video, as `read_frames`.
+
+    An excerpt's pictures come from its entry on; numbers and times are those of the whole video.
+    """
+    part = film.excerpt
+    first = part.entry[1] if part and part.entry else 0
     with films.open_video(film.path) as (container, stream):
-        given, last = (film.width, film.height, film.depth), None
-        gap, count, end = 0, 0, Fraction(0)
-        anchor = 0, 0  # number and time of the last picture whose time is known
-        for count, picture in enumerate(decode(film, container, stream), start=1):
+        last, gap, end = None, 0, Fraction(0)
+        count = anchor = first  # frames, and the number of the last one whose time is known
+        known = 0  # its time
+        for count, picture in enumerate(decode(film, container, stream), start=first + 1):
+            if part and part.stop is not None and count > part.stop:
+                return
             pts = picture.pts
             if pts is None:
-                pts = anchor[1] + round((count - 1 - anchor[0]) / film.rate / film.time_base)
+                pts = known + round((count - 1 - anchor) / film.rate / film.time_base)
             else:
-                anchor = count - 1, pts
+                anchor, known = count - 1, pts
             if last is not None and pts <= last:
                 pts = last + max(1, round(1 / film.rate / film.time_base / 2))
-            frame = picture.frame
-            if frame is not None and picture.damaged and _format(frame) != given:
-                frame = None
-            if frame is not None:
-                _check_format(frame, film, f"frame {count - 1}")
-            yield pts, None if frame is None else luma_of(frame, film), picture.damaged
+            yield count - 1, pts, picture
             gap = gap if last is None else pts - last
-            length = frame.duration if frame is not None else 0
+            length = picture.frame.duration if picture.frame is not None else 0
             last, end = pts, (pts + (length or gap)) * film.time_base
-        if film.frames is None or count < film.frames:
+        if not stream.frames or count < stream.frames:
             raw = end - start_shift(film.shifts, stream) * film.time_base
             one = max(gap * film.time_base, 1 / film.rate)
-            _report(film, shortfall(film, container, stream, raw, one), count, end, damage)
+            lack = shortfall(film, container, stream, raw, one)
+            _report(film, lack, count - (part.start if part else 0), end, damage)
 
 
 def _report(film: Film, lack: str, count: int, end: Fraction, damage: list[Damage]) -> None:

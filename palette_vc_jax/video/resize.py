@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from palette_vc_jax.video import color
+from palette_vc_jax.video import color, hdr
 from palette_vc_jax.video.film import Film, Frame, orient
 
 RADIUS = 1  # radius of the guided filter's window, in the model's pixels
@@ -40,8 +40,9 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def small_gray(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
-    """Return a frame's Y' `[H, W]` in [0, 1], upright and of the model's `size`."""
-    return resize(orient(color.gray(frame.luma, film), film.orientation), *size)
+    """Return a frame's Y' `[H, W]` in [0, 1], in SDR, upright and of the model's `size`."""
+    gray = hdr.sdr_gray(color.gray(frame.luma, film), film.tags[2])
+    return resize(orient(gray, film.orientation), *size)
 
 
 def merge_chroma(gray: np.ndarray, image: np.ndarray, matrix: str) -> np.ndarray:

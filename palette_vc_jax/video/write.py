@@ -6,22 +6,32 @@ are single images. Matroska rounds times to milliseconds; the others keep the so
 
 import contextlib
 import os
+import warnings
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from av.video.format import VideoFormat
 
 from palette_vc_jax import atomic
-from palette_vc_jax.video.audio import check_audio
-from palette_vc_jax.video.encoding import MUXERS
+from palette_vc_jax.video import hdr
+from palette_vc_jax.video.encoding import (
+    DEFAULT_OUTPUT,
+    MUXERS,
+    PICTURES,
+    OutputOptions,
+    check_encoding,
+)
 from palette_vc_jax.video.film import Film, Frame
 from palette_vc_jax.video.sinks import FilmSink, ImageSink
+from palette_vc_jax.video.tracks import check_tracks
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
 MAX_TICKS = 2**31 - 2  # units of time of a frame's duration in MP4 and MOV
 
 
-def check_output(output: str | Path, film: Film) -> None:
+def check_output(output: str | Path, film: Film, options: OutputOptions = DEFAULT_OUTPUT) -> None:
     """Check that a film can be written to `output`, before any work is done.
 
     Raises:
@@ -29,6 +39,7 @@ def check_output(output: str | Path, film: Film) -> None:
             or does not fit the source; if the output is the source, is among its frames, is not a
             regular file or is a folder with files; or if the container cannot hold the audio.
     """
+    atomic.check_name(Path(output))
     as_folder, output = _is_folder(output), Path(output)
     suffix = output.suffix.lower()
     if not output.absolute().parent.is_dir():
@@ -51,6 +62,7 @@ def check_output(output: str | Path, film: Film) -> None:
     if not output.is_dir():
         atomic.check_targets([output])
     if as_folder:
+        _check_images(output, options, PICTURES)
         if output.is_file():
             raise ValueError(
                 f"{output}: a file has this name; give another name, or add .mp4 or .mkv."
@@ -63,14 +75,33 @@ def check_output(output: str | Path, film: Film) -> None:
                 f"{output}: {film.path} is a film, and {suffix} holds one image; "
                 "give .mp4, .mkv, .mov or a folder."
             )
+        _check_images(output, options, ())
     elif suffix in MUXERS:
-        check_audio(output, film)
+        check_encoding(suffix, film, options)
+        check_tracks(output, film, options.audio)
     else:
         allowed = " ".join([*MUXERS, *sorted(IMAGE_SUFFIXES)])
         raise ValueError(
             f"{output}: extension {suffix} is not known; use one of {allowed}, or none for a "
             "folder of PNG frames."
         )
+    if film.tags[2] in hdr.NAMES:
+        warnings.warn(
+            f"{film.path}: HDR ({hdr.NAMES[film.tags[2]]}); the model sees it as SDR, and the "
+            "output keeps the luma and the transfer function of the source.",
+            stacklevel=2,
+        )
+    if any(part.is_alpha for part in VideoFormat(film.pix_fmt).components):
+        warnings.warn(f"{film.path}: its transparency is left out.", stacklevel=2)
+
+
+def _check_images(output: Path, options: OutputOptions, codecs: Sequence[str]) -> None:
+    """Check the options of an output of images, whose codec is one of `codecs`."""
+    if options.quality is not None or options.playable:
+        raise ValueError(f"{output}: --quality and --playable are for films, not for images.")
+    if options.codec is not None and options.codec not in codecs:
+        way_out = f"use one of {', '.join(codecs)}" if codecs else "leave --codec out"
+        raise ValueError(f"{output}: codec {options.codec!r} is not one of images; {way_out}.")
 
 
 def check_times(output: str | Path, film: Film, longest_gap: Fraction) -> None:
@@ -101,12 +132,13 @@ class FilmWriter:
 
     Args:
         output: a file or folder, see the module's docstring; checked by `check_output` at once.
-        film: the source; its audio, metadata and chapters are copied without encoding.
+        film: the source; its metadata, chapters, audio and subtitles are copied.
+        options: how the film is written.
     """
 
-    def __init__(self, output: str | Path, film: Film):
-        check_output(output, film)
-        self.output, self.film = Path(output), film
+    def __init__(self, output: str | Path, film: Film, options: OutputOptions = DEFAULT_OUTPUT):
+        check_output(output, film, options)
+        self.output, self.film, self._options = Path(output), film, options
         self._suffix = "" if _is_folder(output) else self.output.suffix.lower()
         self._sink: FilmSink | ImageSink | None = None
         self._placing = contextlib.ExitStack()  # moves the partial output into place
@@ -116,9 +148,9 @@ class FilmWriter:
         with contextlib.ExitStack() as stack:
             partial = stack.enter_context(begin(self.output))
             if self._suffix in MUXERS:
-                self._sink = FilmSink(partial, self.film)
+                self._sink = FilmSink(partial, self.film, self._options)
             else:
-                self._sink = ImageSink(partial, self.film, self._suffix)
+                self._sink = ImageSink(partial, self.film, self._suffix, self._options)
             self._placing = stack.pop_all()
         return self
 

@@ -144,3 +144,36 @@ def test_a_plan_tells_the_damage(color, tmp_path, capsys):
     assert command(sample.main, *given) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["damage"] and np.isfinite(plan["damage"][0]["seconds"])
+
+
+def test_an_excerpt_is_colored_with_its_sound(color, tmp_path, capsys):
+    """If this fails, a restorer has to cut a film before a scene of it can be tried."""
+    source = write_recording(tmp_path / "a.mkv", 50, "ffv1", "pcm_s16le")
+    flags = ["--start", "0.4s", "--frames", "12"]
+    assert color(source, tmp_path / "o.mkv", *flags, "--report") == (0, [])
+    record = json.loads((tmp_path / "o.run.json").read_text())
+    assert record["frames"] == 12
+    assert record["excerpt"] == {"first_frame": 10, "seconds": 0.4, "end_seconds": 0.88}
+    whole, found = (
+        [f.luma for f in read_frames(open_film(p))] for p in (source, tmp_path / "o.mkv")
+    )
+    np.testing.assert_array_equal(found, whole[10:22])
+    kept, packets = films.sound_packets(tmp_path / "o.mkv"), films.sound_packets(source)
+    assert kept == packets[packets.index(kept[0]) :][: len(kept)] and len(kept) > 20
+    before = names(tmp_path)
+    for bad in (["--start", "3s"], ["--start", "9", "--end", "9"], ["--end", "x"]):
+        code, said = color(source, tmp_path / "p.mkv", *bad)
+        assert code == 2 and len(said) == 1 and names(tmp_path) == before
+
+
+def test_a_copy_for_players_is_written(color, tmp_path):
+    """If this fails, the flags of the output are accepted and have no effect."""
+    source = write_recording(tmp_path / "a.avi", 8, "mpeg4", "adpcm_ms", size=(49, 65))
+    flags = ["--codec", "hevc", "--quality", "30", "--playable", "--audio", "aac"]
+    assert color(source, tmp_path / "o.mp4", *flags) == (0, [])
+    output = open_film(tmp_path / "o.mp4")
+    assert (output.width, output.height, output.audio) == (66, 50, ("aac",))
+    record = json.loads((tmp_path / "o.run.json").read_text())["output_options"]
+    assert record == {"audio": "aac", "codec": "hevc", "quality": 30.0, "playable": True}
+    code, said = color(source, tmp_path / "p.mov", "--codec", "dnxhr")
+    assert code == 2 and len(said) == 1 and "h264, hevc" in said[0]

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from palette_vc_jax.video.position import parse_position
+from palette_vc_jax.video.position import later_timecode, parse_position
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,21 @@ def test_other_texts_are_refused(text):
     """If this fails, a typing error is taken for a position."""
     with pytest.raises(ValueError, match="a frame's number"):
         parse_position(text, Fraction(25))
+
+
+@pytest.mark.parametrize(
+    ("text", "frames", "rate", "later"),
+    [
+        ("01:00:00:00", 1500, Fraction(25), "01:01:00:00"),
+        ("23:59:59:24", 1, Fraction(25), "00:00:00:00"),
+        ("00:00:59;29", 1, Fraction(30000, 1001), "00:01:00;02"),
+        ("00:09:59;29", 1, Fraction(30000, 1001), "00:10:00;00"),
+        ("00:01:00;02", 17982 - 1800, Fraction(30000, 1001), "00:10:00;00"),
+        ("01:00:00;00", 107892, Fraction(30000, 1001), "02:00:00;00"),
+        ("00:00:59;59", 1, Fraction(60000, 1001), "00:01:00;04"),
+        ("noon", 1, Fraction(25), None),
+    ],
+)
+def test_later_timecodes(text, frames, rate, later):
+    """If this fails, an excerpt cannot be put back into its place in the archive's copy."""
+    assert later_timecode(text, frames, rate) == later

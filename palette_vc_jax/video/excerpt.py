@@ -1,0 +1,158 @@
+"""Cut an excerpt out of a film: its frames, and the times at which it begins and ends.
+
+An excerpt is read from a key frame shortly before it where that gives exactly the same pictures,
+and from the beginning of the film elsewhere.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+
+from av.packet import Packet
+from av.video.frame import PictureType
+
+from palette_vc_jax.video.damage import Damage
+from palette_vc_jax.video.film import Excerpt, Film, open_video
+from palette_vc_jax.video.position import read_position
+from palette_vc_jax.video.read import read_pictures
+from palette_vc_jax.video.timeline import shifted
+
+SEEKABLE = ("mov", "matroska")  # containers with the exact time of each packet
+
+
+def cut(film: Film, start: str | None, end: str | None, frames: int | None) -> Film:
+    """Return an excerpt of a film, whose frames and times begin at 0.
+
+    Args:
+        film: a whole film, or a folder of frames.
+        start: position of the first frame; a time stands for the frame that is shown then. None
+            for the beginning.
+        end: position of the first frame that is left out; None for the end of the film.
+        frames: number of frames, instead of `end`.
+
+    Raises:
+        ValueError: if a position is not known, or the excerpt is empty or begins after the end.
+    """
+    first = read_position(start) if start is not None else 0
+    last = read_position(end) if end is not None else None
+    if film.kind == "image":
+        raise ValueError(f"{film.path}: is one image; an excerpt needs a film or a folder.")
+    if frames is not None and (end is not None or frames < 1):
+        raise ValueError(f"frames={frames}: give 1 or more frames, and no end of the excerpt.")
+    if film.kind == "folder":
+        times, keys = list(range(len(film.files))), {}
+    else:
+        times, keys = _read_index(film)
+        times = times or _decoded_times(film, first, last, frames)
+    start_at = _shown_at(first, times, film.time_base)
+    if start_at >= len(times):
+        raise ValueError(
+            f"{film.path}: the excerpt begins at {start}, after the end of the film, which has "
+            f"{len(times)} frames."
+        )
+    stop_at = len(times) if last is None else _begins_at(last, times, film.time_base)
+    if frames is not None:
+        stop_at = start_at + frames
+    if stop_at <= start_at:
+        raise ValueError(
+            f"{film.path}: the excerpt from {start or 0} to {end} has no frames; give an end after "
+            "the start."
+        )
+    count = min(stop_at, len(times)) - start_at
+    stop, finish = (stop_at, times[stop_at]) if stop_at < len(times) else (None, None)
+    part = Excerpt(start_at, stop, times[start_at], finish)
+    if film.kind == "folder":
+        return replace(film, files=film.files[start_at:stop_at], frames=count, excerpt=part)
+    return replace(film, frames=count, excerpt=replace(part, entry=_entry(film, part, times, keys)))
+
+
+def _shown_at(position: int | Fraction, times: Sequence[int], unit: Fraction) -> int:
+    """Return the number of the frame that is shown at a position, or one after all frames."""
+    if isinstance(position, int):
+        return position
+    after = times[-1] + (times[-1] - times[-2] if len(times) > 1 else 0)
+    ticks = position / unit
+    return len(times) if ticks >= after > times[-1] else max(0, bisect_right(times, ticks) - 1)
+
+
+def _begins_at(position: int | Fraction, times: Sequence[int], unit: Fraction) -> int:
+    """Return the number of the first frame that does not begin before a position."""
+    return position if isinstance(position, int) else bisect_left(times, position / unit)
+
+
+def _read_index(film: Film) -> tuple[list[int], dict[int, tuple[int, ...]]]:
+    """Read the times of a video's packets, which are those of its frames if none is damaged.
+
+    Returns:
+        the times of all frames, empty if the packets may not tell them; and for each key frame,
+        by its time, the times as stored by which FFmpeg may find it.
+    """
+    times, keys = set(), {}
+    stored: tuple[int | None, ...] = ()  # times of the packet before they are shifted
+
+    def read() -> Iterator[Packet]:
+        nonlocal stored
+        for packet in container.demux(stream):
+            if packet.size:
+                stored = packet.pts, packet.dts
+                yield packet
+
+    with open_video(film.path) as (container, stream):
+        if film.damaged != "stop" or not container.format.name.startswith(SEEKABLE):
+            return [], {}
+        for packet in shifted(container, read(), film.shifts):
+            if packet.pts is None or packet.is_discard or packet.pts in times:
+                return [], {}
+            times.add(packet.pts)
+            if packet.is_keyframe:
+                keys[packet.pts] = tuple(place for place in stored if place is not None)
+    return sorted(times), keys
+
+
+def _decoded_times(
+    film: Film, first: int | Fraction, last: int | Fraction | None, frames: int | None
+) -> list[int]:
+    """Return the times of a video's frames, as far as an excerpt needs them, by decoding it."""
+    times: list[int] = []
+    damage: list[Damage] = []
+    for _, pts, _ in read_pictures(film, damage):
+        times.append(pts)
+        seconds = pts * film.time_base
+        begun = len(times) > first + 1 if isinstance(first, int) else seconds > first
+        if begun and frames is not None and last is None:
+            last = _shown_at(first, times, film.time_base) + frames
+        ended = len(times) > last if isinstance(last, int) else last and seconds >= last
+        if begun and last is not None and ended:
+            break
+    return times
+
+
+def _entry(
+    film: Film, part: Excerpt, times: Sequence[int], keys: dict[int, tuple[int, ...]]
+) -> tuple[int, int] | None:
+    """Return a time to seek to and the number of the key frame there, None to read from the start.
+
+    It is used only if decoding from it gives the frames at their times up to the excerpt.
+    """
+    key = max((time for time in keys if time <= part.origin), default=None)
+    if key is None or not part.start:
+        return None
+    number = bisect_left(times, key)
+    trials = (replace(part, entry=(place, number)) for place in keys[key])
+    good = (trial.entry for trial in trials if _is_exact(replace(film, excerpt=trial), times))
+    return next(good, None)
+
+
+def _is_exact(film: Film, times: Sequence[int]) -> bool:
+    """Return whether an excerpt's entry leads to a key frame, and to the frames after it."""
+    start, number = film.excerpt.start, film.excerpt.entry[1]
+    try:
+        found = list(islice(read_pictures(film, []), start - number + 1))
+    except ValueError:
+        return False
+    if [pts for _, pts, _ in found] != times[number : start + 1]:
+        return False
+    # Key frames of H.264 films with intra refresh are not whole.
+    return found[0][2].frame is not None and found[0][2].frame.pict_type == PictureType.I
