@@ -68,8 +68,10 @@ def check_folder(path: Path) -> None:
     """Check that a folder may be written at `path`.
 
     Raises:
-        ValueError: if `path` exists and is not an empty folder, or its parent does not exist.
+        ValueError: if `path` exists and is not an empty folder, its name is too long, or its parent
+            does not exist.
     """
+    check_name(path)
     if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path}: exists already; give another name.")
     if not path.absolute().parent.is_dir():

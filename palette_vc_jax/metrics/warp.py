@@ -78,7 +78,7 @@ def _flow_size(path: Path) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=8)
 def _flow_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.flo"), key=natural)
+    return sorted(folder.glob("[!.]*.flo"), key=natural)
 
 
 def warp_error(first: np.ndarray, second: np.ndarray, flow: Flow) -> float:

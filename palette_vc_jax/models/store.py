@@ -152,7 +152,8 @@ def has_palette(model: Model) -> bool:
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """Return the sha256 of each weights file in a model folder."""
-    return {path.name: sha256(path) for path in sorted(Path(folder).glob("*.safetensors"))}
+    files = sorted(Path(folder).glob("[!.]*.safetensors"))
+    return {path.name: sha256(path) for path in files}
 
 
 def sha256(path: Path) -> str:

@@ -5,7 +5,7 @@ and from the beginning of the film elsewhere.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -14,6 +14,7 @@ from av.packet import Packet
 from av.video.frame import PictureType
 
 from palette_vc_jax.video.damage import Damage
+from palette_vc_jax.video.decode import REORDERED
 from palette_vc_jax.video.film import Excerpt, Film, open_video
 from palette_vc_jax.video.position import read_position
 from palette_vc_jax.video.read import read_pictures
@@ -44,8 +45,8 @@ def cut(film: Film, start: str | None, end: str | None, frames: int | None) -> F
     if film.kind == "folder":
         times, keys = list(range(len(film.files))), {}
     else:
-        times, keys = _read_index(film)
-        times = times or _decoded_times(film, first, last, frames)
+        times, keys = _read_index(film, _until(first, last, frames))
+        times = times or _decoded_times(film, _until(first, last, frames))
     start_at = _shown_at(first, times, film.time_base)
     if start_at >= len(times):
         raise ValueError(
@@ -82,14 +83,21 @@ def _begins_at(position: int | Fraction, times: Sequence[int], unit: Fraction) -
     return position if isinstance(position, int) else bisect_left(times, position / unit)
 
 
-def _read_index(film: Film) -> tuple[list[int], dict[int, tuple[int, ...]]]:
+def _read_index(
+    film: Film, enough: Callable[[Fraction], bool]
+) -> tuple[list[int], dict[int, tuple[int, ...]]]:
     """Read the times of a video's packets, which are those of its frames if none is damaged.
 
+    Args:
+        film: the video.
+        enough: from `_until`.
+
     Returns:
-        the times of all frames, empty if the packets may not tell them; and for each key frame,
-        by its time, the times as stored by which FFmpeg may find it.
+        the times of all frames that the excerpt needs, empty if the packets may not tell them; and
+        for each key frame, by its time, the times as stored by which FFmpeg may find it.
     """
     times, keys = set(), {}
+    ended, left = False, REORDERED
     stored: tuple[int | None, ...] = ()  # times of the packet before they are shifted
 
     def read() -> Iterator[Packet]:
@@ -106,27 +114,44 @@ def _read_index(film: Film) -> tuple[list[int], dict[int, tuple[int, ...]]]:
             if packet.pts is None or packet.is_discard or packet.pts in times:
                 return [], {}
             times.add(packet.pts)
+            left = left - 1 if ended else REORDERED
+            if left == 0:
+                break
+            ended = ended or enough(packet.pts * film.time_base)
             if packet.is_keyframe:
                 keys[packet.pts] = tuple(place for place in stored if place is not None)
     return sorted(times), keys
 
 
-def _decoded_times(
-    film: Film, first: int | Fraction, last: int | Fraction | None, frames: int | None
-) -> list[int]:
+def _decoded_times(film: Film, enough: Callable[[Fraction], bool]) -> list[int]:
     """Return the times of a video's frames, as far as an excerpt needs them, by decoding it."""
     times: list[int] = []
     damage: list[Damage] = []
     for _, pts, _ in read_pictures(film, damage):
         times.append(pts)
-        seconds = pts * film.time_base
-        begun = len(times) > first + 1 if isinstance(first, int) else seconds > first
-        if begun and frames is not None and last is None:
-            last = _shown_at(first, times, film.time_base) + frames
-        ended = len(times) > last if isinstance(last, int) else last and seconds >= last
-        if begun and last is not None and ended:
+        if enough(pts * film.time_base):
             break
     return times
+
+
+def _until(
+    first: int | Fraction, last: int | Fraction | None, frames: int | None
+) -> Callable[[Fraction], bool]:
+    """Return a function of the times of successive frames that is true after the excerpt's end."""
+    count = after = 0  # frames, and those after the first of the excerpt
+
+    def enough(seconds: Fraction) -> bool:
+        nonlocal count, after
+        count += 1
+        begun = count > first + 1 if isinstance(first, int) else seconds > first
+        after += begun
+        if not begun or (last is None and frames is None):
+            return False
+        if frames is not None:
+            return after > frames
+        return count > last if isinstance(last, int) else seconds >= last
+
+    return enough
 
 
 def _entry(

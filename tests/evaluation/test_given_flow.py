@@ -35,6 +35,7 @@ def test_given_flow_is_followed(films, tmp_path):
                 flow = np.zeros((32, 40, 2), np.float32)
                 flow[..., 0] = sign  # `frames` moves by a pixel
                 cv2.writeOpticalFlow(str(folder / f"{index:03}.flo"), flow)
+            (folder / "._000.flo").write_bytes(b"from a Mac")
     assert run(films, "--flow", tmp_path / "flow", metrics="warp_error") == 0
     rows = json.loads((films / "out.json").read_text())["rows"]
     assert rows["truth"]["clips"]["a"]["warp_error"] == pytest.approx(0.0, abs=1e-9)

@@ -169,7 +169,7 @@ def test_an_excerpt_is_colored_with_its_sound(color, tmp_path, capsys):
 def test_a_copy_for_players_is_written(color, tmp_path):
     """If this fails, the flags of the output are accepted and have no effect."""
     source = write_recording(tmp_path / "a.avi", 8, "mpeg4", "adpcm_ms", size=(49, 65))
-    flags = ["--codec", "hevc", "--quality", "30", "--playable", "--audio", "aac"]
+    flags = ["--codec", "hevc", "--quality", "30", "--playable", "--audio", "aac", "--report"]
     assert color(source, tmp_path / "o.mp4", *flags) == (0, [])
     output = open_film(tmp_path / "o.mp4")
     assert (output.width, output.height, output.audio) == (66, 50, ("aac",))

@@ -6,11 +6,12 @@ import av
 import numpy as np
 import pytest
 
+from palette_vc_jax.video import excerpt
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.write import FilmWriter
 from tests.films import lumas, sound_packets, sound_times, write_film, write_pictures
-from tests.recordings import RATE, write_recording
+from tests.recordings import RATE, flip, write_recording
 
 OPEN = {"x264-params": "open-gop=1:keyint=8:min-keyint=4:bframes=3:scenecut=0"}
 KINDS = {
@@ -55,6 +56,38 @@ def test_an_excerpt_is_that_part_of_the_film(tmp_path, name):
         ):
             assert index == number - start and time == before - whole[start][1]
             np.testing.assert_array_equal(luma, expected)
+
+
+def test_only_the_beginning_of_a_long_film_is_read(tmp_path, monkeypatch):
+    """If this fails, a preview of an archive's film waits until all of its terabytes are read."""
+    path = write_recording(tmp_path / "a.mkv", 200, "mpeg4", options={"bf": "2", "g": "8"})
+    whole = content(open_film(path))[20:26]
+    read = []
+    monkeypatch.setattr(
+        excerpt, "shifted", lambda c, packets, s: (read.append(p) or p for p in packets)
+    )
+    for start, end, frames in (("20", "26", None), ("20", None, 6), ("0.8s", "1.04s", None)):
+        film = open_film(path, "stop", start, end, frames)
+        assert len(read) < 100 and film.excerpt.end is not None
+        np.testing.assert_array_equal([f[2] for f in content(film)], [f[2] for f in whole])
+        read.clear()
+
+
+@pytest.mark.parametrize("mode", ["repeat", "drop"])
+def test_damage_is_counted_in_the_excerpt(tmp_path, mode):
+    """If this fails, the list of damaged frames names other frames than those of the excerpt."""
+    path = write_recording(tmp_path / "a.mkv", 20, "ffv1", options={"slicecrc": "1", "g": "1"})
+    flip(path)
+    before: list = []
+    whole = list(read_frames(open_film(path, mode), before))
+    numbers = [item.frame for item in before]
+    start = numbers[0] - 2
+    damage: list = []
+    frames = list(read_frames(open_film(path, mode, str(start), str(start + 6)), damage))
+    assert [item.frame for item in damage] == [n - start for n in numbers if n < start + 6]
+    assert damage[0].seconds == pytest.approx(2 / RATE)
+    kept = [frame for frame in whole if start / RATE - 1e-3 < frame.pts / 1000 < (start + 6) / RATE]
+    np.testing.assert_array_equal([f.luma for f in frames], [f.luma for f in kept])
 
 
 @pytest.mark.parametrize(
