@@ -22,6 +22,7 @@ from palette_vc_jax.pixels import colorfulness
 from palette_vc_jax.sampling.colorize import ColorizeSettings, networks_for
 from palette_vc_jax.sampling.frames import color_frames
 from palette_vc_jax.sampling.job import Plan
+from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.sampling.reference import Reference
 from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
@@ -92,7 +93,7 @@ def palette_of_grays(
     rgb = color_frames(
         grays,
         networks,
-        settings=settings,
+        settings=replace(settings, **PLAIN),
         seed=seed,
         reference=reference,
         shots=[(index, index + 1) for index in range(len(grays))],  # each frame alone

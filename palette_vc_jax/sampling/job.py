@@ -250,7 +250,7 @@ def color_film(
     with FilmWriter(output, plan.film) as writer:
 
         def finish(small: np.ndarray) -> None:
-            frame, chroma, replaced = _merge(next(frames), small, plan.film, luma)
+            frame, chroma, replaced = _merge(next(frames), small, plan, luma)
             sheet.add(frame.index, color.gray(frame.luma, plan.film), chroma)
             writer.write(replaced, chroma)
 
@@ -368,12 +368,13 @@ def _color_frames(
 
 
 def _merge(
-    frame: Frame, small: np.ndarray, film: Film, luma: str
+    frame: Frame, small: np.ndarray, plan: Plan, luma: str
 ) -> tuple[Frame, np.ndarray, Frame]:
     """Merge a source frame with `small`, the model's RGB `[h, w, 3]`.
 
     Returns the frame, its chroma `[H, W, 2]`, and the frame whose luma is written.
     """
+    film = plan.film
     gray = color.gray(frame.luma, film)
     a, b, c, d = film.orientation
     small = orient(small, (a, c, b, d))  # the transpose of a quarter turn is its inverse
@@ -381,4 +382,4 @@ def _merge(
         large = np.clip(resize(small, *gray.shape), 0.0, 1.0)
         gray = color.rgb_to_luma(large, film.matrix)
         return frame, color.rgb_to_chroma(large, film.matrix), color.with_luma(frame, gray, film)
-    return frame, merge_chroma(gray, small, film.matrix), frame
+    return frame, merge_chroma(gray, small, film.matrix, plan.settings.neutral), frame
