@@ -26,7 +26,6 @@ from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.sampling.reference import Reference
 from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
-from palette_vc_jax.video.resize import small_gray
 
 FRAMES = 4  # of the film
 GAIN = (0.5, 3.0)  # least and most that chroma is scaled by
@@ -59,7 +58,7 @@ def auto_palette(
     # The plan's size may be off the short side by rounding; these frames have it already.
     settings = replace(plan.settings, short_side=min(plan.size))
     palette = palette_of_grays(
-        np.stack([small_gray(frame, plan.film, plan.size) for frame in frames]),
+        np.stack([plan.gray(frame) for frame in frames]),
         networks or networks_for(model, settings, plan.runs),
         training_colorfulness(mixture or mixture_for("auto", model.folder or DEMO)),
         settings,

@@ -24,6 +24,7 @@ from palette_vc_jax.video.neutral import Neutral, check_neutral
 from palette_vc_jax.video.resize import merge_rgb, resize
 
 SMALLER = "--short_side, or give --dtype bfloat16"  # what needs less memory in every network
+TRANSITIONS = ("bridge", "ignore")
 _PIXELS = 1  # makes the noise on gray frames independent of other uses of a seed
 
 
@@ -51,6 +52,7 @@ class ColorizeSettings:
     memory: float | None = None  # GiB of a device that may be used; None: what the device says
     neutral_dark: float = 0.12  # Y' below which chroma fades out, see `neutral.Neutral`
     neutral_bright: float = 0.9  # Y' above which chroma fades out
+    transitions: str = "bridge"  # color fades and dissolves by their shots, or "ignore" them
     leaving: bool = False  # whether networks leave the device while others work; see memory_plan
 
     def __post_init__(self) -> None:
@@ -59,6 +61,9 @@ class ColorizeSettings:
         plan_chunks([(0, 1)], self.decode_chunk, self.decode_context, self.decode_fade)
         if self.memory is not None and not self.memory > 0.0:
             raise ValueError(f"{self.memory} GiB of memory; give a number above 0.")
+        if self.transitions not in TRANSITIONS:
+            known = ", ".join(TRANSITIONS)
+            raise ValueError(f"transitions {self.transitions!r} is not known; use one of {known}.")
         if self.encode_batch < 1:
             raise ValueError(f"batches of {self.encode_batch} frames to encode; give at least 1.")
         if self.short_side < 1:

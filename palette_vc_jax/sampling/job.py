@@ -26,6 +26,7 @@ from palette_vc_jax.models.networks import Networks
 from palette_vc_jax.models.store import Model, file_hashes, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
 from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.sampling.bridging import bridge
 from palette_vc_jax.sampling.colorize import (
     ColorizeSettings,
     colorize,
@@ -42,10 +43,12 @@ from palette_vc_jax.sampling.sheet import SideBySide
 from palette_vc_jax.sampling.windows import Shot, from_zero, group_shots
 from palette_vc_jax.video import color
 from palette_vc_jax.video.damage import Damage, as_json, summary
+from palette_vc_jax.video.dissolves import Dissolve
+from palette_vc_jax.video.fades import FULL, Fade, Light, lights
 from palette_vc_jax.video.film import Film, open_film, orient, upright_size
 from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import merge_chroma, model_size, resize, small_gray
-from palette_vc_jax.video.shots import find_shots
+from palette_vc_jax.video.shots import divide, only_cuts
 from palette_vc_jax.video.write import FilmWriter, check_output, check_times
 
 RUN_BYTES = 2**30  # maximum bytes of the latents of one run of shots
@@ -68,11 +71,22 @@ class Plan:
     runs: list[list[Shot]]  # shots colored together
     damage: tuple[Damage, ...] = ()  # the damaged frames of the film
     longest_gap: Fraction = Fraction(0)  # seconds from a frame to the next, the maximum
+    fades: tuple[Fade, ...] = ()
+    dissolves: tuple[Dissolve, ...] = ()
 
     @property
     def frames(self) -> int:
         """Return the number of the film's frames."""
         return self.shots[-1][1]
+
+    @functools.cached_property
+    def lights(self) -> dict[int, Light]:
+        """Return the light of each frame in a fade."""
+        return lights(self.fades)
+
+    def gray(self, frame: Frame) -> np.ndarray:
+        """Return Y' `[h, w]` in [0, 1] of a frame as the model sees it: upright, small and lit."""
+        return self.lights.get(frame.index, FULL).lit(small_gray(frame, self.film, self.size))
 
 
 class Result(NamedTuple):
@@ -120,12 +134,14 @@ def plan_film(
             if progress is not None:
                 progress(frame.index + 1, film.frames)
 
-    shots = find_shots(small())
+    find = divide if settings.transitions == "bridge" else only_cuts
+    shots, fades, dissolves = find(small())
     down = config.vae.downscale
     shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
     runs = group_shots(shots, max(1, RUN_BYTES // film_bytes((1, *shape))))
     gap = times[1] * film.time_base
-    return Plan(film, config, settings, reference, shots, size, shape, runs, tuple(damage), gap)
+    found = tuple(damage), gap, fades, dissolves
+    return Plan(film, config, settings, reference, shots, size, shape, runs, *found)
 
 
 def describe(
@@ -148,6 +164,8 @@ def describe(
         "model": plan.config.name,
         "model_size": [plan.size[1], plan.size[0]],
         "shots": [list(shot) for shot in plan.shots],
+        "fades": [[fade.first, fade.last + 1] for fade in plan.fades],
+        "dissolves": [[one.first, one.last + 1] for one in plan.dissolves],
         "windows": sum(windows),
         "network_evaluations": sum(windows) * sampler.steps * (2 if guided else 1),
         "latents_bytes": film_bytes((longest, *plan.latent_shape)),
@@ -266,7 +284,8 @@ def color_film(
             matrix=plan.film.matrix,
         )
         with in_background(finish, FRAMES_AHEAD) as put:
-            for small in _color_frames(plan, colors, progress):
+            images = _color_frames(plan, colors, progress)
+            for small in images if luma == "model" else bridge(images, plan.dissolves):
                 put(small)
     atomic.write_text(sides["settings"], json.dumps(record, indent=2) + "\n")
     sheet.save(sides["side by side"])
@@ -356,9 +375,7 @@ def _color_frames(
     frames = read_frames(plan.film)
     for run in plan.runs:
         first, count = run[0][0], run[-1][1] - run[0][0]
-        grays = (
-            small_gray(frame, plan.film, plan.size) for frame in itertools.islice(frames, count)
-        )
+        grays = (plan.gray(frame) for frame in itertools.islice(frames, count))
 
         def report(done: int, total: int, first: int = first, count: int = count) -> None:
             if progress is not None:
@@ -374,12 +391,12 @@ def _merge(
 
     Returns the frame, its chroma `[H, W, 2]`, and the frame whose luma is written.
     """
-    film = plan.film
+    film, light = plan.film, plan.lights.get(frame.index, FULL)
     gray = color.gray(frame.luma, film)
     a, b, c, d = film.orientation
     small = orient(small, (a, c, b, d))  # the transpose of a quarter turn is its inverse
     if luma == "model":
-        large = np.clip(resize(small, *gray.shape), 0.0, 1.0)
+        large = light.dim(np.clip(resize(small, *gray.shape), 0.0, 1.0))
         gray = color.rgb_to_luma(large, film.matrix)
         return frame, color.rgb_to_chroma(large, film.matrix), color.with_luma(frame, gray, film)
-    return frame, merge_chroma(gray, small, film.matrix, plan.settings.neutral), frame
+    return frame, merge_chroma(gray, small, film.matrix, plan.settings.neutral, light), frame

@@ -3,4 +3,4 @@
 from typing import Any
 
 # Overrides for `colorize.default_settings`. Importing this file loads no library.
-PLAIN: dict[str, Any] = {"neutral_dark": 0.0, "neutral_bright": 1.0}
+PLAIN: dict[str, Any] = {"neutral_dark": 0.0, "neutral_bright": 1.0, "transitions": "ignore"}

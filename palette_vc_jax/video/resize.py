@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from palette_vc_jax.video import color
+from palette_vc_jax.video.fades import FULL, Light
 from palette_vc_jax.video.film import Film, Frame, orient
 from palette_vc_jax.video.neutral import OFF, Neutral, neutralize
 
@@ -46,7 +47,11 @@ def small_gray(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
 
 
 def merge_chroma(
-    gray: np.ndarray, image: np.ndarray, matrix: str, neutral: Neutral = OFF
+    gray: np.ndarray,
+    image: np.ndarray,
+    matrix: str,
+    neutral: Neutral = OFF,
+    light: Light = FULL,
 ) -> np.ndarray:
     """Return the model's chroma at a frame's size, limited to the gamut at the frame's luma.
 
@@ -55,13 +60,16 @@ def merge_chroma(
         image: the model's RGB `[h, w, 3]` in [0, 1].
         matrix: matrix between RGB and luma of both.
         neutral: the lumas at which chroma fades out.
+        light: the light of a frame in a fade; `image` is what the model made of the lit frame.
 
     Returns:
         (Cb, Cr) `[H, W, 2]`.
     """
-    small = resize(gray, *image.shape[:2])
-    chroma = upsample_chroma(color.rgb_to_chroma(image, matrix), small, gray)
-    return neutralize(gray, color.limit_gamut(gray, chroma, matrix), neutral)
+    lit = light.lit(gray)
+    small = resize(lit, *image.shape[:2])
+    chroma = upsample_chroma(color.rgb_to_chroma(image, matrix), small, lit)
+    chroma = neutralize(lit, color.limit_gamut(lit, chroma, matrix), neutral)
+    return chroma if light == FULL else np.float32(light.gain) * chroma
 
 
 def merge_rgb(

@@ -140,6 +140,12 @@ def test_an_unknown_setting_is_named(name):
         default_settings(PRESETS["demo"](), **{name: 1})
 
 
+def test_unknown_transitions_are_refused():
+    """If this fails, a misspelled value ignores fades and dissolves without a word."""
+    with pytest.raises(ValueError, match="use one of bridge, ignore"):
+        default_settings(PRESETS["demo"](), transitions="cut")
+
+
 @pytest.mark.parametrize("wrong", [{"neutral_dark": 0.9}, {"neutral_bright": float("nan")}])
 def test_lumas_out_of_order_are_refused(wrong):
     """If this fails, a mistyped threshold turns a film gray, or is found after hours."""
@@ -150,6 +156,7 @@ def test_lumas_out_of_order_are_refused(wrong):
 def test_the_paper_keeps_the_models_chroma():
     """If this fails, the paper's tables measure more than the model."""
     paper = default_settings(PRESETS["demo"](), **flags.PRESETS["paper"])
+    assert paper.transitions == "ignore"
     assert paper.neutral == OFF != default_settings(PRESETS["demo"]()).neutral
 
 
