@@ -13,6 +13,7 @@ PROGRAM = "palette-vc"
 # imported when its command runs, so that --help is fast.
 COMMANDS = {
     "sample": ("sample", "color a film, a folder of frames or an image"),
+    "trim": ("trim", "change the colors of a finished film, without a model"),
     "palette": ("palette", "make a palette without coloring a film"),
     "evaluate": ("evaluate", "measure colored films, or reproduce the paper's tables"),
     "train": ("train", "train or fine-tune a model, or compile its step ahead of time"),
