@@ -17,6 +17,7 @@ ALIKE_MOVED = 0.5  # the same after the motion from A to B was removed
 SUM = 0.45  # how far the sum of both shares may be from 1
 BEND = 0.25  # how far a share may be from a straight line
 BACK = 0.05  # how far a share may fall from a frame to the next
+BAR = 0.08  # Y' that no pixel of a letterbox bar exceeds
 CONTRAST = 0.012  # standard deviation of A and B, without the blur, below which they are blank
 
 
@@ -46,7 +47,7 @@ class DissolveFinder:
 
     def add(self, gray: np.ndarray) -> None:
         """Add the next frame, Y' `[h, w]` in [0, 1]."""
-        small = _resize(gray, FLOW_ROWS)
+        small = _without_bars(_resize(gray, FLOW_ROWS))
         detail = _high_pass(_resize(small, ROWS), SCALE).ravel()
         self._seen.append(small)
         self._details.append(detail)
@@ -120,6 +121,18 @@ def _same_scene(first: np.ndarray, second: np.ndarray) -> bool:
         if np.sum(a * b) > ALIKE_MOVED * np.sqrt(np.sum(a * a) * np.sum(b * b) + 1e-12):
             return True
     return False
+
+
+def _without_bars(gray: np.ndarray) -> np.ndarray:
+    """Fill black rows and columns at the borders, whose edges all shots share, from inside."""
+    for axis in (0, 1):
+        inside = np.flatnonzero(gray.max(axis=1 - axis) > BAR)
+        if inside.size:
+            # One more line is a mixture of the bar and the picture.
+            first = inside[0] + (inside[0] > 0)
+            last = max(first, inside[-1] - (inside[-1] < gray.shape[axis] - 1))
+            gray = gray.take(np.clip(np.arange(gray.shape[axis]), first, last), axis=axis)
+    return gray
 
 
 def _flow_codes(gray: np.ndarray) -> np.ndarray:
