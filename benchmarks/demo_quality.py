@@ -51,6 +51,7 @@ from palette_vc_jax.models.store import file_hashes
 from palette_vc_jax.palette import gmm
 from palette_vc_jax.pixels import luma, to_gray3
 from palette_vc_jax.sampling import auto
+from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.video.color import limit_gamut, rgb_to_chroma, ycc_to_rgb
 from palette_vc_jax.video.film import find_images
 from palette_vc_jax.video.resize import model_size, resize
@@ -252,7 +253,7 @@ def report(options: argparse.Namespace) -> Iterator[str]:
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
     model = load_model(options.model)
-    settings = default_settings(model.config, **flags.settings_of(options))
+    settings = default_settings(model.config, **PLAIN | flags.settings_of(options))
     start = time.time()
     records = measure(options, load_networks(model), settings)
     about = {

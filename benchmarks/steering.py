@@ -38,6 +38,7 @@ from palette_vc_jax.commands import flags
 from palette_vc_jax.data.sources import list_clips
 from palette_vc_jax.images import read_image
 from palette_vc_jax.metrics.meters import measure
+from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.sampling.regions import carry_regions
 from palette_vc_jax.video.film import find_images
 from palette_vc_jax.video.resize import resize
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     flags.add_settings(parser)
     options = parser.parse_args(argv)
     model = load_model(options.model)
-    settings = default_settings(model.config, **flags.settings_of(options))
+    settings = default_settings(model.config, **PLAIN | flags.settings_of(options))
     print("| clip | error | with keyframe | CDC | with keyframe | hue's error | change outside |")
     print("|---|---|---|---|---|---|---|")
     for folder in list_clips(options.clips):

@@ -32,6 +32,8 @@ _PUBLIC = {
     "Keyframe": "sampling.keyframes",
     "color_film": "sampling.job",
     "color_frames": "sampling.frames",
+    "TrimSettings": "sampling.trim",
+    "trim_film": "sampling.trim",
     "ColorizeSettings": "sampling.colorize",
     "default_settings": "sampling.colorize",
     "convert_svd": "conversion.svd",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from palette_vc_jax import cli, files
+from palette_vc_jax.sampling.plain import PLAIN
 
 TIMEOUT = 120.0  # seconds
 LEXICON = "PALETTE_LEXICON"  # environment variable with the default of --lexicon
@@ -34,6 +35,9 @@ SETTINGS = {
     "blending": (str, "average windows at each step (step) or once at the end (final)"),
     "fps": (int, "micro-conditioning: frames per second - 1"),
     "motion_bucket": (int, "micro-conditioning: amount of motion, 0 to 255"),
+    "neutral_dark": (float, "luma, 0 to 1, below which color fades to gray; 0 keeps all color"),
+    "neutral_bright": (float, "luma, 0 to 1, above which color fades to gray; 1 keeps all color"),
+    "transitions": (str, "fades and dissolves: color them by their shots (bridge), or ignore"),
     "noise_augmentation": (float, "standard deviation of noise on the gray frames, 0 to 1"),
 }
 # Flags that say how the same film is computed.
@@ -54,7 +58,8 @@ HARDWARE = {
 }
 # The paper samples windows alone, and averages them once at the end.
 PRESETS = {
-    "paper": {
+    "paper": PLAIN
+    | {
         "window_mode": "sliding",
         "window_weights": "uniform",
         "blending": "final",

@@ -15,6 +15,7 @@ from palette_vc_jax.models.store import file_hashes, load_model
 from palette_vc_jax.palette import gmm, words
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.colorize import default_settings
+from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.sampling.tags import load_tagger, tag_film
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.rgb import count_frames
@@ -100,13 +101,13 @@ def reproduce(
         for row, title in titles.items()
     }
     results.about |= {"data": str(given.data), "split": given.split, "seed": given.seed}
-    results.about["settings"] = dict(given.settings)
+    results.about["settings"] = dict(PLAIN | given.settings)
     return results, titles
 
 
 def _color(row: str, source: ablations.Row, films: Films, given: PaperOptions) -> Films:
     model = load_model(source.checkpoint)
-    settings = default_settings(model.config, **given.settings)
+    settings = default_settings(model.config, **PLAIN | given.settings)
     return ablations.sample_row(films, model, settings, source, given.workdir / row, given.seed)
 
 

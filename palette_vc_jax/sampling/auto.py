@@ -23,12 +23,12 @@ from palette_vc_jax.palette.spec import mixture_for
 from palette_vc_jax.pixels import colorfulness
 from palette_vc_jax.sampling.colorize import ColorizeSettings, networks_for
 from palette_vc_jax.sampling.frames import color_frames
+from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.sampling.plan import Plan
 from palette_vc_jax.sampling.reference import Reference
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
-from palette_vc_jax.video.resize import small_gray
 
 FRAMES = 4  # of the film
 GAIN = (0.5, 3.0)  # least and most that chroma is scaled by
@@ -83,7 +83,7 @@ def auto_palettes(
     for frame in read_frames(plan.film):
         if frame.index not in users:
             continue
-        grays[frame.index] = small_gray(frame, plan.film, plan.size)
+        grays[frame.index] = plan.gray(frame)
         for number, frames in enumerate(wanted):
             if frames[-1] != frame.index:
                 continue
@@ -125,7 +125,7 @@ def palette_of_grays(
     rgb = color_frames(
         grays,
         networks,
-        settings=settings,
+        settings=replace(settings, **PLAIN),
         seed=seed,
         reference=reference,
         shots=[(index, index + 1) for index in range(len(grays))],  # each frame alone

@@ -21,6 +21,7 @@ from palette_vc_jax.sampling.sampler import Progress, check_finite, sample
 from palette_vc_jax.sampling.settings import FilmConditions, Known, SamplerSettings
 from palette_vc_jax.sampling.shot_settings import ShotSettings
 from palette_vc_jax.sampling.windows import Shot, from_zero
+from palette_vc_jax.video.neutral import Neutral, check_neutral
 from palette_vc_jax.video.resize import merge_rgb, resize
 
 SMALLER = "--short_side, or give --dtype bfloat16"  # what needs less memory in every network
@@ -30,6 +31,7 @@ LIMITS = {
     "decode_chunk": (1, 2**12),
     **CONDITIONING,
 }
+TRANSITIONS = ("bridge", "ignore")
 _PIXELS = 1  # makes the noise on gray frames independent of other uses of a seed
 
 
@@ -55,6 +57,9 @@ class ColorizeSettings:
     decode_dtype: str = "auto"  # type of the VAE
     attention: str = "auto"  # what computes the attention of long sequences: attention.CHOICES
     memory: float | None = None  # GiB of a device that may be used; None: what the device says
+    neutral_dark: float = 0.12  # Y' below which chroma fades out, see `neutral.Neutral`
+    neutral_bright: float = 0.9  # Y' above which chroma fades out
+    transitions: str = "bridge"  # color fades and dissolves by their shots, or "ignore" them
     leaving: bool = False  # whether networks leave the device while others work; see memory_plan
 
     def __post_init__(self) -> None:
@@ -62,6 +67,15 @@ class ColorizeSettings:
         plan_chunks([(0, 1)], self.decode_chunk, self.decode_context, self.decode_fade)
         if self.memory is not None and not self.memory > 0.0:
             raise ValueError(f"{self.memory} GiB of memory; give a number above 0.")
+        check_neutral(self.neutral)
+        if self.transitions not in TRANSITIONS:
+            known = ", ".join(TRANSITIONS)
+            raise ValueError(f"transitions {self.transitions!r} is not known; use one of {known}.")
+
+    @property
+    def neutral(self) -> Neutral:
+        """Return the lumas at which chroma fades out."""
+        return Neutral(self.neutral_dark, self.neutral_bright)
 
 
 def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:

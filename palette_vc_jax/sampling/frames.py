@@ -76,7 +76,7 @@ def color_frames(
     result = np.empty((*gray.shape, 3), frames.dtype)
     colored = itertools.chain.from_iterable(chunks)
     for index, (frame, image) in enumerate(zip(gray, colored, strict=True)):
-        rgb = merge_rgb(frame, image, matrix)
+        rgb = merge_rgb(frame, image, matrix, settings.neutral)
         result[index] = np.rint(255.0 * rgb) if frames.dtype == np.uint8 else rgb
     return result
 

@@ -24,6 +24,7 @@ from palette_vc_jax.models.store import Model, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling import unfinished
+from palette_vc_jax.sampling.bridging import bridge
 from palette_vc_jax.sampling.colorize import (
     ColorizeSettings,
     decode_latents,
@@ -43,9 +44,10 @@ from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color, hdr
 from palette_vc_jax.video.damage import summary
 from palette_vc_jax.video.encoding import DEFAULT_OUTPUT, OutputOptions
+from palette_vc_jax.video.fades import FULL
 from palette_vc_jax.video.film import Film, open_film, orient
 from palette_vc_jax.video.read import Frame, read_frames
-from palette_vc_jax.video.resize import merge_chroma, resize, small_gray
+from palette_vc_jax.video.resize import merge_chroma, resize
 from palette_vc_jax.video.write import FilmWriter, check_output, check_times
 
 FRAMES_AHEAD = 16  # decoded frames that may wait to be merged and written
@@ -143,7 +145,7 @@ def color_film(
         def finish(small: np.ndarray) -> None:
             frame = next(frames)
             strength = strengths[_shot_of(plan.shots, frame.index)]
-            frame, chroma, replaced = _merge(frame, small, plan.film, luma, strength)
+            frame, chroma, replaced = _merge(frame, small, plan, luma, strength)
             sheet.add(frame.index, color.gray(frame.luma, plan.film), chroma)
             writer.write(replaced, chroma)
 
@@ -159,7 +161,8 @@ def color_film(
         decode = functools.partial(decode_latents, loaded, settings=plan.settings)
         stored = functools.partial(_kept, folder, described, plan)
         with in_background(finish, FRAMES_AHEAD) as put:
-            for small in _color_frames(plan, given, latents, decode, stored, progress):
+            images = _color_frames(plan, given, latents, decode, stored, progress)
+            for small in images if luma == "model" else bridge(images, plan.dissolves):
                 put(small)
     atomic.write_text(sides["settings"], json.dumps(described, indent=2) + "\n")
     sheet.save(sides["side by side"])
@@ -239,7 +242,7 @@ def _color_frames(
     for run, own in runs_of(plan.shots, given, run_frames(plan.latent_shape)):
         first, count = run[0][0], run[-1][1] - run[0][0]
         own_frames = itertools.islice(frames, count)
-        grays = (small_gray(frame, plan.film, plan.size) for frame in own_frames)
+        grays = (plan.gray(frame) for frame in own_frames)
 
         def report(done: int, total: int, first: int = first, count: int = count) -> None:
             if progress is not None:
@@ -257,24 +260,25 @@ def _color_frames(
 
 
 def _merge(
-    frame: Frame, small: np.ndarray, film: Film, luma: str, strength: float
+    frame: Frame, small: np.ndarray, plan: Plan, luma: str, strength: float
 ) -> tuple[Frame, np.ndarray, Frame]:
     """Merge a source frame with `small`, the model's RGB `[h, w, 3]`, its chroma times `strength`.
 
     Returns the frame, its chroma `[H, W, 2]`, and the frame whose luma is written.
     """
+    film, light = plan.film, plan.lights.get(frame.index, FULL)
     gray = color.gray(frame.luma, film)
     a, b, c, d = film.orientation
     small = orient(small, (a, c, b, d))  # the transpose of a quarter turn is its inverse
     small = hdr.film_rgb(small, film.tags[2])
     written = frame
     if luma == "model":
-        large = np.clip(resize(small, *gray.shape), 0.0, 1.0)
+        large = light.dim(np.clip(resize(small, *gray.shape), 0.0, 1.0))
         gray = color.rgb_to_luma(large, film.matrix)
         chroma = color.rgb_to_chroma(large, film.matrix)
         written = color.with_luma(frame, gray, film)
     else:
-        chroma = merge_chroma(gray, small, film.matrix)
+        chroma = merge_chroma(gray, small, film.matrix, plan.settings.neutral, light)
     if strength != 1.0:
         chroma = color.limit_gamut(gray, strength * chroma, film.matrix)
     return frame, chroma, written

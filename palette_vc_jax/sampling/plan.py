@@ -1,7 +1,8 @@
 """Plan how a film is colored: find its shots, and divide them into runs of bounded memory."""
 
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,10 +19,12 @@ from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.windows import Shot, group_shots
 from palette_vc_jax.video.damage import Damage
+from palette_vc_jax.video.dissolves import Dissolve
+from palette_vc_jax.video.fades import FULL, Fade, Light, lights
 from palette_vc_jax.video.film import Film, open_film, upright_size
-from palette_vc_jax.video.read import read_frames
+from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import model_size, small_gray
-from palette_vc_jax.video.shots import find_shots
+from palette_vc_jax.video.shots import divide, only_cuts
 
 RUN_BYTES = 2**30  # maximum bytes of the arrays of one run of shots
 RUN_FRAMES = 1000  # and maximum of its frames: the work that is lost if a run is killed
@@ -43,11 +46,22 @@ class Plan:
     runs: list[list[Shot]]  # shots colored together
     damage: tuple[Damage, ...] = ()  # the damaged frames of the film
     longest_gap: Fraction = Fraction(0)  # seconds from a frame to the next, the maximum
+    fades: tuple[Fade, ...] = ()
+    dissolves: tuple[Dissolve, ...] = ()
 
     @property
     def frames(self) -> int:
         """Return the number of the film's frames."""
         return self.shots[-1][1]
+
+    @functools.cached_property
+    def lights(self) -> dict[int, Light]:
+        """Return the light of each frame in a fade."""
+        return lights(self.fades)
+
+    def gray(self, frame: Frame) -> np.ndarray:
+        """Return Y' `[h, w]` in [0, 1] of a frame as the model sees it: upright, small and lit."""
+        return self.lights.get(frame.index, FULL).lit(small_gray(frame, self.film, self.size))
 
 
 def plan_film(
@@ -90,21 +104,24 @@ def plan_film(
             if progress is not None:
                 progress(frame.index + 1, film.frames)
 
-    shots = find_shots(small()) if cuts is None else shots_at(cuts, small(), film)
+    find = divide if settings.transitions == "bridge" else only_cuts
+    shots, fades, dissolves = find(small())
+    if cuts is not None:
+        shots = shots_at(cuts, shots[-1][1], film)
     down = config.vae.downscale
     shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
     runs = group_shots(shots, run_frames(shape))
     gap = times[1] * film.time_base
-    return Plan(film, config, settings, reference, shots, size, shape, runs, tuple(damage), gap)
+    found = tuple(damage), gap, fades, dissolves
+    return Plan(film, config, settings, reference, shots, size, shape, runs, *found)
 
 
-def shots_at(cuts: Sequence[int], frames: Iterable[Any], film: Film) -> list[Shot]:
-    """Return the shots of a film between cuts; count its frames.
+def shots_at(cuts: Sequence[int], count: int, film: Film) -> list[Shot]:
+    """Return the shots of a film of `count` frames between cuts.
 
     Raises:
         ValueError: if the cuts do not ascend, or a cut is not within the film.
     """
-    count = sum(1 for _ in frames)
     edges = [0, *cuts, count]
     for before, after in itertools.pairwise(edges):
         if before >= after:

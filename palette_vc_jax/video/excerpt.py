@@ -17,7 +17,7 @@ from palette_vc_jax.video.damage import Damage
 from palette_vc_jax.video.decode import REORDERED
 from palette_vc_jax.video.film import Excerpt, Film, open_video
 from palette_vc_jax.video.position import read_position
-from palette_vc_jax.video.read import read_pictures
+from palette_vc_jax.video.read import decode_video
 from palette_vc_jax.video.timeline import shifted
 
 SEEKABLE = ("mov", "matroska")  # containers with the exact time of each packet
@@ -127,7 +127,7 @@ def _decoded_times(film: Film, enough: Callable[[Fraction], bool]) -> list[int]:
     """Return the times of a video's frames, as far as an excerpt needs them, by decoding it."""
     times: list[int] = []
     damage: list[Damage] = []
-    for _, pts, _ in read_pictures(film, damage):
+    for _, pts, _ in decode_video(film, damage):
         times.append(pts)
         if enough(pts * film.time_base):
             break
@@ -174,7 +174,7 @@ def _is_exact(film: Film, times: Sequence[int]) -> bool:
     """Return whether an excerpt's entry leads to a key frame, and to the frames after it."""
     start, number = film.excerpt.start, film.excerpt.entry[1]
     try:
-        found = list(islice(read_pictures(film, []), start - number + 1))
+        found = list(islice(decode_video(film, []), start - number + 1))
     except ValueError:
         return False
     if [pts for _, pts, _ in found] != times[number : start + 1]:

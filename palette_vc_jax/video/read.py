@@ -1,10 +1,10 @@
 """Read the luma of a film, frame by frame, and nothing else.
 
-The source's chroma never leaves this module: Y' formats have their luma plane copied, and RGB
-formats have Y' computed.
+Coloring reads films with this module alone, so it never sees the source's chroma: Y' formats have
+their luma plane copied, and RGB formats have Y' computed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -19,6 +19,7 @@ from palette_vc_jax.video.film import Film, Frame
 from palette_vc_jax.video.length import shortfall
 from palette_vc_jax.video.timeline import start_shift
 
+Pixels = Callable[[VideoFrame, Film], np.ndarray]  # what is read of a decoded frame
 # Position of luma in packed formats: (first sample, step) within a row.
 PACKED = {"yuyv422": (0, 2), "yvyu422": (0, 2), "uyvy422": (1, 2), "ya8": (0, 2)}
 # Packed formats and their planar equivalents; the conversion is lossless.
@@ -51,17 +52,34 @@ def read_frames(film: Film, damage: list[Damage] | None = None) -> Iterator[Fram
         ValueError: if the film is truncated or damaged and its `damaged` is `stop`, or if its
             frames differ in size or depth.
     """
+    for index, pts, luma in read_pictures(film, damage, luma_of):
+        yield Frame(index, pts, luma)
+
+
+def read_pictures(
+    film: Film, damage: list[Damage] | None, pixels: Pixels
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield number, time and pixels of a film's frames, as `read_frames` does.
+
+    Args:
+        film: see `read_frames`.
+        damage: see `read_frames`.
+        pixels: returns what is read of a decoded frame, `[H, W, ...]`.
+    """
     damage = [] if damage is None else damage
-    pictures = _read_video(film, damage) if film.kind == "video" else _read_images(film)
-    good, shown = None, 0  # the luma of the last frame without damage, and the frames yielded
-    for number, (pts, luma, damaged) in enumerate(pictures):
+    if film.kind == "video":
+        pictures = _read_video(film, damage, pixels)
+    else:
+        pictures = _read_images(film, pixels)
+    good, shown = None, 0  # the pixels of the last frame without damage, and the frames yielded
+    for number, (pts, picture, damaged) in enumerate(pictures):
         if damaged:
-            luma, what = _repair(film.damaged, luma, good)
+            picture, what = _repair(film.damaged, picture, good)
             damage.append(Damage(number, float(pts * film.time_base), what))
         else:
-            good = luma
-        if luma is not None:
-            yield Frame(shown, pts, luma)
+            good = picture
+        if picture is not None:
+            yield shown, pts, picture
             shown += 1
 
 
@@ -82,11 +100,13 @@ def _repair(
     return luma, "kept"
 
 
-def _read_video(film: Film, damage: list[Damage]) -> Iterator[tuple[int, np.ndarray | None, bool]]:
-    """Yield time, luma (None if lost) and whether it is damaged, for each picture of a film."""
+def _read_video(
+    film: Film, damage: list[Damage], pixels: Pixels
+) -> Iterator[tuple[int, np.ndarray | None, bool]]:
+    """Yield time, pixels (None if lost) and whether it is damaged, for each picture of a film."""
     start, origin = (film.excerpt.start, film.excerpt.origin) if film.excerpt else (0, 0)
     given = film.width, film.height, film.depth
-    for number, pts, picture in read_pictures(film, damage):
+    for number, pts, picture in decode_video(film, damage):
         if number < start:
             continue
         frame = picture.frame
@@ -94,10 +114,10 @@ def _read_video(film: Film, damage: list[Damage]) -> Iterator[tuple[int, np.ndar
             frame = None
         if frame is not None:
             _check_format(frame, film, f"frame {number}")
-        yield pts - origin, None if frame is None else luma_of(frame, film), picture.damaged
+        yield pts - origin, None if frame is None else pixels(frame, film), picture.damaged
 
 
-def read_pictures(film: Film, damage: list[Damage]) -> Iterator[tuple[int, int, Picture]]:
+def decode_video(film: Film, damage: list[Damage]) -> Iterator[tuple[int, int, Picture]]:
     """Yield the number, the time and the picture of each frame of a video, as `read_frames`.
 
     An excerpt's pictures come from its entry on; numbers and times are those of the whole video.
@@ -187,7 +207,7 @@ def _luma_of_rgb(frame: VideoFrame, film: Film) -> np.ndarray:
     return np.rint(luma).astype(np.uint8 if film.depth == 8 else np.uint16)
 
 
-def _read_images(film: Film) -> Iterator[tuple[int, np.ndarray | None, bool]]:
+def _read_images(film: Film, pixels: Pixels) -> Iterator[tuple[int, np.ndarray | None, bool]]:
     """Yield the same as `_read_video` for a folder of images or one image."""
     for index, path in enumerate(film.files):
         try:
@@ -197,16 +217,16 @@ def _read_images(film: Film) -> Iterator[tuple[int, np.ndarray | None, bool]]:
                 raise
             yield index, None, True
             continue
-        luma = None
+        picture = None
         if luma_depth(decoded) == film.depth:
-            luma = films.orient(luma_of(decoded, film), films.image_orientation(path))
-        if luma is None or luma.shape != (film.height, film.width):
+            picture = films.orient(pixels(decoded, film), films.image_orientation(path))
+        if picture is None or picture.shape[:2] != (film.height, film.width):
             raise ValueError(
                 f"{path}: {decoded.width}x{decoded.height} pixels of {luma_depth(decoded)} "
                 f"bits, but {film.files[0].name} has {film.width}x{film.height} of {film.depth}; "
                 "all frames need the same size and depth."
             )
-        yield index, np.ascontiguousarray(luma), False
+        yield index, np.ascontiguousarray(picture), False
 
 
 def _format(frame: VideoFrame) -> tuple[int, int, int]:

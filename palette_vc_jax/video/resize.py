@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 
 from palette_vc_jax.video import color, hdr
+from palette_vc_jax.video.fades import FULL, Light
 from palette_vc_jax.video.film import Film, Frame, orient
+from palette_vc_jax.video.neutral import OFF, Neutral, neutralize
 
 RADIUS = 1  # radius of the guided filter's window, in the model's pixels
 FLATNESS = 1e-2  # variance of Y' below which luma hardly predicts chroma
@@ -45,28 +47,41 @@ def small_gray(frame: Frame, film: Film, size: tuple[int, int]) -> np.ndarray:
     return resize(orient(gray, film.orientation), *size)
 
 
-def merge_chroma(gray: np.ndarray, image: np.ndarray, matrix: str) -> np.ndarray:
+def merge_chroma(
+    gray: np.ndarray,
+    image: np.ndarray,
+    matrix: str,
+    neutral: Neutral = OFF,
+    light: Light = FULL,
+) -> np.ndarray:
     """Return the model's chroma at a frame's size, limited to the gamut at the frame's luma.
 
     Args:
         gray: the frame's Y' `[H, W]` in [0, 1].
         image: the model's RGB `[h, w, 3]` in [0, 1].
         matrix: matrix between RGB and luma of both.
+        neutral: the lumas at which chroma fades out.
+        light: the light of a frame in a fade; `image` is what the model made of the lit frame.
 
     Returns:
         (Cb, Cr) `[H, W, 2]`.
     """
-    small = resize(gray, *image.shape[:2])
-    chroma = upsample_chroma(color.rgb_to_chroma(image, matrix), small, gray)
-    return color.limit_gamut(gray, chroma, matrix)
+    lit = light.lit(gray)
+    small = resize(lit, *image.shape[:2])
+    chroma = upsample_chroma(color.rgb_to_chroma(image, matrix), small, lit)
+    chroma = neutralize(lit, color.limit_gamut(lit, chroma, matrix), neutral)
+    return chroma if light == FULL else np.float32(light.gain) * chroma
 
 
-def merge_rgb(gray: np.ndarray, image: np.ndarray, matrix: str) -> np.ndarray:
+def merge_rgb(
+    gray: np.ndarray, image: np.ndarray, matrix: str, neutral: Neutral = OFF
+) -> np.ndarray:
     """Return a frame with its own luma and an image's chroma, RGB `[H, W, 3]` in [0, 1].
 
     The arguments are those of `merge_chroma`.
     """
-    return np.clip(color.ycc_to_rgb(gray, merge_chroma(gray, image, matrix), matrix), 0.0, 1.0)
+    chroma = merge_chroma(gray, image, matrix, neutral)
+    return np.clip(color.ycc_to_rgb(gray, chroma, matrix), 0.0, 1.0)
 
 
 def upsample_chroma(chroma: np.ndarray, gray_small: np.ndarray, gray: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from palette_vc_jax.sampling.settings import (
     frame_noise,
 )
 from palette_vc_jax.sampling.windows import plan_windows
+from palette_vc_jax.video.neutral import OFF
 
 
 def test_noise_belongs_to_frames():
@@ -153,6 +154,26 @@ def test_an_unknown_setting_is_named(name):
     """If this fails, a misspelled setting is a traceback, or is ignored."""
     with pytest.raises(ValueError, match=f"setting '{name}' is not known"):
         default_settings(PRESETS["demo"](), **{name: 1})
+
+
+def test_unknown_transitions_are_refused():
+    """If this fails, a misspelled value ignores fades and dissolves without a word."""
+    with pytest.raises(ValueError, match="use one of bridge, ignore"):
+        default_settings(PRESETS["demo"](), transitions="cut")
+
+
+@pytest.mark.parametrize("wrong", [{"neutral_dark": 0.9}, {"neutral_bright": float("nan")}])
+def test_lumas_out_of_order_are_refused(wrong):
+    """If this fails, a mistyped threshold turns a film gray, or is found after hours."""
+    with pytest.raises(ValueError, match="0 <= dark < bright <= 1"):
+        default_settings(PRESETS["demo"](), **wrong)
+
+
+def test_the_paper_keeps_the_models_chroma():
+    """If this fails, the paper's tables measure more than the model."""
+    paper = default_settings(PRESETS["demo"](), **flags.PRESETS["paper"])
+    assert paper.transitions == "ignore"
+    assert paper.neutral == OFF != default_settings(PRESETS["demo"]()).neutral
 
 
 def test_every_flag_is_a_setting():

@@ -1,0 +1,62 @@
+"""Change the colors of a finished film: `palette-vc trim --input COLORED --output OUT`.
+
+No model runs, so this takes seconds. The film's luma, sound, times and size stay.
+"""
+
+import argparse
+
+from palette_vc_jax import cli
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--input", required=True, help="film, folder of frames, or image, in color")
+    add("--output", required=True, help="as for sample: .mp4, .mkv, .mov, an image or a folder")
+    add("--saturation", type=float, default=1.0, help="factor of all colors, 0 to 10")
+    add(
+        "--strength",
+        type=float,
+        default=1.0,
+        help="opacity of the colors over the gray film, 0 (gray) to 1",
+    )
+    add(
+        "--smooth",
+        type=int,
+        default=1,
+        metavar="FRAMES",
+        help="average colors over this odd number of frames, 1 to 25, never across a cut",
+    )
+    add("--neutral_dark", type=float, default=0.0, help="luma, 0 to 1, below which color fades out")
+    add(
+        "--neutral_bright",
+        type=float,
+        default=1.0,
+        help="luma, 0 to 1, above which color fades out",
+    )
+    add(
+        "--damaged",
+        choices=("stop", "repeat", "drop"),
+        default="stop",
+        help="damaged frames: refuse the film, show the frame before again, or leave them out",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Trim a film."""
+    args = parse(argv)
+    from palette_vc_jax.sampling.trim import TrimSettings, trim_film
+    from palette_vc_jax.video.film import open_film
+
+    settings = TrimSettings(
+        args.saturation, args.strength, args.smooth, args.neutral_dark, args.neutral_bright
+    )
+    output = cli.local_path(args.output, "--output")
+    film = open_film(cli.local_path(args.input, "--input"), args.damaged)
+    with cli.reporting("trimming", "frame", film.frames) as report:
+        record = trim_film(film, output, settings, report)
+    print(f"film: {output}\nsettings: {record}")
