@@ -16,6 +16,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--input", required=True, help="film, folder of frames, or image, in color")
     add("--output", required=True, help="as for sample: .mp4, .mkv, .mov, an image or a folder")
+    add("--overwrite", action="store_true", help="replace an output that exists")
     add("--saturation", type=float, default=1.0, help="factor of all colors, 0 to 10")
     add(
         "--strength",
@@ -58,5 +59,5 @@ def main(argv: list[str]) -> None:
     output = cli.local_path(args.output, "--output")
     film = open_film(cli.local_path(args.input, "--input"), args.damaged)
     with cli.reporting("trimming", "frame", film.frames) as report:
-        record = trim_film(film, output, settings, report)
+        record = trim_film(film, output, settings, report, args.overwrite)
     print(f"film: {output}\nsettings: {record}")

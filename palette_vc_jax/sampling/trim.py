@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from palette_vc_jax import __version__, atomic, files
+from palette_vc_jax import __version__, atomic
+from palette_vc_jax.sampling.side_files import check_side_files
 from palette_vc_jax.video import color
 from palette_vc_jax.video.chroma import read_colored
 from palette_vc_jax.video.film import Film, open_film
@@ -70,6 +71,7 @@ def trim_film(
     output: str | Path,
     settings: TrimSettings,
     progress: Progress | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Change the colors of a film, and write it with its own luma, sound and times.
 
@@ -78,13 +80,14 @@ def trim_film(
         output: as for `color_film`.
         settings: what is changed.
         progress: called with the frames written, and the number of frames that the film declares.
+        overwrite: replace an output that exists, and its record.
 
     Returns:
         The record of the settings, which is written next to the output.
 
     Raises:
-        ValueError: as `check_output` and `check_times`; if the settings change nothing, if the
-            film cannot be read, or if the record would replace a file of the user.
+        ValueError: as `check_output`, `check_times` and `check_side_files`; if the settings change
+            nothing, or if the film cannot be read.
     """
     film = film if isinstance(film, Film) else open_film(film)
     output = Path(output)
@@ -95,7 +98,7 @@ def trim_film(
         )
     check_output(output, film)
     record = record_file(output)
-    _check_record(record, output, film)
+    check_side_files(output, [record], [film.path, *film.files], overwrite)
     survey = _survey(film)
     check_times(output, film, survey.longest_gap)
     frames = smoothed(read_colored(film), film, survey.shots, settings.smooth)
@@ -172,19 +175,3 @@ def record_file(output: Path) -> Path:
     """Return the path of the record next to a film."""
     stem = output.with_suffix("") if output.suffix else output
     return Path(f"{stem}.{KIND}")
-
-
-def _check_record(record: Path, output: Path, film: Film) -> None:
-    """Raise ValueError if the record would replace a file that no run of `output` wrote."""
-    films = [] if output.is_dir() else [output]
-    atomic.check_targets([*films, record], [film.path, *film.files])
-    if record.exists():
-        try:
-            found = files.read_json(record)
-        except (OSError, ValueError):
-            found = None
-        if not isinstance(found, dict) or found.get("output") != output.name:
-            raise ValueError(
-                f"{record}: exists, and was not written by an earlier run of {output.name}; move "
-                "it away, or give the output another name."
-            )

@@ -157,3 +157,15 @@ def test_gray_and_packed_formats_are_read(tmp_path):
         for frame, chroma in read_colored(open_film(path)):
             assert chroma.shape == (*frame.luma.shape, 2)
             assert np.abs(chroma).max() < 0.02 if expected is None else not chroma.any()
+
+
+def test_a_finished_film_is_replaced_only_where_that_is_asked_for(tmp_path, capsys):
+    """If this fails, a second trim destroys the first one, or no trim can be repeated."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(2))
+    assert trim(source, tmp_path / "out.mkv", "--saturation", 1.5) == 0
+    before = (tmp_path / "out.mkv").read_bytes()
+    assert trim(source, tmp_path / "out.mkv", "--saturation", 0.5) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out.mkv").read_bytes() == before
+    assert trim(source, tmp_path / "out.mkv", "--saturation", 0.5, "--overwrite") == 0
+    assert (tmp_path / "out.mkv").read_bytes() != before
