@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": ("svd_to_flax", "convert SVD's weights to a model folder"),
     "convert-back": ("flax_to_svd", "convert a model folder to SVD's formats"),
     "check-parity": ("check_parity", "compare a converted model with PyTorch"),
+    "verify": ("verify", "convert, compare, sample and train here, and write a report"),
     "text-table": ("text_table", "embed the words that films are tagged with"),
     "metric-weights": ("metric_weights", "convert the weights of the metric networks"),
 }
