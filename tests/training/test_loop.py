@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from palette_vc_jax import cli
 from palette_vc_jax.training import loop
 from palette_vc_jax.training.config import keys
 from palette_vc_jax.training.workdir import locked
+from tests.commands import runtime_environment
 from tests.training import toy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def _start(clips, workdir, steps):
     return subprocess.Popen(
         [sys.executable, "-m", "tests.training.toy", str(clips), str(workdir), str(steps)],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=runtime_environment(),
         stderr=subprocess.PIPE,
         text=True,
     )
