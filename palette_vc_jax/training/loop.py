@@ -117,87 +117,114 @@ def run(
 def _train(
     task: Task,
     config: RunConfig,
-    begun: Run,
+    run: Run,
     checkpoints: Checkpoints,
     writer: MetricsWriter,
     notice: Notice,
     before_step: Callable[[int, Any], None],
 ) -> Any:
     """Take the steps that are left, and return the EMA parameters as numpy arrays."""
-    _, mesh, placed, state, frozen, samples, origin = begun
-    start, total = int(state["step"]), config.optimizer.steps
-    rows = placement.local_rows(mesh, config.batch_size)
+    start, total = int(run.state["step"]), config.optimizer.steps
     throughput = Throughput(config.batch_size, total)
-
-    def save() -> None:
-        checkpoints.save(int(state["step"]), state, {"samples": samples, "origin": origin})
-
+    stream = task.batches(run.samples, placement.local_rows(run.mesh, config.batch_size))
     began, window, pending = time.time(), [], None
-    stream = task.batches(samples, rows)
     hidden = jax.process_index() != 0
     bar = cli.progress(range(start, total), "training", "step", total, start, hidden)
     for index in bar:
-        before_step(index + 1, pending)
+        done = index + 1
+        before_step(done, pending)
         try:
             batch = throughput.fetch(stream)
         except (ValueError, OSError):
             # A file that cannot be read costs nothing of what was learned.
             _finite(pending, index)
             if index > start and jax.process_count() == 1:  # saving is work for all processes
-                save()
+                _save(run, checkpoints)
                 checkpoints.finish()
             raise
-        with jax.set_mesh(mesh):
-            batch = placement.put_batch(batch, mesh)
-            state, metrics = throughput.dispatch(placed.step, state, frozen, batch)
-        samples += config.batch_size
+        state, metrics = _step(run, throughput, batch)
+        run = run._replace(state=state, samples=run.samples + config.batch_size)
         if index == start:
             jax.block_until_ready(metrics)
             notice.grace = None  # compiled: from here on there is a step to save
         # The last step's loss is looked at while this one runs.
         _finite(pending, index)
-        pending, done = metrics, index + 1
+        pending = metrics
         window.append(metrics)
-        logs, validates, saves, previews = (
-            n > 0 and (done % n == 0 or done == total)
-            for n in (
-                config.log_every,
-                config.validate_every,
-                config.save_every,
-                config.previews_every if task.previews else 0,
-            )
-        )
-        leaves = notice.leaves_after(done)
-        if logs or validates or saves or previews or leaves:
+        due, leaves = _due(task, config, done), notice.leaves_after(done)
+        if any(due) or leaves:
             _finite(pending, done)
         throughput.count_step()
-        if logs:
+        if due.log:
             values = {name: float(np.mean([m[name] for m in window])) for name in window[0]}
             window = []
             values |= throughput.report(done)
             bar.set_postfix_str(summary(values), refresh=False)
             writer.write({"step": done, "seconds": round(time.time() - began, 1)} | values)
-        if saves or leaves:
-            save()
+        if due.save or leaves:
+            _save(run, checkpoints)
         if leaves:
             checkpoints.finish()
             print(f"terminated; saved step {done}, the same command resumes.", file=sys.stderr)
             sys.exit(cli.PREEMPTED)
         with notice.busy():
-            if validates:
-                with jax.set_mesh(mesh):
-                    values = task.validate(state["ema"], frozen)
-                writer.write({"step": done} | values)
-            if previews:
-                with jax.set_mesh(mesh):
-                    latents = task.previews.sample(state["ema"], frozen)
-                if jax.process_index() == 0:
-                    path = begun.workdir / "previews" / f"step-{done:06d}.png"
-                    task.previews.write(latents, path)
-                    writer.image(done, "previews", path)
+            if due.validate:
+                _validate(task, run, done, writer)
+            if due.previews:
+                _preview(task.previews, run, done, writer)
     checkpoints.finish()
     notice.grace = 0.0
-    return placement.fetch(state["ema"])
+    return placement.fetch(run.state["ema"])
+
+
+class Due(NamedTuple):
+    """What happens after a step."""
+
+    log: bool
+    validate: bool
+    save: bool
+    previews: bool
+
+
+def _due(task: Task, config: RunConfig, done: int) -> Due:
+    """Return what happens after step `done`; the last step is followed by all that is not off."""
+    every = (
+        config.log_every,
+        config.validate_every,
+        config.save_every,
+        config.previews_every if task.previews else 0,
+    )
+    return Due(*(n > 0 and (done % n == 0 or done == config.optimizer.steps) for n in every))
+
+
+def _step(run: Run, throughput: Throughput, batch: Any) -> tuple[State, Any]:
+    """Dispatch a step on this process's share of a batch; return the new state and the metrics."""
+    with jax.set_mesh(run.mesh):
+        batch = placement.put_batch(batch, run.mesh)
+        return throughput.dispatch(run.placed.step, run.state, run.frozen, batch)
+
+
+def _save(run: Run, checkpoints: Checkpoints) -> None:
+    """Begin to save the state, with what a resumed run needs to know."""
+    record = {"samples": run.samples, "origin": run.origin}
+    checkpoints.save(int(run.state["step"]), run.state, record)
+
+
+def _validate(task: Task, run: Run, done: int, writer: MetricsWriter) -> None:
+    """Write the validation's values after step `done`."""
+    with jax.set_mesh(run.mesh):
+        values = task.validate(run.state["ema"], run.frozen)
+    writer.write({"step": done} | values)
+
+
+def _preview(previews: Previews, run: Run, done: int, writer: MetricsWriter) -> None:
+    """Color the held-out clips after step `done`; the first process writes the picture."""
+    with jax.set_mesh(run.mesh):
+        latents = previews.sample(run.state["ema"], run.frozen)
+    if jax.process_index() == 0:
+        path = run.workdir / "previews" / f"step-{done:06d}.png"
+        previews.write(latents, path)
+        writer.image(done, "previews", path)
 
 
 def _begin(

@@ -1,6 +1,5 @@
 """The accelerator script, run as it is: all stages at toy size, in processes of their own."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -21,17 +20,18 @@ from palette_vc_jax.data.sources import open_clips
 from palette_vc_jax.models.memory import REMAT
 from palette_vc_jax.models.store import load_model
 from tests import films, tiny
+from tests.commands import runtime_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 # One case of `train` stands for all, which differ by a key of the config.
 CHEAP = "attention,unet:jax,train:remat=layers,clip:jax,demo"
 
 
-def run(output: Path, *arguments: object, path: Path | None = None) -> subprocess.CompletedProcess:
-    """Run the script as `PYTHONPATH=. python benchmarks/accelerator.py --toy ...`."""
+def run(output: Path, *arguments: object) -> subprocess.CompletedProcess:
+    """Run the script as `PYTHONPATH=. python benchmarks/accelerator.py --toy ...`; hide torch."""
     command = [sys.executable, "benchmarks/accelerator.py", "--toy", "--output", output, *arguments]
-    paths = os.pathsep.join(["."] + ([str(path)] if path else []))
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+    environment = runtime_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([".", environment["PYTHONPATH"]])
     return subprocess.run(
         list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True
     )
@@ -45,12 +45,7 @@ def results(output: Path) -> dict:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Write a tiny model, of one level: its training step compiles sooner."""
-    unet = dataclasses.replace(
-        tiny.CONFIG.unet, block_out_channels=(16,), attention=(False,), num_attention_heads=(1,)
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny, "CONFIG", dataclasses.replace(tiny.CONFIG, unet=unet))
-        return tiny.write_model(tmp_path_factory.mktemp("model"))
+    return tiny.write_model(tmp_path_factory.mktemp("model"), tiny.SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -112,16 +107,15 @@ def test_a_case_that_fails_stops_no_other(cache, tmp_path):
 
     `torch` cannot be imported, and the latents are those of another model than the bundled one.
     """
-    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')\n")
     stages = "demo,unet:diffusers,attention"
-    done = run(tmp_path / "out", "--stages", stages, "--cache", cache, path=tmp_path)
+    done = run(tmp_path / "out", "--stages", stages, "--cache", cache)
     assert done.returncode == 1
     found = results(tmp_path / "out")
     assert [stage["status"] for stage in found.values()] == ["failed", "failed", "done"]
     lines = done.stderr.splitlines()
     assert len(lines) == 2, lines
     assert lines[0].startswith("demo: jax: ") and "with another vae" in lines[0]
-    assert lines[1].startswith("unet: diffusers: ") and "no torch here" in lines[1]
+    assert lines[1].startswith("unet: diffusers: ") and "No module named 'torch'" in lines[1]
     assert "unet" in (tmp_path / "out" / "tables.md").read_text()
 
 

@@ -57,7 +57,7 @@ def clips(tmp_path):
 
 
 def test_report_is_whole(quality, clips, tmp_path, capsys):
-    """A row, a clip, a seed or a target would be missing from the report, or a file."""
+    """If this fails, a row, a clip, a seed, a target or a file is missing from the report."""
     arguments = ["--clips", str(clips), "--short_side", "32", "--seeds", "2", "--frames", "6"]
     out = tmp_path / "out"
     arguments += ["--json", str(out / "scores.json"), "--pictures", str(out / "pictures")]
@@ -78,7 +78,7 @@ def test_report_is_whole(quality, clips, tmp_path, capsys):
 
 
 def test_baselines_know_nothing_beyond_luma(quality, clips):
-    """The rows that need no model would be better, or another luma, than they claim."""
+    """If this fails, the rows that need no model have wrong values, or another luma."""
     clip = quality.load_clip(clips / "a", 6, 32, 16)
     palette = quality.middle_palette(clip.truth, "a")
     for kind in ("gray", "tint", "lookup"):
@@ -90,7 +90,7 @@ def test_baselines_know_nothing_beyond_luma(quality, clips):
 
 
 def test_palettes_do_not_depend_on_the_choice_of_clips(quality, clips, capsys):
-    """`--only` would change which palette `other` is, or what (d) compares with."""
+    """If this fails, `--only` changes which palette `other` is, or what (d) compares with."""
 
     def scores(*extra):
         options = quality.parse(["--clips", str(clips), "--short_side", "32", "--seeds", "1"])
@@ -103,7 +103,7 @@ def test_palettes_do_not_depend_on_the_choice_of_clips(quality, clips, capsys):
 
 
 def test_targets_fail_without_color(quality):
-    """A gray film would reach a target that asks for color; the truth would miss one."""
+    """If this fails, a gray film reaches a target that asks for color, or the truth misses one."""
     tables = importlib.import_module("quality_tables")
 
     def records(gray_film):
@@ -122,7 +122,7 @@ def test_targets_fail_without_color(quality):
 
 
 def test_mistakes_take_one_line(quality, clips, capsys):
-    """A user's mistake would show a traceback."""
+    """If this fails, a user's mistake ends in a traceback."""
     for arguments in (
         ["--clips", str(clips / "none")],
         ["--clips", str(clips), "--only", "z"],

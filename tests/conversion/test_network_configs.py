@@ -74,7 +74,7 @@ READ = {
 
 
 def test_published_configs_are_the_presets():
-    """Wrong if the preset differs from the network whose weights it is to hold."""
+    """If this fails, the preset differs from the network whose weights it holds."""
     for preset in (svd(), svd_xt()):
         assert UNetConfig(**read_unet_config(UNET)) == preset.unet
         assert VAEConfig(**read_vae_config(VAE)) == preset.vae
@@ -82,7 +82,7 @@ def test_published_configs_are_the_presets():
 
 
 def test_configs_come_back():
-    """Wrong if the way back forgets a value, or writes what JSON cannot hold."""
+    """If this fails, converting back loses a value, or writes what JSON cannot hold."""
     model = svd()
     for written, (read, _), config in (
         (write_unet_config(model.unet), READ["unet"], model.unet),
@@ -99,7 +99,7 @@ def test_configs_come_back():
 
 
 def test_entries_may_be_given_per_level():
-    """Wrong if an equal network, written as lists, is refused or read as another."""
+    """If this fails, an equal network, written as lists, is refused or misread."""
     lists = {
         "layers_per_block": [2, 2, 2, 2],
         "cross_attention_dim": [1024] * 4,
@@ -154,7 +154,7 @@ def test_entries_may_be_given_per_level():
     ],
 )
 def test_what_cannot_be_expressed_is_refused(network, change, message):
-    """Wrong if another network is taken for SVD's and gives wrong pictures without an error."""
+    """If this fails, another network is taken for SVD's, and images are wrong without an error."""
     read, values = READ[network]
     with pytest.raises(ValueError, match=message) as error:
         read(values | change)
@@ -170,7 +170,7 @@ def test_what_cannot_be_expressed_is_refused(network, change, message):
     ],
 )
 def test_another_architecture_is_called_by_its_name(network, values):
-    """Wrong if a user who gives another model reads of a missing key, and adds it."""
+    """If this fails, a user who gives another model is told to add a missing key."""
     kind = values.get("_class_name", "clip")
     with pytest.raises(ValueError, match=f"= '{kind}'; only"):
         READ[network][0](values)
@@ -181,14 +181,14 @@ def test_another_architecture_is_called_by_its_name(network, values):
     [("unet", "num_attention_heads"), ("vae", "scaling_factor"), ("image_encoder", "hidden_act")],
 )
 def test_missing_keys_are_named(network, key):
-    """Wrong if a default is guessed: that of the heads changed, that of the activation is wrong."""
+    """If this fails, a default is guessed, such as the number of heads or the activation."""
     read, values = READ[network]
     with pytest.raises(ValueError, match=f"lacks {key}"):
         read({name: value for name, value in values.items() if name != key})
 
 
 def test_models_that_diffusers_cannot_build_are_refused():
-    """Wrong if the demo model, with its fewer norm groups, is written as something it is not."""
+    """If this fails, the demo model, with its fewer norm groups, is written as another network."""
     with pytest.raises(ValueError, match="norm_groups is 8"):
         write_unet_config(demo().unet)
     with pytest.raises(ValueError, match="norm_groups is 4"):

@@ -37,14 +37,14 @@ DECODER = "first_stage_model.decoder."
     ],
 )
 def test_traps(network, name, place):
-    """Wrong if a tensor is taken from a place whose name merely looks alike."""
+    """If this fails, a tensor is taken from a place with a similar name."""
     found = sgm.locate(network, name, CONFIG).name
     prefixes = {"unet": (UNET,), "vae": ("", DECODER)}[network]
     assert any(found.startswith(prefix + place) for prefix in prefixes), found
 
 
 def test_every_tensor_has_a_place_of_its_own():
-    """Wrong if two tensors would be filled from one, or the published file has another length."""
+    """If this fails, two tensors are filled from one, or the published file has another length."""
     locations = {
         network: [
             sgm.locate(network, entry.torch, CONFIG)
@@ -103,7 +103,7 @@ def _from_sgm(name: str) -> str:
 
 
 def test_unet_names_come_back_by_rules_of_the_other_side():
-    """Wrong if one of the 1,428 names leads elsewhere than the published layout says."""
+    """If this fails, one of the 1,428 names does not lead where the published layout says."""
     table = tables(CONFIG)["unet"]
     for entry in table.entries:
         if entry.torch not in table.zero_if_absent:

@@ -48,7 +48,7 @@ def _tensors():
 
 
 def test_names_and_shapes():
-    """Wrong if a leaf is renamed otherwise or a kernel's axes are counted otherwise."""
+    """If this fails, a leaf gets another name, or a kernel's axes another order."""
     table = _table()
     assert {entry.torch: entry.torch_shape for entry in table.entries} == TORCH
     kinds = {entry.flax: entry.kind for entry in table.entries}
@@ -57,7 +57,7 @@ def test_names_and_shapes():
 
 
 def test_axes_go_where_they_belong():
-    """Wrong if an element lands elsewhere: shapes alone do not tell height from width."""
+    """If this fails, an element moves to another place; shapes alone do not show it."""
     tensors = _tensors()
     flat = flatten(to_flax(_table(), tensors))
     assert flat["blocks.0.proj.kernel"][1, 4] == tensors["blocks.0.proj.weight"][4, 1]
@@ -68,7 +68,7 @@ def test_axes_go_where_they_belong():
 
 
 def test_round_trip_is_exact():
-    """Wrong if the way back is not the inverse of the way there."""
+    """If this fails, converting back does not undo the conversion."""
     tensors = _tensors()
     back = to_torch(_table(), to_flax(_table(), tensors))
     assert set(back) == set(tensors)
@@ -77,7 +77,7 @@ def test_round_trip_is_exact():
 
 
 def test_missing_unknown_and_misshaped_tensors_are_named():
-    """Wrong if a checkpoint of another network is taken, whole or in part."""
+    """If this fails, a checkpoint of another network is accepted, whole or in part."""
     table, tensors = _table(), _tensors()
     with pytest.raises(ValueError, match="1 missing: norm.weight"):
         to_flax(table, {k: v for k, v in tensors.items() if k != "norm.weight"})
@@ -90,7 +90,7 @@ def test_missing_unknown_and_misshaped_tensors_are_named():
 
 
 def test_missing_unknown_and_misshaped_parameters_are_named():
-    """Wrong if a state dict is written that torch would refuse or fill only in part."""
+    """If this fails, a state dict is written that torch would refuse or fill only in part."""
     table = _table()
     params = to_flax(table, _tensors())
     with pytest.raises(ValueError, match="missing: conv.kernel"):
@@ -102,7 +102,7 @@ def test_missing_unknown_and_misshaped_parameters_are_named():
 
 
 def test_optional_tensors_and_buffers():
-    """Wrong if a published UNet without palette layer is refused, or its layer starts random."""
+    """If this fails, a published UNet is refused for its lack of a palette layer."""
     name = "blocks.0.proj.bias"
     table = _table(zero_if_absent=[name], buffers=["ids"])
     tensors = _tensors()
@@ -113,7 +113,7 @@ def test_optional_tensors_and_buffers():
 
 
 def test_a_table_has_every_name_once():
-    """Wrong if two parameters could be filled from one tensor."""
+    """If this fails, two parameters could be filled from one tensor."""
     entry = Entry("a.weight", "a.scale", "same", (1,))
     with pytest.raises(ValueError, match="torch names occur twice: a.weight"):
         Table("net", (entry, entry._replace(flax="a.embedding")))
@@ -132,7 +132,7 @@ def test_a_table_has_every_name_once():
     ],
 )
 def test_demo_model_makes_the_round_trip(module, section, make_table):
-    """Wrong if a trained model, whose palette layer is not zero, cannot leave and come back."""
+    """If this fails, a trained model, with a palette layer, cannot be converted and back."""
     config = getattr(demo(), section)
     table = make_table(shapes(module, config))
     rng = np.random.default_rng(0)
@@ -146,7 +146,7 @@ def test_demo_model_makes_the_round_trip(module, section, make_table):
 
 
 def test_nested_keys_are_those_of_the_models():
-    """Wrong if converted parameters could not be applied: list indices must be strings."""
+    """If this fails, converted parameters could not be applied: list indices must be strings."""
     config = demo().image_encoder
     params = init(ImageEncoder, config, seed=0)
     table = image_encoder_table(shapes(ImageEncoder, config))

@@ -49,7 +49,7 @@ def _batches(reader, encoder, count=4):
 def test_batches_are_the_same_with_and_without(
     source, model, tmp_path, monkeypatch, embeds, region_cell
 ):
-    """If this fails, training from the cache is another training."""
+    """If this fails, training from the cache differs from training without it."""
     monkeypatch.setattr(caches, "SHARD", 4)  # crops in two shards
     encoder, crops = Encoder(model, embeds), replace(CROPS, region_cell=region_cell)
     reader = open_cache(tmp_path / "cache", source, crops, encoder)
@@ -112,12 +112,12 @@ def test_an_interrupted_writer_goes_on(source, model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="2 of 3 shards are missing"):
         CacheReader(folder, key)
     write_cache(folder, key, source, CROPS, encoder)
-    assert len(calls) == 4 + 4  # what was whole is not encoded again
+    assert len(calls) == 4 + 4  # complete shards are not encoded again
     _batches(CacheReader(folder, key), encoder)
 
 
 def test_processes_share_the_writing(source, model, tmp_path, monkeypatch):
-    """If this fails, hosts of a pod encode everything each, or leave shards out."""
+    """If this fails, each host of a pod encodes all clips, or shards are missing."""
     monkeypatch.setattr(caches, "SHARD", 2)
     encoder, folder = Encoder(model, False), tmp_path / "cache"
     key = cache_key(source, CROPS, encoder)
@@ -138,7 +138,7 @@ def test_gray_latents_come_from_gray_pictures(model):
     gray = np.repeat(luma[..., None], 3, axis=-1)
     encoder = Encoder(model, True)
     (color, condition), (color_of_gray, condition_of_gray) = map(encoder.latents, (pixels, gray))
-    # Rounding to codes apart, the gray latents know nothing of the colors.
+    # Apart from rounding to codes, the gray latents do not depend on the colors.
     assert np.abs(condition.astype(np.float32) - condition_of_gray).max() < 0.05
     assert np.abs(color.astype(np.float32) - color_of_gray).max() > 0.2
     contexts = encoder.contexts(pixels)
@@ -220,7 +220,7 @@ def test_networks_are_placed_once_and_see_real_frames_only(source, model, tmp_pa
 
 
 def test_bfloat16_latents_are_those_of_float32(model):
-    """If this fails, encoding in the narrow type makes other latents than it should."""
+    """If this fails, latents encoded in the narrow type are too far from those in float32."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
     exact = Encoder(model, True)
     narrow = Encoder(model, True, jnp.bfloat16)

@@ -22,7 +22,7 @@ def evaluate(gray, context, mask):
     ("kind", "without"), [("palette", GRAY + 100.0), ("svd", jnp.zeros_like(GRAY) + 1000.0)]
 )
 def test_branches(kind, without):
-    """The film would be pushed away from the wrong condition."""
+    """If this fails, the film is pushed away from the wrong condition."""
     result = guidance.guided(evaluate, kind, 3.0, GRAY, CONTEXT, MASK)
     given = evaluate(GRAY, CONTEXT, MASK)
     np.testing.assert_allclose(result, without + 3.0 * (given - without))
@@ -30,7 +30,7 @@ def test_branches(kind, without):
 
 @pytest.mark.parametrize("kind", guidance.KINDS)
 def test_scale_one_and_zero(kind):
-    """Scale 1 must be the conditional output, 0 the unconditional one."""
+    """If this fails, scale 1 is not the conditional output, or 0 not the unconditional one."""
     given = evaluate(GRAY, CONTEXT, MASK)
     without = evaluate(*guidance.unconditional(kind, GRAY, CONTEXT, MASK))
     one = guidance.guided(evaluate, kind, 1.0, GRAY, CONTEXT, MASK)
@@ -40,7 +40,7 @@ def test_scale_one_and_zero(kind):
 
 
 def test_off_evaluates_once():
-    """Sampling without guidance would cost a second evaluation."""
+    """If this fails, sampling without guidance costs a second evaluation."""
     calls = []
 
     def counting(*given):
@@ -53,7 +53,7 @@ def test_off_evaluates_once():
 
 
 def test_both_branches_are_one_program():
-    """Compile time would double under guidance."""
+    """If this fails, compile time doubles under guidance."""
     calls = []
 
     @jax.jit
@@ -67,6 +67,6 @@ def test_both_branches_are_one_program():
 
 
 def test_unknown_kind():
-    """A misspelled kind would be taken for one of the others."""
+    """If this fails, a misspelled kind is taken for one of the others."""
     with pytest.raises(ValueError, match="palette, svd"):
         guidance.unconditional("clip", GRAY, CONTEXT, MASK)

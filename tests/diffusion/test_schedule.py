@@ -23,28 +23,28 @@ GOLDEN = {
 
 @pytest.mark.parametrize("steps", GOLDEN)
 def test_svd_sigmas(steps):
-    """Another schedule than SVD's would feed the network noise levels it was not tuned for."""
+    """If this fails, the network gets noise levels that are not those of SVD's schedule."""
     sigmas = karras_sigmas(steps, 0.002, 700.0)
     assert sigmas.dtype == np.float32
     np.testing.assert_allclose(sigmas, GOLDEN[steps], rtol=4e-6)  # 6 digits are given
 
 
 def test_timesteps():
-    """The network's time input would differ from SVD's."""
+    """If this fails, the network's time input differs from SVD's."""
     times = 0.25 * np.log(karras_sigmas(25, 0.002, 700.0)[:-1])
     expected = [1.637770, 1.575531, 1.510996, -1.210778, -1.553652]
     np.testing.assert_allclose(times[[0, 1, 2, -2, -1]], expected, atol=2e-6)
 
 
 def test_rho_and_single_step():
-    """rho would not reach the formula, or one step would start at sigma_min."""
+    """If this fails, rho does not reach the formula, or one step starts at sigma_min."""
     np.testing.assert_allclose(karras_sigmas(3, 1.0, 9.0, rho=1.0), [9, 5, 1, 0], rtol=1e-6)
     np.testing.assert_allclose(karras_sigmas(3, 1.0, 9.0, rho=2.0), [9, 4, 1, 0], rtol=1e-6)
     np.testing.assert_allclose(karras_sigmas(1, 0.002, 700.0), [700, 0])
 
 
 def test_initial_scale():
-    """The first noisy latents would have the deviation of the noise alone."""
+    """If this fails, the first noisy latents have the deviation of the noise alone."""
     assert initial_scale(700.0) == pytest.approx(700.000714, abs=1e-6)
     assert initial_scale(1.0) == pytest.approx(2**0.5)
 
@@ -54,6 +54,6 @@ def test_initial_scale():
     [(0, 0.002, 700.0), (5, 0.0, 1.0), (5, 2.0, 1.0), (5, 0.1, np.inf), (5, 0.1, 1.0, 0.0)],
 )
 def test_errors(arguments):
-    """A schedule that cannot be would reach the sampler as NaN."""
+    """If this fails, an impossible schedule reaches the sampler as NaN."""
     with pytest.raises(ValueError, match="give|needed"):
         karras_sigmas(*arguments)

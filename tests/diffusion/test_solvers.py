@@ -26,7 +26,7 @@ def gaussian_error(name: str, steps: int, deviation: float = 0.7) -> float:
 
 @pytest.mark.parametrize(("name", "order"), [("euler", 1), ("dpmpp_2m", 2)])
 def test_order_of_convergence(name, order):
-    """A wrong coefficient lowers the order: the error would not fall by 2^order."""
+    """If this fails, a wrong coefficient lowers the order: the error does not fall by 2^order."""
     errors = [gaussian_error(name, steps) for steps in (40, 80, 160)]
     ratios = np.divide(errors[:-1], errors[1:])
     np.testing.assert_allclose(ratios, 2.0**order, rtol=0.15)
@@ -34,12 +34,12 @@ def test_order_of_convergence(name, order):
 
 @pytest.mark.parametrize(("steps", "part"), [(10, 0.5), (20, 0.35), (40, 0.2)])
 def test_second_order_beats_euler(steps, part):
-    """The second-order solver would not be worth having."""
+    """If this fails, the second-order solver is no better than the first-order one."""
     assert gaussian_error("dpmpp_2m", steps) < part * gaussian_error("euler", steps)
 
 
 def test_euler_is_the_written_formula():
-    """The rearranged step would not be SVD's scheduler's."""
+    """If this fails, the rearranged step is not SVD's scheduler's."""
     sigmas = karras_sigmas(7, 0.002, 700.0)
     table = solvers.solver_table("euler", sigmas)
     for i, row in enumerate(table):
@@ -51,7 +51,7 @@ def test_euler_is_the_written_formula():
 
 
 def test_dpmpp_2m_is_the_written_formula():
-    """The table would not be the paper's step, written with logarithms and exponentials."""
+    """If this fails, the table is not the paper's step, written with logarithms."""
     sigmas = karras_sigmas(7, 0.002, 700.0).astype(np.float64)
     table = solvers.dpmpp_2m(sigmas)
     t = -np.log(sigmas[:-1])
@@ -66,7 +66,7 @@ def test_dpmpp_2m_is_the_written_formula():
 
 @pytest.mark.parametrize("name", solvers.SOLVERS)
 def test_first_and_last_step(name):
-    """The first step would use an estimate that is not there; the last would not end at D."""
+    """If this fails, the first step uses an earlier estimate, or the last does not end at D."""
     sigmas = karras_sigmas(6, 0.002, 700.0)
     table = solvers.solver_table(name, sigmas)
     assert table.dtype == np.float32 and table.shape == (6, 3)
@@ -77,12 +77,12 @@ def test_first_and_last_step(name):
 
 @pytest.mark.parametrize("name", solvers.SOLVERS)
 def test_single_step(name):
-    """A film sampled in one step would not be the network's estimate."""
+    """If this fails, a film sampled in one step is not the network's estimate."""
     table = solvers.solver_table(name, karras_sigmas(1, 0.002, 700.0))
     np.testing.assert_array_equal(table, [[0.0, 1.0, 0.0]])
 
 
 def test_unknown_name():
-    """A misspelled solver would end in a KeyError."""
+    """If this fails, a misspelled solver ends in a KeyError."""
     with pytest.raises(ValueError, match="euler, dpmpp_2m"):
         solvers.solver_table("heun", karras_sigmas(3, 0.1, 1.0))

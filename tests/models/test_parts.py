@@ -27,7 +27,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_parts_change_neither_values_nor_gradients(kind):
-    """Parts would be put back in another order, or a part's share of a gradient be lost."""
+    """If this fails, parts come back in another order, or a part's gradient is lost."""
     layer = _random(LAYERS[kind]())
     graphdef, state = nnx.split(layer)
     keys = jax.random.split(jax.random.key(0), 3)
@@ -55,13 +55,13 @@ def test_parts_change_neither_values_nor_gradients(kind):
     ("length", "devices", "parts"), [(14, 1, 14), (14, 2, 7), (16, 4, 4), (14, 4, 14), (4, 8, 4)]
 )
 def test_parts_are_shared_by_the_devices_that_share_the_frames(monkeypatch, length, devices, parts):
-    """Parts would not divide the frames, or leave devices without one of a part's."""
+    """If this fails, parts do not divide the frames, or leave devices without a frame."""
     monkeypatch.setattr(placement, "num_frame_shards", lambda: devices)
     assert _count_chunks(jnp.zeros((1, length, 2)), 1.0, 1) == parts
 
 
 def test_gradients_of_half_precision_are_summed_in_full():
-    """Each part's gradient would be rounded to bfloat16 before it is added to the others'."""
+    """If this fails, each part's gradient is rounded to bfloat16 before the sum."""
     layer = nnx.Linear(1, 1, use_bias=False, param_dtype=jnp.bfloat16, dtype=jnp.bfloat16,
                        rngs=nnx.Rngs(0))  # fmt: skip
     graphdef, state = nnx.split(layer)

@@ -1,4 +1,4 @@
-"""One step of training on one device, and on eight in several arrangements."""
+"""One step of training on one device, and on eight devices in several meshes."""
 
 import os
 import subprocess
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.commands import runtime_environment
 from tests.multidevice import encoding, meshes
 
 ROOT = Path(__file__).resolve().parents[2]
-# Where the image embedding is one token nothing that makes its attention's query has a say.
+# With an image embedding of one token, its attention does not depend on the query.
 WITHOUT_GRADIENT = ("attn2.to_q.", "attn2.to_k.", "norm2.")
 
 
@@ -22,7 +23,7 @@ def start(module: str, *arguments: str, devices: int = 8, **environment: str) ->
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | environment,
+        env=runtime_environment() | {"XLA_FLAGS": flags} | environment,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -17,7 +17,7 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(clips, tmp_path_factory):
-    """Run six steps on one device and give the losses."""
+    """Run six steps on one device and return the losses."""
     workdir = tmp_path_factory.mktemp("alone")
     _finish(start(TOY, clips, workdir, 6, devices=1))
     return _losses(workdir)

@@ -49,7 +49,7 @@ def environment(monkeypatch, tmp_path):
 
 @pytest.fixture
 def ask(tmp_path, capsys):
-    """Run the command on a server; give exit code, palette or None, and what was said."""
+    """Run the command on a server; return exit code, palette or None, and the messages."""
 
     def asked(server, *flags, words=WORDS, timeout=5.0):
         file = tmp_path / "out" / "palette.json"
@@ -73,7 +73,7 @@ def kept():
 
 
 def test_a_good_answer_is_used_recorded_and_kept(ask):
-    """If this fails, a model's colors do not become the palette, or it is asked twice."""
+    """If this fails, a model's colors do not become the palette, or the model is asked twice."""
     with serving(says(as_json())) as server:
         code, palette, said = ask(server)
         assert code == 0 and set(palette.hex()) == {color["color"] for color in GOOD}
@@ -123,7 +123,7 @@ USABLE = {
 
 @pytest.mark.parametrize("answer", USABLE)
 def test_answers_that_can_be_used_are(ask, answer):
-    """If this fails, a model that answers a little otherwise cannot be used."""
+    """If this fails, a model whose answers differ slightly from the schema cannot be used."""
     with serving(says(USABLE[answer])) as server:
         code, palette, _ = ask(server)
         assert code == 0 and len(set(palette.hex())) == 5 and len(server.asked) == 1
@@ -218,7 +218,7 @@ def test_a_busy_server_is_asked_again_a_few_times(ask, status):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_answer_is_told_in_one_line(ask, answer, code, word):
-    """If this fails, a wrong address or a swollen answer is a traceback or fills the memory."""
+    """If this fails, a wrong address or a huge answer ends in a traceback or fills the memory."""
     with serving(answer) as server:
         got, palette, said = ask(server)
         assert (got, palette, kept()) == (code, None, [])
@@ -256,7 +256,7 @@ def test_proposals_are_asked_for_one_by_one_and_drawn(ask, tmp_path):
 
 
 def test_a_kept_file_that_is_damaged_is_asked_for_again(ask):
-    """If this fails, a cache that a crash or a hand has changed is trusted, or stops all work."""
+    """If this fails, a damaged or edited cache is trusted, or stops all work."""
     with serving(says(as_json())) as server:
         good = ask(server)[1]
         for number, text in enumerate(
@@ -308,7 +308,7 @@ def test_a_server_that_cannot_be_is_refused(wrong):
 
 
 def test_secrets_in_an_address_are_not_shown():
-    """If this fails, a password in a server's address stands in every palette file."""
+    """If this fails, a password in a server's address is written to every palette file."""
     assert Server("m", "https://user:secret@host:8000/v1?token=secret").host == "host:8000"
 
 

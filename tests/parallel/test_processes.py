@@ -219,7 +219,7 @@ with processes.failing_together():
 
 
 def _pair(end):
-    """Run `WAITS` in two processes, of which the second ends so; return codes, outputs, errors."""
+    """Run `WAITS` in two processes; the second ends as given. Return codes, outputs, errors."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -240,7 +240,7 @@ def _pair(end):
 
 
 def test_ctrl_c_at_one_process_stops_all():
-    """If this fails, both processes hang: one has stopped, the other waits for it."""
+    """If this fails, one process stops, and the other waits for it without end."""
     codes, ((_, news), (_, stopped)) = _pair("Ctrl-C")
     assert codes == [1, 130], news
     assert stopped.splitlines()[-1] == "stopped."

@@ -26,7 +26,7 @@ from palette_vc_jax.models.functional import abstract, flatten, shapes
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
 
-# Where this variable is set, as in .ci/run, a parity test that is skipped has failed.
+# With this variable, as in .ci/run, a skipped parity test counts as failed.
 REQUIRED = "PARITY_REQUIRED"
 
 

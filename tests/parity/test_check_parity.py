@@ -25,7 +25,7 @@ gelu = jax.nn.gelu
 
 @pytest.mark.parametrize("palette, steps", [(False, 25), (True, 3)])
 def test_a_converted_model_passes(folder, model_folder, palette, steps):
-    """Wrong if the command fails on a right model, or leaves out what may be wrong."""
+    """If this fails, the command fails on a right model, or leaves out what may be wrong."""
     rows = list(check.check(folder, model_folder, CASE._replace(palette=palette, steps=steps)))
     print(report.table(rows))
     assert all(row.passed for row in rows), report.table(rows)
@@ -37,7 +37,7 @@ def test_a_converted_model_passes(folder, model_folder, palette, steps):
 
 
 def test_one_wrong_weight_is_found_and_told(folder, model_folder, tmp_path, capsys):
-    """Wrong if the command ends well on a model that is not the one beside it."""
+    """If this fails, the command succeeds on a model that differs from its source."""
     broken = shutil.copytree(model_folder, tmp_path / "broken")
     tensors = load_file(broken / "unet.safetensors")
     name = "up_blocks.0.resnets.1.temporal_res_block.conv1.kernel"
@@ -62,7 +62,7 @@ def test_one_wrong_weight_is_found_and_told(folder, model_folder, tmp_path, caps
     ],
 )
 def test_what_cannot_be_compared_is_refused(folder, model_folder, capsys, flags, words):
-    """Wrong if a mistyped flag costs the minutes that loading takes, or ends in a traceback."""
+    """If this fails, a mistyped flag costs minutes of loading, or ends in a traceback."""
     good = ["--torch", folder, "--flax", model_folder, "--height", 32, "--width", 48]
     assert command(check_parity.main, *good, *flags) == 2
     said = capsys.readouterr().err.splitlines()[-1]
@@ -70,7 +70,7 @@ def test_what_cannot_be_compared_is_refused(folder, model_folder, capsys, flags,
 
 
 def test_another_network_is_told_by_name(folder, model_folder, other_unet, tmp_path, capsys):
-    """Wrong if two models that cannot be compared end in a traceback, or pass."""
+    """If this fails, two models that cannot be compared end in a traceback, or pass."""
     other = shutil.copytree(folder, tmp_path / "other")
     other_unet.torch.save_pretrained(other / "unet")
     assert command(check_parity.main, "--torch", other, "--flax", model_folder) == 1
@@ -82,7 +82,7 @@ def test_another_network_is_told_by_name(folder, model_folder, other_unet, tmp_p
 def test_a_folder_that_diffusers_cannot_load_is_refused(
     folder, model_folder, tmp_path, capsys, lost
 ):
-    """Wrong if a download with a file missing is called a failure of the machine."""
+    """If this fails, a download with a file missing is called a failure of the machine."""
     broken = shutil.copytree(folder, tmp_path / "broken")
     (broken / lost).unlink()
     flags = ["--torch", broken, "--flax", model_folder, "--height", 32, "--width", 48]
@@ -92,7 +92,7 @@ def test_a_folder_that_diffusers_cannot_load_is_refused(
 
 
 def test_half_a_model_is_refused_before_anything_runs(folder, model_folder, tmp_path, monkeypatch):
-    """Wrong if minutes of PyTorch pass before a file is found to be damaged."""
+    """If this fails, minutes of PyTorch pass before a file is found to be damaged."""
     monkeypatch.setattr(torch_side, "run", lambda *_: pytest.fail("PyTorch ran"))
     broken = shutil.copytree(model_folder, tmp_path / "broken")
     weights = broken / "vae.safetensors"
@@ -105,7 +105,7 @@ def test_half_a_model_is_refused_before_anything_runs(folder, model_folder, tmp_
 
 
 def test_bfloat16_is_compared_with_rounded_weights(folder, tmp_path):
-    """Wrong if a model stored in bfloat16 fails for its rounding, or its rounding hides errors."""
+    """If this fails, a model stored in bfloat16 fails for its rounding, or hides errors."""
     assert command(
         svd_to_flax.main, "--source", folder, "--output", tmp_path / "m",
         "--dtype", "bfloat16",
@@ -115,7 +115,7 @@ def test_bfloat16_is_compared_with_rounded_weights(folder, tmp_path):
 
 
 def test_narrow_computing_is_reported_and_not_judged(folder, model_folder):
-    """Wrong if --dtype compares float32 all the same, or breaks a network off from its source."""
+    """If this fails, --dtype still compares float32, or a network breaks in the narrow type."""
     narrow = CASE._replace(steps=2, dtype="bfloat16")
     rows = {row.name: row for row in check.check(folder, model_folder, narrow)}
     for name in ("VAE encode", "VAE decode", "CLIP embedding", "UNet mid_block", "UNet"):
@@ -125,7 +125,7 @@ def test_narrow_computing_is_reported_and_not_judged(folder, model_folder):
 
 
 def test_no_output_passes_for_being_empty():
-    """Wrong if two sides that both broke down agree."""
+    """If this fails, two sides that both broke down agree."""
     sound = np.linspace(0.0, 1.0, 6).reshape(2, 3)
     assert report.compare("x", sound, sound, 1e-6).passed
     for value in (np.nan, np.inf, 0.5):
@@ -207,14 +207,14 @@ WRONG = {
 
 @pytest.mark.parametrize("mistake", WRONG)
 def test_each_mistake_of_a_port_fails_a_block(rows, monkeypatch, mistake):
-    """Wrong if the comparison is blind to a mistake that ports of this network make."""
+    """If this fails, the comparison is blind to a mistake that ports of this network make."""
     monkeypatch.setattr(*WRONG[mistake])
     first = next(rows())
     assert first.name == "UNet down_blocks.0" and not first.passed
 
 
 def test_time_embedding_with_sine_first_fails_the_whole(rows, monkeypatch):
-    """Wrong if the one sinusoid outside the blocks is not compared."""
+    """If this fails, the one sinusoid outside the blocks is not compared."""
     monkeypatch.setattr(unet, "sinusoid", _sine_first)
     *blocks, whole = rows()
     assert all(row.passed for row in blocks) and not whole.passed
@@ -225,7 +225,7 @@ def test_time_embedding_with_sine_first_fails_the_whole(rows, monkeypatch):
     [({"norm_eps": 1e-5}, "down_blocks.0"), ({"deep_norm_eps": 1e-6}, "down_blocks.1")],
 )
 def test_one_epsilon_fails_small_inputs_and_the_list_of_norms(rows, eps, block):
-    """Wrong if an epsilon that only dark or flat latents show goes unseen."""
+    """If this fails, an epsilon that only dark or flat latents show is not noticed."""
     wrong = dataclasses.replace(CONFIG, unet=dataclasses.replace(UNET, **eps))
     name = f"UNet {block}, inputs x 0.001"
     assert not next(row for row in rows(wrong) if row.name == name).passed
@@ -234,5 +234,5 @@ def test_one_epsilon_fails_small_inputs_and_the_list_of_norms(rows, eps, block):
 
 
 def test_the_right_network_passes_every_block(rows):
-    """Wrong if the mistakes above fail for another reason than the mistake."""
+    """If this fails, the mistakes above fail for another reason than the mistake."""
     assert all(row.passed for row in rows())

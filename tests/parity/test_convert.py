@@ -21,7 +21,7 @@ from tests.parity.conftest import CONFIG, FILES, same
 
 
 def test_every_tensor_arrives_where_the_table_says(model_folder, unet, vae, clip):
-    """Wrong if a converted model is not the one whose blocks were compared with PyTorch."""
+    """If this fails, a converted model is not the one whose blocks were compared with PyTorch."""
     model = load_model(model_folder)
     for name, pair in (("unet", unet), ("vae", vae), ("image_encoder", clip)):
         assert getattr(model.config, name) == pair.config
@@ -33,7 +33,7 @@ def test_every_tensor_arrives_where_the_table_says(model_folder, unet, vae, clip
 
 
 def test_diffusers_round_trip_is_bit_equal_and_loads(model_folder, folder, tmp_path):
-    """Wrong if what was fine-tuned here cannot go back to the library it came from."""
+    """If this fails, a model that was fine-tuned here cannot be loaded in diffusers."""
     diffusers = pytest.importorskip("diffusers")
     flax_to_svd(model_folder, tmp_path / "back", "diffusers")
     for name in FILES.values():
@@ -46,7 +46,7 @@ def test_diffusers_round_trip_is_bit_equal_and_loads(model_folder, folder, tmp_p
 
 @pytest.mark.parametrize("form", ["half", "sharded"])
 def test_half_precision_and_shards_are_read(form, pipeline, folder, tmp_path):
-    """Wrong if only one of the ways in which these models are published can be read."""
+    """If this fails, only one of the ways in which these models are published can be read."""
     import torch
 
     if form == "half":  # read anew: rounding the shared one in place would change what it is
@@ -68,7 +68,7 @@ def test_half_precision_and_shards_are_read(form, pipeline, folder, tmp_path):
 
 
 def test_bfloat16_is_the_rounded_weight(model_folder, folder, tmp_path):
-    """Wrong if the small checkpoint is more than a rounding away from the large one."""
+    """If this fails, the small checkpoint is more than a rounding away from the large one."""
     svd_to_flax(folder, tmp_path / "model", "bfloat16")
     small, large = (load_file(f / "unet.safetensors") for f in (tmp_path / "model", model_folder))
     for name, array in large.items():
@@ -79,7 +79,7 @@ def test_bfloat16_is_the_rounded_weight(model_folder, folder, tmp_path):
 def test_a_run_goes_back_by_its_average_or_its_newest_weights(
     model_folder, folder, tmp_path, monkeypatch
 ):
-    """Wrong if what was trained here cannot be used there without waiting for the run's end."""
+    """If this fails, a run cannot be converted to diffusers before its end."""
     monkeypatch.setitem(PRESETS, "small", lambda: CONFIG)
     model = load_model(model_folder)
     trained = {name: model.params[name] for name in ("unet", "image_encoder")}

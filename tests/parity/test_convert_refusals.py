@@ -31,7 +31,7 @@ def _refused(source, tmp_path, *said):
 
 
 def test_all_wrong_tensors_are_told_at_once(copy, sgm_file, tmp_path):
-    """Wrong if a user corrects one tensor and then reads of the next."""
+    """If this fails, a user corrects one tensor and is then told of the next."""
     path = copy / FILES["unet"]
     tensors = load_file(path)
     del tensors["conv_in.bias"]
@@ -54,7 +54,7 @@ def test_all_wrong_tensors_are_told_at_once(copy, sgm_file, tmp_path):
 
 
 def test_damaged_sources_are_refused_in_one_line(copy, tmp_path):
-    """Wrong if a bad download ends in a traceback, or in something that looks converted."""
+    """If this fails, a bad download ends in a traceback, or in something that looks converted."""
     weights = copy / FILES["vae"]
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
@@ -80,7 +80,7 @@ def test_damaged_sources_are_refused_in_one_line(copy, tmp_path):
 
 
 def test_damaged_shards_are_refused_in_one_line(pipeline, tmp_path):
-    """Wrong if one lost shard of many ends in a traceback, or in a model with holes."""
+    """If this fails, one lost shard of many ends in a traceback, or in a model with holes."""
     source = tmp_path / "svd"
     pipeline.save_pretrained(source, max_shard_size="4MB")
     (index,) = (source / "unet").glob("*.index.json")
@@ -98,7 +98,7 @@ def test_damaged_shards_are_refused_in_one_line(pipeline, tmp_path):
 
 
 def test_quantized_weights_are_refused_in_one_line(copy, tmp_path):
-    """Wrong if the float8 files that go round for small cards end in a traceback."""
+    """If this fails, the float8 files that exist for small GPUs end in a traceback."""
     torch = pytest.importorskip("torch")
     safetensors_torch = pytest.importorskip("safetensors.torch")
     path = copy / FILES["vae"]
@@ -120,14 +120,14 @@ def test_quantized_weights_are_refused_in_one_line(copy, tmp_path):
     ],
 )
 def test_another_schedule_is_refused(copy, tmp_path, change):
-    """Wrong if a model that was trained for other noise is sampled with SVD's."""
+    """If this fails, a model that was trained for other noise is sampled with SVD's."""
     config = copy / "scheduler" / "scheduler_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
     _refused(copy, tmp_path, *change)
 
 
 def test_a_value_beyond_float16_is_refused(model_folder, tmp_path):
-    """Wrong if weights become infinite on the way out."""
+    """If this fails, weights become infinite on the way out."""
     broken = shutil.copytree(model_folder, tmp_path / "broken")
     tensors = load_file(broken / "vae.safetensors")
     tensors["quant_conv.bias"] = tensors["quant_conv.bias"] + np.float32(1e5)
@@ -139,7 +139,7 @@ def test_a_value_beyond_float16_is_refused(model_folder, tmp_path):
 
 @pytest.mark.parametrize("written", [0, 1, 3])
 def test_a_conversion_cut_short_leaves_nothing(folder, tmp_path, monkeypatch, written):
-    """Wrong if half a model is later taken for one."""
+    """If this fails, half a model is later loaded as a whole one."""
     whole = svd.write_tensors
 
     def write(path, *rest):

@@ -120,14 +120,14 @@ def _from_open_clip(result, name, tensor):
 
 
 def test_sgm_file_holds_diffusers_tensors_under_sgm_names(sgm_file, folder):
-    """Wrong if one rename leads elsewhere than the published layout says."""
+    """If this fails, one rename does not lead where the published layout says."""
     back = _from_sgm(load_file(sgm_file))
     for network, path in zip(("unet", "vae", "clip"), FILES.values(), strict=True):
         same(back[network], load_file(folder / path))
 
 
 def test_sgm_round_trip_is_bit_equal(sgm_file, model_folder, tmp_path):
-    """Wrong if the single file and the folder of one model convert to two models."""
+    """If this fails, the single file and the folder of one model convert to two models."""
     svd_to_flax(sgm_file, tmp_path / "model", config=CONFIG)
     for name in ("unet", "vae", "image_encoder"):
         file = f"{name}.safetensors"
@@ -135,7 +135,7 @@ def test_sgm_round_trip_is_bit_equal(sgm_file, model_folder, tmp_path):
 
 
 def test_vae_encoder_comes_from_the_condition_copy(sgm_file, model_folder, tmp_path):
-    """Wrong if the copy without quant_conv is read, or unused parts of the file stop it."""
+    """If this fails, the copy without quant_conv is read, or unused parts of the file stop it."""
     tensors = load_file(sgm_file)
     for name in tensors:
         if name.startswith("first_stage_model.encoder."):
@@ -149,7 +149,7 @@ def test_vae_encoder_comes_from_the_condition_copy(sgm_file, model_folder, tmp_p
 
 
 def test_folded_encoder_computes_what_encoder_and_quant_conv_do(sgm_file):
-    """Wrong if a reader of the first stage's own encoder gets other latents."""
+    """If this fails, a reader of the first stage's own encoder gets other latents."""
     tensors = load_file(sgm_file)
     condition = "conditioner.embedders.3.encoder."
     x = np.random.default_rng(0).normal(

@@ -44,7 +44,7 @@ def _clip(model):
     [(_unet, 1_524_623_082, 1_428), (_vae, 97_742_847, 374), (_clip, 632_076_800, 520)],
 )
 def test_table_covers_the_published_network(preset, build, numbers, tensors):
-    """Wrong if a real checkpoint could not be read whole, or a parameter would stay random."""
+    """If this fails, a real checkpoint cannot be read whole, or a parameter stays random."""
     with torch.device("meta"):
         network, table = build(preset())
     published = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -57,7 +57,7 @@ def test_table_covers_the_published_network(preset, build, numbers, tensors):
 
 
 def test_palette_layer_is_all_that_is_added():
-    """Wrong if the full-size network has parameters that SVD's weights do not fill."""
+    """If this fails, the full-size network has parameters that SVD's weights do not fill."""
     table = unet_table(shapes(UNet, svd().unet))
     added = {entry.flax: entry.shape for entry in table.entries if entry.torch in PALETTE}
     assert added == {"palette_embedding.kernel": (15, 320), "palette_embedding.bias": (320,)}

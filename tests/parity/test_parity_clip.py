@@ -29,7 +29,7 @@ def _pictures(seed, *shape):
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 @pytest.mark.parametrize("index", [0, 2])
 def test_layer(clip, run, torch_call, check, index, scale):
-    """Wrong if GELU is the tanh one, an epsilon is Flax's default or heads split otherwise."""
+    """If this fails, GELU is the tanh variant, or an epsilon or the split into heads is wrong."""
     theirs, ours = clip.both(f"vision_model.encoder.layers.{index}")
 
     def forward(x):
@@ -41,7 +41,7 @@ def test_layer(clip, run, torch_call, check, index, scale):
 
 
 def test_embeddings(clip, run, torch_call, check):
-    """Wrong if the class token is not first, or patches run down columns."""
+    """If this fails, the class token is not first, or patches run down columns."""
     theirs, ours = clip.both("vision_model.embeddings")
     pictures = _normal(2, B, 224, 224, 3)
     expected = torch_call(lambda x: theirs(x.permute(0, 3, 1, 2)), pictures)
@@ -49,7 +49,7 @@ def test_embeddings(clip, run, torch_call, check):
 
 
 def test_tower(clip, run, torch_call, check):
-    """Wrong if another token is pooled, or the embedding is scaled to unit length."""
+    """If this fails, another token is pooled, or the embedding is scaled to unit length."""
     pictures = _normal(3, B, 224, 224, 3)
     expected = torch_call(
         lambda x: clip.torch(x.permute(0, 3, 1, 2)).image_embeds[:, None], pictures
@@ -69,7 +69,7 @@ def test_tower(clip, run, torch_call, check):
     ],
 )
 def test_preprocessing(torch_call, check, height, width, size):
-    """Wrong if the blur, its border, the bicubic kernel or its alignment differ."""
+    """If this fails, the blur, its border, the bicubic kernel or its alignment differ."""
     pictures = _pictures(4, B, height, width)
     processor = transformers.CLIPImageProcessor()
 
@@ -90,7 +90,7 @@ def test_preprocessing(torch_call, check, height, width, size):
 
 
 def test_picture_to_embedding_as_the_pipeline_does(clip, run, check):
-    """Wrong if a step between an 8-bit picture and SVD's context is left out or doubled."""
+    """If this fails, a step between an 8-bit picture and SVD's context is left out or doubled."""
     from PIL import Image
 
     picture = np.random.default_rng(5).integers(0, 256, (96, 160, 3), dtype=np.uint8)

@@ -13,7 +13,7 @@ pytest.importorskip("diffusers", reason="parity needs diffusers")
 
 @pytest.mark.parametrize("network", ["unet", "other_unet", "vae", "clip"])
 def test_epsilons_and_groups(network, request):
-    """Wrong if a norm has another epsilon or number of groups than torch's of the same name."""
+    """If this fails, a norm has another epsilon or number of groups than the one in torch."""
     pair = request.getfixturevalue(network)
     norms = (torch.nn.GroupNorm, torch.nn.LayerNorm)
     paths = [path for path, module in pair.torch.named_modules() if isinstance(module, norms)]
@@ -36,7 +36,7 @@ def test_epsilons_and_groups(network, request):
     ],
 )
 def test_norms_of_nearly_flat_signals(network, path, scale, request, run, torch_call, check):
-    """Wrong if the variance is not that of torch (n, not n - 1) or epsilon is not inside the root.
+    """If this fails, the variance is not torch's (n, not n - 1), or epsilon is outside the root.
 
     The mean is one deviation away from zero; farther off, torch's own kernel loses digits.
     """

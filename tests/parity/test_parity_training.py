@@ -49,7 +49,7 @@ def _palette_hook(kernel, bias, palette):
 
 
 def test_gradients_are_those_of_autograd(unet):
-    """Wrong if a loss weight, a stop of gradients, or a layer's derivative differs from torch's."""
+    """If this fails, a loss weight, a stop of gradients or a derivative differs from torch's."""
     config = ModelConfig("small", unet=unet.config)
     layer = {"kernel": _normal(1, 15, 64, scale=0.3), "bias": _normal(2, 64, scale=0.3)}
     params = unet.params | {"palette_embedding": layer}
@@ -117,8 +117,8 @@ def test_gradients_are_those_of_autograd(unet):
 
 
 def test_a_fine_tuned_model_goes_back_to_diffusers(model_folder, tmp_path, check):
-    """Wrong if training starts elsewhere than from the converted model, or what was learned, the
-    palette layer included, is not what diffusers gets.
+    """If this fails, training does not start from the converted model, or diffusers
+    gets other weights than the trained ones, the palette layer included.
     """
     rng = np.random.default_rng(0)
     for clip in range(2):

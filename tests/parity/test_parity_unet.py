@@ -51,7 +51,7 @@ INDICATOR = torch.zeros(B, T)
     ],
 )
 def test_residual_block(unet, run, torch_call, check, path, scale):
-    """Wrong if a norm pools over other axes, an epsilon differs or the blend is turned round."""
+    """If this fails, a norm pools over other axes, an epsilon differs or the blend is reversed."""
     theirs, ours = unet.both(path)
     x = _normal(1, B, T, H, W, theirs.spatial_res_block.norm1.num_channels, scale=scale)
     time = _normal(2, B, TIME)
@@ -67,7 +67,7 @@ def test_residual_block(unet, run, torch_call, check, path, scale):
     "path", ["down_blocks.0.attentions.1", "mid_block.attentions.0", "up_blocks.1.attentions.2"]
 )
 def test_transformer(unet, run, torch_call, check, path, tokens, scale):
-    """Wrong if the GEGLU halves, the frame positions or the order of contexts differ."""
+    """If this fails, the GEGLU halves, the frame positions or the order of contexts differ."""
     theirs, ours = unet.both(path)
     x = _normal(3, B, T, H, W, theirs.in_channels, scale=scale)
     context = _normal(4, B, tokens, CONTEXT)
@@ -82,7 +82,7 @@ def test_transformer(unet, run, torch_call, check, path, tokens, scale):
 @pytest.mark.parametrize("tokens", [1, 2])
 @pytest.mark.parametrize("path", ["transformer_blocks", "temporal_transformer_blocks"])
 def test_transformer_half(unet, run, torch_call, check, path, tokens):
-    """Wrong if one half of a transformer differs, whose share a blend could hide."""
+    """If this fails, one half of a transformer differs, which a blend could hide."""
     theirs, ours = unet.both(f"mid_block.attentions.0.{path}.0")
     x = _normal(5, B, T, H * W, 128)
     context = _normal(6, B, tokens, CONTEXT)
@@ -102,7 +102,7 @@ def test_transformer_half(unet, run, torch_call, check, path, tokens):
 
 
 def _level(block, x, time, context, *skips):
-    """Run one level as the UNet does; `skips` are taken from the end. Give every output."""
+    """Run one level as the UNet does; `skips` are taken from the end. Return every output."""
     skips, out = list(skips), []
     for index in range(len(block.resnets)):
         x = jnp.concatenate([x, skips.pop()], axis=-1) if skips else x
@@ -118,7 +118,7 @@ def _level(block, x, time, context, *skips):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("path", ["down_blocks.0", "down_blocks.1"])
 def test_down_block(unet, run, torch_call, check, path, scale):
-    """Wrong if the strided convolution is padded on one side, or a skip is another tensor."""
+    """If this fails, the strided convolution is padded on one side, or a skip is another tensor."""
     theirs, ours = unet.both(path)
     x, time, context = _normal(7, B, T, H, W, 64, scale=scale), _normal(8, B, TIME), _context(9, 2)
     extra = {"encoder_hidden_states": _per_frame(context)} if path.endswith("0") else {}
@@ -138,7 +138,7 @@ def test_down_block(unet, run, torch_call, check, path, scale):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_mid_block(unet, run, torch_call, check, scale):
-    """Wrong if the middle's transformer stands elsewhere than between its residual blocks."""
+    """If this fails, the middle transformer is not between its residual blocks."""
     theirs, ours = unet.both("mid_block")
     x = _normal(10, B, T, H, W, 128, scale=scale)
     time, context = _normal(11, B, TIME), _context(12, 2)
@@ -156,7 +156,7 @@ def test_mid_block(unet, run, torch_call, check, scale):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("path", ["up_blocks.0", "up_blocks.1"])
 def test_up_block(unet, run, torch_call, check, path, scale):
-    """Wrong if skips are taken in another order or stand before the hidden channels."""
+    """If this fails, skips come in another order, or before the hidden channels."""
     theirs, ours = unet.both(path)
     inputs = [block.spatial_res_block.norm1.num_channels for block in theirs.resnets]
     width = 128  # of the hidden channels that come in
@@ -189,7 +189,7 @@ def _context(seed, tokens):
 
 
 def _inputs(tokens=1, height=H, width=W):
-    """Inputs of the whole network: two samples that share nothing."""
+    """Draw inputs of the whole network: two samples that share nothing."""
     return {
         "sample": _normal(30, B, T, height, width, 8),
         "c_noise": np.array([-1.2, 1.6], np.float32),
@@ -215,7 +215,7 @@ def _ours(run, module, inputs):
 
 @pytest.mark.parametrize("tokens", [1, 2])
 def test_whole_unet(unet, run, torch_call, check, tokens):
-    """Wrong if blocks are joined otherwise, or a time, noise or context input is read otherwise.
+    """If this fails, blocks are joined in another way, or an input is misread.
 
     The palette layer of a converted model is zero: a palette given to it changes nothing.
     """
@@ -224,25 +224,25 @@ def test_whole_unet(unet, run, torch_call, check, tokens):
 
 
 def test_whole_unet_with_attention_at_coarse_levels(other_unet, run, torch_call, check):
-    """Wrong if block types are mirrored wrongly or an epsilon follows the wrong level."""
+    """If this fails, block types are mirrored wrongly or an epsilon follows the wrong level."""
     inputs = _inputs(2, height=4, width=8)
     expected = _theirs(other_unet.torch, inputs, torch_call)
     check(_ours(run, other_unet.flax, inputs), expected, WHOLE)
 
 
 def test_query_chunks_change_nothing(unet, run, check, monkeypatch):
-    """Wrong if a chunk's queries see other keys, or the padded ones leak into the output."""
+    """If this fails, a chunk's queries see other keys, or padded ones reach the output."""
     _, ours = unet.both("down_blocks.0.attentions.0")
     x, context = _normal(33, B, T, H, W, 64), _context(34, 2)
     plain = run(ours, x, context)
     monkeypatch.setattr(attention_module, "LOGITS_BUDGET", 4 * B * T * 2 * H * W * 7)  # 7 queries
-    # Another function than before, so that it is compiled anew.
+    # A new function, so that JAX compiles it again.
     check(run(ours, x, context, call=lambda net, *arrays: net(*arrays)), plain, BLOCK)
 
 
 @pytest.mark.parametrize("length, keys, chunk", [(60, 60, 7), (5, 9, 8), (8, 3, 4)])
 def test_attention_entry(torch_call, check, length, keys, chunk):
-    """Wrong if the scale, the softmax axis or the split into heads differs from torch's."""
+    """If this fails, the scale, the softmax axis or the split into heads differs from torch's."""
     query, key, value = (_normal(s, B, n, 4, 16) for s, n in ((40, length), (41, keys), (42, keys)))
     expected = torch_call(
         lambda *args: torch.nn.functional.scaled_dot_product_attention(
@@ -258,7 +258,7 @@ def test_attention_entry(torch_call, check, length, keys, chunk):
 
 @pytest.fixture
 def palette_unet(unet):
-    """The UNet with a palette layer that does something."""
+    """Return the UNet with a palette layer that is not zero."""
     module = nnx.clone(unet.flax)
     module.palette_embedding.kernel[...] = jnp.asarray(_normal(50, 15, 64, scale=0.3))
     module.palette_embedding.bias[...] = jnp.asarray(_normal(51, 64, scale=0.3))
@@ -266,7 +266,7 @@ def palette_unet(unet):
 
 
 def test_zero_palette_layer_changes_nothing(unet, run):
-    """Wrong if a converted SVD is not SVD: not one bit may depend on the palette."""
+    """If this fails, a converted SVD depends on a palette, which must not change one bit."""
     inputs = _inputs()
     plain = _ours(run, unet.flax, inputs)
     null = {"palette_mask": np.zeros(B, np.float32)}
@@ -277,7 +277,7 @@ def test_zero_palette_layer_changes_nothing(unet, run):
 def test_palette_layer_is_a_projection_added_after_conv_in(
     unet, palette_unet, run, torch_call, check
 ):
-    """Wrong if the palette is added elsewhere, after the first skip, or to other samples."""
+    """If this fails, the palette is added elsewhere, after the first skip, or to other samples."""
     inputs = _inputs()
     kernel = torch.tensor(np.asarray(palette_unet.palette_embedding.kernel[...]))
     bias = torch.tensor(np.asarray(palette_unet.palette_embedding.bias[...]))
@@ -308,7 +308,7 @@ def _regions(inputs, count):
 def test_palettes_of_regions_are_a_map_added_after_conv_in(
     unet, palette_unet, run, torch_call, check
 ):
-    """Wrong if a region's palette reaches other pixels, frames or samples than the region's."""
+    """If this fails, a region's palette reaches pixels, frames or samples outside it."""
     inputs = _regions(_inputs(), 3)
     kernel = torch.tensor(np.asarray(palette_unet.palette_embedding.kernel[...]))
     bias = torch.tensor(np.asarray(palette_unet.palette_embedding.bias[...]))
@@ -326,7 +326,7 @@ def test_palettes_of_regions_are_a_map_added_after_conv_in(
 
 
 def test_one_region_everywhere_is_the_palette(palette_unet, run):
-    """Wrong if a region that covers every pixel differs from the paper's palette by one bit."""
+    """If this fails, a region that covers all pixels is not the paper's palette."""
     inputs = _inputs()
     one = inputs | {
         "palette": inputs["palette"][:, None],
@@ -337,7 +337,7 @@ def test_one_region_everywhere_is_the_palette(palette_unet, run):
 
 
 def test_masked_palette_is_no_palette(unet, palette_unet, run):
-    """Wrong if the null palette is mid-gray: the mask must switch off the bias too, per sample."""
+    """If this fails, the null palette is mid-gray: the mask has to switch off the bias too."""
     inputs = _inputs()
     masked = _ours(run, palette_unet, inputs | {"palette_mask": np.array([0, 1], np.float32)})
     null = _ours(run, unet.flax, inputs)

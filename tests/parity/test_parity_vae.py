@@ -51,7 +51,7 @@ def _middle(block, x):
     ],
 )
 def test_residual_block(vae, run, torch_call, check, path, scale):
-    """Wrong if an epsilon differs (the temporal one does) or the blend is turned round."""
+    """If this fails, an epsilon differs (the temporal one does) or the blend is reversed."""
     theirs, ours = vae.both(path)
     spatial = getattr(theirs, "spatial_res_block", theirs)
     x = _normal(1, B, T, H, W, spatial.norm1.num_channels, scale=scale)
@@ -63,7 +63,7 @@ def test_residual_block(vae, run, torch_call, check, path, scale):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("side", ["encoder", "decoder"])
 def test_attention(vae, run, torch_call, check, side, scale):
-    """Wrong if biases, the group norm or the residual connection are left out."""
+    """If this fails, biases, the group norm or the residual connection are left out."""
     theirs, ours = vae.both(f"{side}.mid_block.attentions.0")
     x = _normal(2, B, T, H, W, 128, scale=scale)
     expected = torch_call(lambda x: _unfolded(theirs(_folded(x))), x)
@@ -73,7 +73,7 @@ def test_attention(vae, run, torch_call, check, side, scale):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("index", [0, 1])
 def test_encoder_block(vae, run, torch_call, check, index, scale):
-    """Wrong if the strided convolution is padded on all sides as the UNet's is."""
+    """If this fails, the strided convolution is padded on all sides as the UNet's is."""
     theirs, ours = vae.both(f"encoder.down_blocks.{index}")
     x = _normal(3, B, T, H, W, 64, scale=scale)
     expected = torch_call(lambda x: _unfolded(theirs(_folded(x))), x)
@@ -83,7 +83,7 @@ def test_encoder_block(vae, run, torch_call, check, index, scale):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("index", [0, 1])
 def test_decoder_block(vae, run, torch_call, check, index, scale):
-    """Wrong if upsampling is other than repetition, or frames mix between clips."""
+    """If this fails, upsampling does not repeat pixels, or frames mix between clips."""
     theirs, ours = vae.both(f"decoder.up_blocks.{index}")
     x = _normal(4, B, T, H, W, 128, scale=scale)
     expected = torch_call(lambda x: _unfolded(theirs(_folded(x), INDICATOR)), x)
@@ -93,7 +93,7 @@ def test_decoder_block(vae, run, torch_call, check, index, scale):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("side", ["encoder", "decoder"])
 def test_middle(vae, run, torch_call, check, side, scale):
-    """Wrong if the attention stands elsewhere than between the residual blocks."""
+    """If this fails, the attention is not between the residual blocks."""
     theirs, ours = vae.both(f"{side}.mid_block")
     extra = (INDICATOR,) if side == "decoder" else ()
     x = _normal(5, B, T, H, W, 128, scale=scale)
@@ -103,7 +103,7 @@ def test_middle(vae, run, torch_call, check, side, scale):
 
 @pytest.mark.parametrize("size", [(2 * H, 2 * W), (2 * H + 1, 2 * W + 1)])
 def test_encode(vae, run, torch_call, check, size):
-    """Wrong if mean and log variance are swapped, or the log variance is not bounded."""
+    """If this fails, mean and log variance are swapped, or the log variance is not bounded."""
     frames = np.tanh(_normal(6, B, T, *size, 3))
 
     def forward(frames):
@@ -126,7 +126,7 @@ def _decode(module, latents):
 
 @pytest.mark.parametrize("frames", [1, T])
 def test_decode(vae, run, torch_call, check, frames):
-    """Wrong if the last temporal convolution is left out or mixes frames of two clips."""
+    """If this fails, the last temporal convolution is left out or mixes frames of two clips."""
     latents = _normal(7, B, frames, H, W, 4, scale=5.0)  # unscaled: wider than unit
     expected = torch_call(
         lambda z: _unfolded(vae.torch.decode(_folded(z), num_frames=frames).sample), latents

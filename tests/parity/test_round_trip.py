@@ -21,7 +21,7 @@ diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers")
 
 @pytest.mark.parametrize("network", ["unet", "other_unet", "vae", "clip"])
 def test_tensors_come_back_bit_for_bit(network, request):
-    """Wrong if an axis order is not undone, or a tensor is lost or changed on the way."""
+    """If this fails, an axis order is not undone, or a tensor is lost or changed on the way."""
     pair = request.getfixturevalue(network)
     back = to_torch(pair.table, pair.params)
     palette = {name: back.pop(name) for name in PALETTE if name in back}
@@ -34,14 +34,14 @@ def test_tensors_come_back_bit_for_bit(network, request):
 
 
 def test_half_precision_stays_half(vae):
-    """Wrong if a fp16 variant would be rewritten as something else on a round trip."""
+    """If this fails, a fp16 variant would be rewritten as something else on a round trip."""
     half = {name: tensor.astype(np.float16) for name, tensor in vae.tensors.items()}
     back = to_torch(vae.table, to_flax(vae.table, half))
     assert all(back[n].dtype == np.float16 and np.array_equal(back[n], half[n]) for n in half)
 
 
 def test_diffusers_reads_what_comes_out(unet, tmp_path):
-    """Wrong if a fine-tuned model could not go back to diffusers, its palette layer included."""
+    """If this fails, a fine-tuned model cannot be converted to diffusers with its palette."""
     palette = {"kernel": np.full((15, 64), 0.5, np.float32), "bias": np.ones(64, np.float32)}
     tensors = to_torch(unet.table, unet.params | {"palette_embedding": palette})
     assert tensors["palette_embedding.weight"].shape == (64, 15)
@@ -58,7 +58,7 @@ def test_diffusers_reads_what_comes_out(unet, tmp_path):
 
 @pytest.mark.parametrize("network", ["unet", "other_unet", "vae", "clip"])
 def test_config_read_is_config_built(network, request):
-    """Wrong if a value of config.json is lost, so that another network would be built."""
+    """If this fails, a value of config.json is lost, so that another network would be built."""
     pair = request.getfixturevalue(network)
     assert pair.config == pair.asked
 
@@ -85,7 +85,7 @@ def there(request, trained, tmp_path):
 
 
 def test_the_palette_layer_comes_back_bit_for_bit(trained, there, tmp_path):
-    """Wrong if a trained palette layer is lost or changed on the way through PyTorch's forms."""
+    """If this fails, a trained palette layer is lost or changed in PyTorch's formats."""
     source, palette = there
     assert svd_to_flax(source, tmp_path / "back", config=CONFIG) == palette
     for name in ("unet", "vae", "image_encoder"):
@@ -105,7 +105,7 @@ def test_the_palette_layer_comes_back_bit_for_bit(trained, there, tmp_path):
     ],
 )
 def test_a_damaged_palette_layer_is_refused_in_one_line(there, tmp_path, change, said):
-    """Wrong if half a palette layer is converted, or is taken for none."""
+    """If this fails, half a palette layer is converted, or is taken for none."""
     source, palette = there
     if change:
         layer = change(load_file(palette))
@@ -119,7 +119,7 @@ def test_a_damaged_palette_layer_is_refused_in_one_line(there, tmp_path, change,
 
 
 def test_the_command_says_where_the_palette_layer_is_from(folder, trained, tmp_path, capsys):
-    """Wrong if a user who forgets the file beside the networks is not told of it."""
+    """If this fails, a user who forgets the file beside the networks is not told of it."""
     flax_to_svd(trained, tmp_path / "there", "diffusers")
     for source, said in (
         (folder, f"no palette layer next to {folder}: it starts at zero"),
@@ -131,7 +131,7 @@ def test_the_command_says_where_the_palette_layer_is_from(folder, trained, tmp_p
 
 
 def test_two_palette_layers_are_refused(trained, tmp_path):
-    """Wrong if one of two palette layers is taken without a warning."""
+    """If this fails, one of two palette layers is taken without a warning."""
     flax_to_svd(trained, tmp_path / "there", "diffusers")
     palette = load_file(tmp_path / "there" / PALETTE_FILE)
     path = tmp_path / "there" / "unet" / "diffusion_pytorch_model.safetensors"

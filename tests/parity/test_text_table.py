@@ -87,7 +87,7 @@ def _expected(tower, words):
 
 
 def test_the_table_is_the_text_towers_word(tower, converted, clip, check):
-    """Wrong if padding, templates, pooling or scaling differ from CLIP's."""
+    """If this fails, padding, templates, pooling or scaling differ from CLIP's."""
     table = load_table(converted, clip.config.projection_dim)
     assert list(table.tags) == lexicon.vocabulary(lexicon.load()) and table.logit_scale == 20.0
     assert all(table.notes.values()) and len(table.notes["tower_sha256"]) == 64
@@ -97,7 +97,7 @@ def test_the_table_is_the_text_towers_word(tower, converted, clip, check):
 
 
 def test_ranking_is_pytorchs(tower, converted, clip, check):
-    """Wrong if a film would be given other tags than PyTorch's CLIP gives it."""
+    """If this fails, a film gets other tags than with PyTorch's CLIP."""
     pictures = np.random.default_rng(1).uniform(0, 1, (3, 224, 224)).astype(np.float32)
     pictures[0] *= np.linspace(0, 1, 224)[:, None]
     pictures[1] = np.roll(pictures[1], 7).cumsum(0) / 224

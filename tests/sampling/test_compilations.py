@@ -17,7 +17,7 @@ LENGTHS = (30, 20, 25, 20, 30, 25, 20)
 
 def test_each_network_is_compiled_once_for_all_shots_and_kept(tmp_path):
     """If this fails, a film of many shots, or a second film, waits for the compiler again."""
-    model = tiny.write_model(tmp_path / "model")
+    model = tiny.write_model(tmp_path / "model", tiny.SMALL)
     rng = np.random.default_rng(0)
     scenes = [np.kron(rng.integers(16, 235, (4, 6)), np.ones((8, 8))) for _ in LENGTHS]
     pictures = [
@@ -26,7 +26,7 @@ def test_each_network_is_compiled_once_for_all_shots_and_kept(tmp_path):
         for step in range(length)
     ]
     film = films.write_film(tmp_path / "in.mkv", pictures, chroma=128)
-    shots = plan_film(film, load_model(model, ()), default_settings(tiny.CONFIG)).shots
+    shots = plan_film(film, load_model(model, ()), default_settings(tiny.SMALL)).shots
     assert tuple(stop - start for start, stop in shots) == LENGTHS
     flags = f"--input {film} --output {tmp_path / 'out.mkv'} --checkpoint {model} --steps 1"
     environ = {

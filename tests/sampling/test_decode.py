@@ -44,7 +44,7 @@ def chunkings(draw):
 @settings(deadline=None)
 @given(chunkings())
 def test_every_frame_once_and_in_order(chunking):
-    """Frames would be lost, doubled, out of order, or weighted to another brightness."""
+    """If this fails, frames are lost, doubled, out of order, or weighted to another brightness."""
     shots, chunk, context, fade = chunking
     latents = film(shots[-1][1])
     shapes = set()
@@ -62,7 +62,7 @@ def test_every_frame_once_and_in_order(chunking):
 @settings(deadline=None)
 @given(chunkings())
 def test_plan(chunking):
-    """A chunk would cross a cut, or a context frame would reach the film."""
+    """If this fails, a chunk crosses a cut, or a context frame reaches the film."""
     shots, chunk, context, fade = chunking
     plan = plan_chunks(*chunking)
     total = np.bincount(plan.indices.ravel(), plan.weights.ravel(), minlength=plan.frames)
@@ -77,7 +77,7 @@ def test_plan(chunking):
 
 
 def test_cut_is_not_crossed():
-    """A frame of one shot would tint the next shot's first frames."""
+    """If this fails, a frame of one shot tints the next shot's first frames."""
     shots = [(0, 9), (9, 20)]
     latents = film(20)
     changed = latents.copy()
@@ -90,7 +90,7 @@ def test_cut_is_not_crossed():
 
 
 def test_context_and_fade_remove_the_seams():
-    """Chunk edges would show: as dark frames without context, as steps without a fade."""
+    """If this fails, chunk edges are visible: dark frames without context, steps without a fade."""
     latents = film(60)
     whole = temporal(latents[None])[0]
 
@@ -106,7 +106,7 @@ def test_context_and_fade_remove_the_seams():
 
 
 def test_short_shot_is_the_mirrored_one():
-    """A short shot would be decoded beside empty frames."""
+    """If this fails, a short shot is decoded beside empty frames."""
     latents = film(3)
     frames = np.concatenate(list(decode_chunks(temporal, latents, [(0, 3)], 8)))
     expected = temporal(latents[[0, 1, 2, 1, 0, 1, 2, 1]][None])[0, :3]
@@ -114,7 +114,7 @@ def test_short_shot_is_the_mirrored_one():
 
 
 def test_decoding_streams():
-    """All of a film would be decoded before its first frame is written."""
+    """If this fails, a whole film is decoded before its first frame is written."""
     calls = []
 
     def decode(part):
@@ -129,7 +129,7 @@ def test_decoding_streams():
 
 @pytest.mark.parametrize("frames", [1, 4, 5, 8])
 def test_encoding(frames):
-    """Padding would reach the film, or frames would get another's latents."""
+    """If this fails, padding reaches the film, or frames get the latents of others."""
     rng = np.random.default_rng(1)
     grays = rng.random((frames, 4, 6), np.float32)
     shapes = set()
@@ -146,14 +146,14 @@ def test_encoding(frames):
 
 
 def test_encoding_streams():
-    """All of a film would be read before its first batch is encoded."""
+    """If this fails, a whole film is read before its first batch is encoded."""
     endless = (np.zeros((2, 2), np.float32) for _ in itertools.count())
     assert len(next(encode_frames(lambda x: x, endless, 3))) == 3
     assert list(encode_frames(lambda x: x, [], 3)) == []
 
 
 def test_errors():
-    """A wrong setting would end in an index error, or only when the generator is first read."""
+    """If this fails, a wrong setting ends in an index error, or is found late."""
     with pytest.raises(ValueError, match="lengthen the chunk"):
         decode_chunks(plain, film(5), [(0, 5)], 6, 2, 2)
     with pytest.raises(ValueError, match="none may be below 0"):

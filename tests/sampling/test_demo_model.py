@@ -25,6 +25,10 @@ from palette_vc_jax.video.resize import model_size, resize
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.optimized
 DEMO = ROOT / "palette_vc_jax" / "demo"
+PALETTES = {
+    "blue": parse_colors("#0b1d3a,#1d4e89,#3a7ca5,#81b1d5,#d9e8f5"),
+    "orange": parse_colors("#3b1c0a,#8a3d0f,#d2691e,#f4a259,#fbe3c0"),
+}
 
 
 def test_the_bundle_is_whole_small_and_of_its_preset():
@@ -57,38 +61,11 @@ def street():
     return np.stack(grays)
 
 
-def test_the_bundled_model_takes_the_side_of_its_palette(street):
-    """If this fails, the shipped weights ignore the palette, or are not weights at all."""
-    networks = load_networks(load_model(DEMO))
-    settings = default_settings(networks.config)
-    sides = {}
-    for name, codes in (
-        ("blue", "#0b1d3a,#1d4e89,#3a7ca5,#81b1d5,#d9e8f5"),
-        ("orange", "#3b1c0a,#8a3d0f,#d2691e,#f4a259,#fbe3c0"),
-    ):
-        shots = [(0, len(street))]
-        chunks = colorize(
-            networks, iter(street), shots, [ShotSettings(parse_colors(codes))], settings
-        )
-        frames = np.concatenate(list(chunks))
-        chroma = color.rgb_to_chroma(frames, "bt601")  # (Cb, Cr)
-        sides[name] = (chroma[..., 1] - chroma[..., 0]).mean()  # red against blue
-        assert chroma.std(axis=(1, 2)).mean() > 0.005  # more than one tint everywhere
-    assert sides["blue"] < -0.03 < 0.03 < sides["orange"]
-
-
-def _hue_side(frames):
-    """Return red against blue of frames `[T, H, W, 3]`, for each pixel."""
-    chroma = color.rgb_to_chroma(frames, "bt601")  # (Cb, Cr)
-    return chroma[..., 1] - chroma[..., 0]
-
-
-def test_regions_and_keyframes_steer_the_bundled_model(street):
-    """If this fails, a region tints the rest of the picture, or a repaired frame stays alone."""
+@pytest.fixture(scope="module")
+def colored(street):
+    """Return `colored(palette, **steering)`: the frames as the bundled model colors them."""
     networks = load_networks(load_model(DEMO))
     settings, shots = default_settings(networks.config), [(0, len(street))]
-    orange, blue = (parse_colors(c) for c in ("#8a3d0f,#d2691e,#f4a259", "#1d4e89,#3a7ca5,#81b1d5"))
-    height, width = street.shape[1:]
 
     def run(palette, **steering):
         chunks = colorize(
@@ -96,17 +73,45 @@ def test_regions_and_keyframes_steer_the_bundled_model(street):
         )
         return np.concatenate(list(chunks))
 
-    factor = networks.config.vae.downscale
+    return run
+
+
+@pytest.fixture(scope="module")
+def sides(colored):
+    """Color the frames in blue and in orange."""
+    return {name: colored(palette) for name, palette in PALETTES.items()}
+
+
+def _red_against_blue(frames):
+    """Return Cr - Cb of frames `[T, H, W, 3]`, for each pixel."""
+    chroma = color.rgb_to_chroma(frames, "bt601")  # (Cb, Cr)
+    return chroma[..., 1] - chroma[..., 0]
+
+
+def test_the_bundled_model_takes_the_side_of_its_palette(sides):
+    """If this fails, the shipped weights ignore the palette, or are not weights at all."""
+    for frames in sides.values():
+        chroma = color.rgb_to_chroma(frames, "bt601")
+        assert chroma.std(axis=(1, 2)).mean() > 0.005  # more than one tint everywhere
+    blue, orange = (_red_against_blue(sides[name]).mean() for name in ("blue", "orange"))
+    assert blue < -0.03 < 0.03 < orange
+
+
+def test_regions_and_keyframes_steer_the_bundled_model(street, colored, sides):
+    """If this fails, a region tints the rest of the picture, or a repaired frame stays alone."""
+    height, width = street.shape[1:]
+    factor = demo().vae.downscale
     half = np.zeros((len(street), height // factor, width // factor, 1), np.uint8)
     half[:, :, : width // factor // 2] = 255
-    parts = _hue_side(run(blue, regions=RegionMaps((orange,), {0: half}, half.shape[1:3])))
+    regions = RegionMaps((PALETTES["orange"],), {0: half}, half.shape[1:3])
+    parts = _red_against_blue(colored(PALETTES["blue"], regions=regions))
     assert parts[..., width // 2 + factor :].mean() < -0.03
     assert parts[..., : width // 2 - factor].mean() > 0.03
 
-    image = np.rint(255.0 * run(orange)[2]).astype(np.uint8)
-    plain = _hue_side(run(blue)).mean((1, 2))
+    image = np.rint(255.0 * sides["orange"][2]).astype(np.uint8)
+    plain = _red_against_blue(sides["blue"]).mean((1, 2))
     film = open_film(ROOT / "examples" / "bikes.mp4")
-    shape = height // factor, width // factor
+    shots, shape = [(0, len(street))], (height // factor, width // factor)
     tracked = track_keyframes(film, shots, shape, [Keyframe(2, image)])
-    keyed = _hue_side(run(blue, keyframes=tracked)).mean((1, 2))
+    keyed = _red_against_blue(colored(PALETTES["blue"], keyframes=tracked)).mean((1, 2))
     assert plain.max() < 0.0 and keyed.min() > 0.03

@@ -1,4 +1,4 @@
-"""`sample.py` from end to end, with random weights: what goes in, what comes out, what it says."""
+"""`sample.py` from end to end, with random weights: its files and messages."""
 
 import errno
 import json
@@ -76,7 +76,7 @@ def test_a_film_keeps_its_luma_times_and_gets_color(color, tmp_path):
 
 
 def test_words_color_a_film_and_are_kept_beside_it(color, tmp_path, capsys):
-    """If this fails, one cannot see afterwards which words gave which colors, or use them again."""
+    """If this fails, the run's record does not say which words gave which colors."""
     source = films.write_film(tmp_path / "in.mkv", films.lumas(3))
     color(source, tmp_path / "out.mkv", "--palette", "words:grass, a red tram, xyzzy")
     assert "xyzzy" in capsys.readouterr().err

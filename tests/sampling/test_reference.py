@@ -112,7 +112,7 @@ def test_the_command_records_what_was_seen(model, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--reference", "grey"], "reference 'grey' is not known; use gray"),
+        (["--reference", "dark"], "reference 'dark' is not known; use gray"),
         (["--reference", "image:"], "reference 'image:' is not known"),
         (["--reference", "image:nowhere.png"], "nowhere.png: no such file"),
         (["--fps", -1], "fps=-1; give a number from 0"),

@@ -87,7 +87,7 @@ def test_masks_are_carried_both_ways_and_end_at_cuts(film):
     for frame in (0, 11):
         truth = masks[frame].reshape(24, 8, 32, 8).mean((1, 3))
         assert _overlap(shares[frame, ..., 1], truth) > 0.8
-    # A run that begins with the second shot has nothing of the first.
+    # A run that begins with the second shot gets no maps of the first.
     assert (maps.shares([(12, 18)])[..., 0] == 1.0).all()
 
 
@@ -186,7 +186,7 @@ def test_frames_take_from_the_keyframes_of_their_shot(film):
     row, column = 12, (60 + 6 * 5) // 8
     before = known.source[5, row, column, 0]
     assert abs(before % shape[1] - (column - 12 / 8)) <= 1 and before // shape[1] == row
-    # Of a run that begins with the second shot, the first keyframe is that shot's.
+    # In a run that begins with the second shot, the first keyframe belongs to that shot.
     part = tracked.known(shots[1:], np.zeros((1, *shape, 4), np.float32))
     assert part.frames.tolist() == [2] and part.source[2].min() == 0
     assert part.source.max() < cells
@@ -212,7 +212,7 @@ def _chroma(path):
 
 
 def test_one_region_over_everything_is_the_palette(model, film, tmp_path):
-    """If this fails, a region colors otherwise than the same palette of the whole film."""
+    """If this fails, a region gets other colors than the same palette for the whole film."""
     loaded = load_model(model)
     everything = Region(RED, np.ones((HEIGHT, WIDTH), np.float32))
     rest = Region(RED, np.ones((HEIGHT, WIDTH), np.float32), 12)

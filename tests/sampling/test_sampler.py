@@ -117,7 +117,7 @@ def assert_close(a, b, tolerance=1e-5):
     ids=["sliding", "anchored", "palette", "svd"],
 )
 def test_stores_give_the_same_film(solver, blending, changes):
-    """A long film would be colored otherwise than a short one."""
+    """If this fails, a long film gets other colors than a short one."""
     changes = {"solver": solver, "blending": blending, **changes}
     device, host = (run(store, **changes) for store in STORES)
     assert device.dtype == host.dtype == np.float32 and device.shape == (24, 3, 4, C)
@@ -127,14 +127,14 @@ def test_stores_give_the_same_film(solver, blending, changes):
 @pytest.mark.parametrize("blending", ["step", "final"])
 @pytest.mark.parametrize("changes", [{}, {"guidance_scale": 2.5}])
 def test_regions_and_keyframes_in_both_stores(blending, changes):
-    """Regions or keyframes would color a long film otherwise than a short one."""
+    """If this fails, regions or keyframes give a long film other colors than a short one."""
     given = with_keyframes(with_regions(conditions()), followed=True)
     changes = {"blending": blending, "solver": "dpmpp_2m", "given": given, **changes}
     assert_close(run("device", **changes), run("host", **changes))
 
 
 def test_one_region_is_the_palette():
-    """A region that covers every frame would change the colors of the paper's palette."""
+    """If this fails, a region that covers every frame changes the colors of the paper's palette."""
     given = conditions()
     one = given._replace(
         palette=given.palette[:, None],
@@ -146,7 +146,7 @@ def test_one_region_is_the_palette():
 
 
 def test_equal_palettes_in_all_regions_are_one_palette():
-    """The shares of the regions would change the strength of the palette."""
+    """If this fails, the shares of the regions change the strength of the palette."""
     given = conditions()
     split = with_regions(given)
     split = split._replace(palette=np.repeat(given.palette[:, None], 2, axis=1))
@@ -154,7 +154,7 @@ def test_equal_palettes_in_all_regions_are_one_palette():
 
 
 def test_regions_follow_their_frames():
-    """A window would take the regions of other frames, or a region's palette of another."""
+    """If this fails, a window takes the regions of other frames, or another region's palette."""
     given = with_regions(conditions())
     swapped = given._replace(
         palette=given.palette[:, ::-1], palette_mask=given.palette_mask[:, ::-1]
@@ -167,7 +167,7 @@ def test_regions_follow_their_frames():
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
 def test_null_palette_in_a_region(guidance_scale):
-    """A region without a palette would still read one."""
+    """If this fails, a region without a palette still reads one."""
     given = with_regions(conditions(), mask=0.0)
     other = given._replace(palette=given.palette * np.array([1.0, -3.0])[:, None])
     settings = {"guidance_scale": guidance_scale}
@@ -178,7 +178,7 @@ def test_null_palette_in_a_region(guidance_scale):
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("changes", [{}, {"solver": "dpmpp_2m"}, {"blending": "final"}])
 def test_keyframes_are_kept_and_seen(store, changes):
-    """A corrected frame would not be in the film, or would not steer the frames around it."""
+    """If this fails, a corrected frame is not in the film, or does not steer its neighbors."""
     given = with_keyframes(conditions())
     film, without = run(store, given=given, **changes), run(store, **changes)
     assert_close(film[given.known.frames], given.known.latents)
@@ -200,7 +200,7 @@ def test_a_frame_takes_the_change_of_a_keyframe(store):
 
 
 def test_settings_matter():
-    """An option would be accepted and do nothing."""
+    """If this fails, an option is accepted and does nothing."""
     base = run()
     for changes in [
         {"solver": "dpmpp_2m"},
@@ -256,14 +256,14 @@ def reference(settings, given, shots, seed, blended):
 @pytest.mark.parametrize("blended", ["v", "D", "latents"])
 @pytest.mark.parametrize("mode", ["sliding", "anchored"])
 def test_written_formulas(blended, mode):
-    """The sampler would not be SVD's Euler sampler; and what is blended would matter."""
+    """If this fails, the sampler is not SVD's Euler sampler, or what is blended matters."""
     settings = dataclasses.replace(SETTINGS, window_mode=mode)
     expected = reference(settings, conditions(), SHOTS, 7, blended)
     assert_close(run(window_mode=mode), expected)
 
 
 def test_final_blending_averages_windows():
-    """Windows would see one another before the end."""
+    """If this fails, windows see one another before the end."""
     shots = [(0, 8)]
     given = conditions(shots)
     film = run(shots=shots, given=given, blending="final", window_weights="uniform")
@@ -282,7 +282,7 @@ def test_final_blending_averages_windows():
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("blending", ["step", "final"])
 def test_batch_size_does_not_matter(store, blending):
-    """The result would depend on the memory of the machine."""
+    """If this fails, the result depends on the memory of the machine."""
     one = run(store, blending=blending, windows_per_batch=1)
     assert_close(run(store, blending=blending, windows_per_batch=3), one)
     assert_close(run(store, blending=blending, windows_per_batch=16), one)
@@ -291,7 +291,7 @@ def test_batch_size_does_not_matter(store, blending):
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("blending", ["step", "final"])
 def test_padding_does_not_count(store, blending):
-    """Windows that only fill a batch would change the film, here by infinite palettes."""
+    """If this fails, windows that only fill a batch change the film, here by infinite palettes."""
     shots = [(0, 9), (9, 10)]  # the second shot is there for the padding to point at
     given = conditions(shots)
     given.palette[1] = np.inf  # tanh(inf - inf) is NaN
@@ -325,7 +325,7 @@ def poisoned(params, inputs, c_noise, context, added_time_ids, palette, palette_
 
 @pytest.mark.parametrize("store", STORES)
 def test_cuts_are_not_crossed(store):
-    """A shot's color would depend on the shots around it."""
+    """If this fails, a shot's color depends on the shots around it."""
     given = conditions()
     changed = given._replace(
         gray=given.gray.copy(), context=given.context.copy(), palette=given.palette.copy()
@@ -341,7 +341,7 @@ def test_cuts_are_not_crossed(store):
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("frames", [1, 2, 4, 5, 6, 7, 8])
 def test_any_length(store, frames):
-    """Pictures, short shots and lengths that fit no stride would fail."""
+    """If this fails, images, short shots and lengths that fit no stride fail."""
     shots = [(0, frames)]
     latents = run(store, shots=shots)
     assert latents.shape == (frames, 3, 4, C) and np.isfinite(latents).all()
@@ -350,7 +350,7 @@ def test_any_length(store, frames):
 
 
 def test_runs_of_shots_give_the_film():
-    """A film sampled run by run, for its length, would change its colors."""
+    """If this fails, a film sampled run by run, for its length, changes its colors."""
     given = conditions()
     film = run(given=given)
     parts = []
@@ -366,7 +366,7 @@ def test_runs_of_shots_give_the_film():
 
 
 def test_longer_film_keeps_its_beginning():
-    """Adding a shot at the end would change the shots before it."""
+    """If this fails, adding a shot at the end changes the shots before it."""
     given = conditions()
     short = FilmConditions(
         given.gray[:15], given.context[:3], given.added_time_ids, given.palette[:3], 1.0
@@ -375,7 +375,7 @@ def test_longer_film_keeps_its_beginning():
 
 
 def test_null_palette():
-    """The null palette would still be read, or guidance toward it would cost evaluations."""
+    """If this fails, the null palette is still read, or guidance toward it costs evaluations."""
     given = conditions(mask=0.0)
     other = given._replace(palette=-given.palette)
     np.testing.assert_array_equal(run(given=given), run(given=other))
@@ -383,7 +383,7 @@ def test_null_palette():
 
 
 def test_one_palette_for_the_film():
-    """A palette given once would not reach every shot."""
+    """If this fails, a palette given once does not reach every shot."""
     given = conditions()
     once = given._replace(palette=given.palette[0], palette_mask=1.0)
     each = given._replace(palette=np.repeat(given.palette[:1], len(SHOTS), axis=0))
@@ -391,7 +391,7 @@ def test_one_palette_for_the_film():
 
 
 def test_progress_and_choice_of_store(monkeypatch):
-    """A progress bar would stand still, overrun, or a long film would fill the device."""
+    """If this fails, a progress bar stands still or overruns, or a long film fills the device."""
     calls, puts = [], []
     for name, store in STORES.items():
         put = store._replace(put=lambda tree, n=name, p=store.put: (puts.append(n), p(tree))[1])
@@ -432,7 +432,7 @@ def test_the_network_is_compiled_once():
 
 
 def test_low_precision_network():
-    """The sampler's state would take the network's precision and lose the small sigmas."""
+    """If this fails, the sampler's state has the network's precision and loses small sigmas."""
 
     def half(*arguments):
         return toy(*arguments).astype(jnp.bfloat16)
@@ -445,7 +445,7 @@ def test_low_precision_network():
 
 @pytest.mark.parametrize("store", STORES)
 def test_values_that_are_not_finite(store):
-    """A network that overflows would write a black film."""
+    """If this fails, a network that overflows writes a black film."""
 
     def broken(params, inputs, *rest):
         return inputs[..., :C] * jnp.nan
@@ -455,7 +455,7 @@ def test_values_that_are_not_finite(store):
 
 
 def test_one_window_device_memory():
-    """The host's store would put the film, rather than a batch of windows, on the device."""
+    """If this fails, the host's store puts the whole film on the device, not a batch of windows."""
     shapes = []
 
     def recording(*arguments):

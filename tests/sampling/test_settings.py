@@ -22,7 +22,7 @@ from palette_vc_jax.video.neutral import OFF
 
 
 def test_noise_belongs_to_frames():
-    """A longer film, a later start or another block size would give a frame other noise."""
+    """If this fails, a longer film, a later start or another block size changes a frame's noise."""
     film = frame_noise(3, 0, 10, (2, 3, 4))
     assert film.shape == (10, 2, 3, 4) and film.dtype == np.float32
     np.testing.assert_array_equal(frame_noise(3, 0, 70, (2, 3, 4))[:10], film)
@@ -33,7 +33,7 @@ def test_noise_belongs_to_frames():
 
 
 def test_noise_is_noise():
-    """Frames or seeds would share their noise, or its deviation would not be 1."""
+    """If this fails, frames or seeds share their noise, or its deviation is not 1."""
     film = frame_noise(0, 0, 200, (4, 4, 4))
     assert abs(film.mean()) < 0.03 and abs(film.std() - 1.0) < 0.03
     correlation = np.corrcoef(film[:20].reshape(20, -1))
@@ -43,7 +43,7 @@ def test_noise_is_noise():
 
 
 def test_shared_noise_is_common_to_all_frames():
-    """Films would flicker where noise decides, or noise would not have the variance trained on."""
+    """If this fails, films flicker, or the noise has another variance than in training."""
     film = frame_noise(0, 0, 100, (8, 8, 4), share=0.75)
     assert abs(film.std() - 1.0) < 0.1
     correlation = np.corrcoef(film.reshape(100, -1))[~np.eye(100, dtype=bool)]
@@ -54,7 +54,7 @@ def test_shared_noise_is_common_to_all_frames():
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_seed_range(seed):
-    """A seed too long would be an overflow inside of jax."""
+    """If this fails, a seed that is too long overflows inside JAX."""
     with pytest.raises(ValueError, match="give a number"):
         frame_noise(seed, 0, 1, (2,))
 
@@ -132,7 +132,7 @@ RIGHT = FilmConditions(np.zeros((6, 2, 2, 4)), np.zeros((2, 1, 8)), np.zeros(3),
     ],
 )
 def test_wrong_conditions(field, value, message):
-    """Conditions of another film would broadcast, or fail inside of the program."""
+    """If this fails, conditions of another film are broadcast, or fail inside the program."""
     plan = plan_windows(SHOTS, 5, 2)
     assert check_conditions(RIGHT, plan).palette.shape == (2, 15)
     with pytest.raises(ValueError, match=message):

@@ -31,7 +31,7 @@ def films(draw):
 @settings(deadline=None)
 @given(films())
 def test_every_film(film):
-    """A film would have frames that no window denoises, or windows that mix two shots."""
+    """If this fails, a film has frames that no window denoises, or windows that mix two shots."""
     shots, window, overlap, mode, weights = film
     plan = plan_windows(*film)
     assert plan.indices.dtype == np.int32 and plan.weights.dtype == np.float32
@@ -58,7 +58,7 @@ def test_every_film(film):
 @settings(deadline=None)
 @given(films())
 def test_neighbors_share_the_overlap(film):
-    """Windows would share fewer frames than given, or a shot would end before its end."""
+    """If this fails, windows share fewer frames than given, or a shot loses its last frames."""
     shots, window, overlap, _, _ = film
     plan = plan_windows(*film)
     for number, (_, stop) in enumerate(shots):
@@ -71,7 +71,7 @@ def test_neighbors_share_the_overlap(film):
 @settings(deadline=None)
 @given(films(), st.integers(1, 7))
 def test_padding(film, batch):
-    """Padding would count, or leave a batch that the compiled program does not fit."""
+    """If this fails, padding counts, or leaves a batch that the compiled program does not fit."""
     plan = plan_windows(*film)
     padded = pad(plan, batch)
     assert padded.windows % batch == 0 and 0 <= padded.windows - plan.windows < batch
@@ -83,7 +83,7 @@ def test_padding(film, batch):
 
 
 def test_sliding_examples():
-    """The plan would not be the one documented."""
+    """If this fails, the plan is not the one documented."""
     plan = plan_windows([(0, 10), (10, 13)], 4, 1)
     expected = [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9], [10, 11, 12, 11]]
     np.testing.assert_array_equal(plan.indices, expected)
@@ -97,7 +97,7 @@ def test_sliding_examples():
     [(40, 16, 4, [1, 13, 25]), (100, 25, 6, [1, 20, 39, 58, 76])],
 )
 def test_anchored_as_mimicmotion(frames, window, overlap, firsts):
-    """Anchored windows would not be those of MimicMotion's pipeline."""
+    """If this fails, anchored windows are not those of MimicMotion's pipeline."""
     plan = plan_windows([(0, frames)], window, overlap, "anchored")
     np.testing.assert_array_equal(plan.indices[:, 0], 0)
     np.testing.assert_array_equal(plan.indices[:, 1], firsts)
@@ -105,7 +105,7 @@ def test_anchored_as_mimicmotion(frames, window, overlap, firsts):
 
 
 def test_triangular_as_mimicmotion():
-    """The blend would differ from MimicMotion's."""
+    """If this fails, the blend differs from MimicMotion's."""
     weights = triangular(16)
     np.testing.assert_allclose(weights[:8], np.arange(1, 16, 2) / 16)
     np.testing.assert_allclose(weights, weights[::-1])
@@ -117,7 +117,7 @@ def test_triangular_as_mimicmotion():
 
 
 def test_mirror():
-    """A short shot's extension would repeat or skip frames where it turns."""
+    """If this fails, a short shot's extension repeats or skips frames where it turns."""
     np.testing.assert_array_equal(mirror(3, 8), [0, 1, 2, 1, 0, 1, 2, 1])
     np.testing.assert_array_equal(mirror(1, 4), [0, 0, 0, 0])
     np.testing.assert_array_equal(mirror(2, 5), [0, 1, 0, 1, 0])
@@ -127,7 +127,7 @@ def test_mirror():
 @settings(deadline=None)
 @given(films(), st.integers(1, 60))
 def test_group_shots(film, frames):
-    """Runs would lose shots, cut one, or exceed the bound without need."""
+    """If this fails, runs lose shots, cut one, or exceed the bound without need."""
     shots = film[0]
     groups = group_shots(shots, frames)
     assert [shot for group in groups for shot in group] == shots
@@ -151,7 +151,7 @@ def test_group_shots(film, frames):
     ],
 )
 def test_errors(arguments, message):
-    """A wrong setting would end in an index error far from its cause."""
+    """If this fails, a wrong setting ends in an index error far from its cause."""
     with pytest.raises(ValueError, match=message):
         plan_windows(*arguments)
     with pytest.raises(ValueError, match="batches of 0"):

@@ -1,6 +1,5 @@
 """A step compiled for TPUs and GPUs that are not there, with the compilers of `make test`."""
 
-import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -96,7 +95,7 @@ allocation 5: size 2000, preallocated-temp:
 
 
 def test_collectives_are_counted_as_often_as_they_run():
-    """If this fails, the table's communication is wrong by loops, or by what starts and ends."""
+    """If this fails, the table counts loops once, or asynchronous operations twice."""
     found = hlo.collectives(hlo.parse(HLO))
     assert found["all-gather"] == (3, 16 * 32 * 4 + 16 * 8 * 2 + 16 * 4 * 2)
     assert found["all-reduce"] == (14, 14 * (32 + 4))
@@ -147,12 +146,8 @@ def cuda(monkeypatch):
             thread.join()
 
 
-# Compiles in a third of the time.
-SMALL = dataclasses.replace(tiny.CONFIG, unet=tiny.MICRO.unet)
-
-
 def _config(monkeypatch, mesh=None, **changes):
-    monkeypatch.setitem(PRESETS, "tiny", lambda: SMALL)
+    monkeypatch.setitem(PRESETS, "tiny", lambda: tiny.SMALL)
     config = load("davis", "runlocal")
     config.update(init_from="", model="tiny", trained=("unet", "image_encoder"))
     config.update(batch_size=4, compute_dtype="bfloat16")
@@ -162,7 +157,7 @@ def _config(monkeypatch, mesh=None, **changes):
 
 
 def test_a_small_step_for_a_slice_of_four(libtpu, monkeypatch):
-    """If this fails, nobody learns before paying for a pod whether a run fits it."""
+    """If this fails, users pay for a pod before they learn whether a run fits it."""
     config = _config(monkeypatch, {"frames": 2})
     report = compile_step(tasks.abstract_run(config), config, topology_devices("v5e:2x2"))
     assert report.kind == "TPU v5 lite" and report.mesh == {"data": 1, "fsdp": 2, "frames": 2}
@@ -177,13 +172,13 @@ def test_a_small_step_for_a_slice_of_four(libtpu, monkeypatch):
 
 
 def test_one_chip_is_a_slice(libtpu):
-    """If this fails, nobody learns what fits a single chip; libtpu counts hosts of four."""
+    """If this fails, a single chip cannot be compiled for, since libtpu counts hosts of four."""
     (chip,) = topology_devices("v5e:1x1")
     assert chip.device_kind == "TPU v5 lite"
 
 
 def test_a_step_that_does_not_fit(libtpu, monkeypatch):
-    """If this fails, a run that cannot be is reported as one that can."""
+    """If this fails, a run that does not fit is reported as one that does."""
     config = _config(monkeypatch, batch_size=2**22)
     with pytest.raises(MemoryError, match="exceeds available HBM"):
         compile_step(tasks.abstract_run(config), config, topology_devices("v5e:2x2"))
@@ -217,7 +212,7 @@ def test_slices_that_cannot_be(libtpu, monkeypatch, mesh, topology, said):
 
 
 def test_a_small_step_for_two_gpus(cuda, monkeypatch):
-    """If this fails, nobody learns before renting GPUs whether a run fits them."""
+    """If this fails, users rent GPUs before they learn whether a run fits them."""
     config = _config(monkeypatch, init_from="weights", trained=("palette",))
     run = tasks.abstract_run(config)
     report = compile_step(run, config, topology_devices("h100:2"))
@@ -236,7 +231,7 @@ def test_a_small_step_for_two_gpus(cuda, monkeypatch):
 
 
 def test_attention_is_that_of_the_gpu_compiled_for(cuda):
-    """If this fails, memory is reported of a program that no GPU would run."""
+    """If this fails, the report is about a program that no GPU runs."""
     mesh = make_mesh({"data": 1, "fsdp": 1, "frames": 1}, topology_devices("a100-40:1"))
     place = NamedSharding(mesh, PartitionSpec())
     tokens = jax.ShapeDtypeStruct((1, 2, 1024, 2, 64), jnp.bfloat16, sharding=place)

@@ -22,11 +22,16 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPORT = ROOT / "convert" / "run_to_model.py"
 
 
+CHANGES = {
+    "optimizer.steps": 3, "shared_noise_fraction": 0.25, "validate_every": 0, "previews_every": 0,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Train three steps and keep both checkpoints; return the workdir."""
     folder = tmp_path_factory.mktemp("run")
-    flags = small.write_run(folder, **{"optimizer.steps": 3, "shared_noise_fraction": 0.25})
+    flags = small.write_run(folder, **CHANGES)
     done = subprocess.run(
         [sys.executable, *small.COMMAND, f"--workdir={folder / 'workdir'}", *flags],
         cwd=ROOT,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from palette_vc_jax import cli
 from palette_vc_jax.training import loop
 from palette_vc_jax.training.config import keys
 from palette_vc_jax.training.workdir import locked
+from tests.commands import runtime_environment
 from tests.training import toy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def _start(clips, workdir, steps):
     return subprocess.Popen(
         [sys.executable, "-m", "tests.training.toy", str(clips), str(workdir), str(steps)],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=runtime_environment(),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -177,7 +177,7 @@ def _damage(checkpoint):
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(clips, tmp_path, capsys):
-    """If this fails, one bad sector ends a run for good, or goes unseen, or the second one does."""
+    """If this fails, one bad sector stops a run for good, or is not reported."""
     whole, parts = {}, {}
     loop.run(toy.task(clips, whole), toy.config(6), tmp_path / "whole")
     checkpoints = tmp_path / "parts" / "checkpoints"
@@ -306,7 +306,7 @@ def _fail(monkeypatch, failing):
 
 
 def test_a_save_that_fails_is_reported_and_the_next_one_works(clips, tmp_path, monkeypatch, capsys):
-    """If this fails, a moment without room ends a run, or keeps it from saving ever after."""
+    """If this fails, a disk that is full for a moment stops a run, or all later saves."""
     _fail(monkeypatch, {2})
     loop.run(toy.task(clips), toy.config(8), tmp_path)
     said = capsys.readouterr().err
@@ -326,7 +326,7 @@ def test_a_full_disk_is_told_and_costs_two_checkpoints(clips, tmp_path, monkeypa
 
 
 def test_the_last_save_has_to_work(clips, tmp_path, monkeypatch):
-    """If this fails, a run ends well although its last steps are nowhere on disk."""
+    """If this fails, a run succeeds although its last steps are not on disk."""
     _fail(monkeypatch, {2})
     with pytest.raises(OSError, match="a checkpoint could not be written"):
         loop.run(toy.task(clips), toy.config(4), tmp_path)

@@ -15,8 +15,8 @@ from palette_vc_jax.training.config import load, read
 from tests import films, tiny
 
 CONFIG = dataclasses.replace(
-    tiny.CONFIG,
-    image_encoder=dataclasses.replace(tiny.CONFIG.image_encoder, tokens="patches"),
+    tiny.SMALL,
+    image_encoder=dataclasses.replace(tiny.SMALL.image_encoder, tokens="patches"),
 )
 
 

@@ -35,7 +35,7 @@ from tests import films, tiny
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return tiny.write_model(tmp_path_factory.mktemp("model"))
+    return tiny.write_model(tmp_path_factory.mktemp("model"), tiny.SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +73,14 @@ def config(model, clips):
 
 
 def _trained(made, workdir):
-    """Run to the end; give flat weights before and after."""
+    """Run to the end; return flat weights before and after."""
     loop.run(tasks.make_task(made), made, workdir)
     before, after = (load_model(f).params for f in (made.init_from, workdir / "model"))
     return functional.flatten(before), functional.flatten(after)
 
 
 def _moved(before, after):
-    # Exported in float16: what stayed differs by its rounding alone.
+    # The export is in float16: frozen weights differ by its rounding alone.
     return {k for k in before if np.any(before[k].astype(np.float16) != after[k])}
 
 
@@ -155,7 +155,7 @@ def test_the_ablation_never_reads_the_palette(config, tmp_path):
         turned = batch | {"palette": -batch["palette"]}
         return [float(step(params, frozen, b, key)[0]) for b in (batch, turned)]
 
-    # Even were the layer not zero.
+    # The palette is ignored even if the layer is not zero.
     random = {"unet": {"palette_embedding": jax.tree.map(jnp.ones_like, layer)}}
     one, turned = losses(task, trainable.merge(random, task.frozen), task.init())
     assert one == turned
@@ -170,7 +170,7 @@ def test_batches_are_the_same_from_folders_the_cache_and_tfds(config, clips, tmp
     """If this fails, what is learned depends on how the clips are stored."""
 
     class Prepared(sources.FrameFolders):
-        """What TFDS gives: whole clips, named by their number."""
+        """Stand for TFDS, which has whole clips named by their number."""
 
         def __init__(self, root, split):
             assert split == "train+validation"
@@ -263,7 +263,7 @@ def test_a_run_leaves_the_mixture_of_its_own_clips(config, clips, tmp_path, caps
     facts = {name: expected.fitted_on[name] for name in ("pixels", "colorfulness")}
     assert written.fitted_on == expected.fitted_on == {"clips": 3, "frames": 18} | facts
     np.testing.assert_allclose(written.means, expected.means, atol=1e-5)
-    # Clips in gray have none, which is no reason to lose the model.
+    # Gray clips have no mixture; the model is exported all the same.
     gray = films.write_pictures(
         tmp_path / "gray" / "clip", [np.full((24, 36, 3), 90, np.uint8)] * 6
     )
@@ -282,7 +282,7 @@ def test_a_run_leaves_the_mixture_of_its_own_clips(config, clips, tmp_path, caps
         ({"optimizer.decay": "none"}, "optimizer.decay='none'"),
         ({"data.window": 6}, "data.window=6 frames do not fit a crop of data.frames=5"),
         ({"data.frames": 9, "data.window": 8}, "clip clip.: 6 frames where a window has 8"),
-        ({"data.size": (16, 20)}, "data.size=16x20 pixels: the model 'tiny' needs multiples of 8"),
+        ({"data.size": (16, 22)}, "data.size=16x22 pixels: the model 'tiny' needs multiples of 4"),
         ({"data.source": "folder"}, "data.source='folder'; use 'folders'"),
         ({"data.hold_out_every": 1}, "hold_out_every=1 leaves no clip"),
         ({"compute_dtype": "fp16"}, "compute_dtype='fp16'; use float32, or bfloat16"),
@@ -372,14 +372,14 @@ def test_a_new_model_is_trained_whole(config, model, monkeypatch):
 
 @pytest.mark.parametrize("name", ["davis", "davis_nopalette", "demo", "demo_vae"])
 def test_config_arguments(name):
-    """If this fails, a mistyped :runlocal starts the run of days."""
+    """If this fails, a mistyped :runlocal starts a run that takes days."""
     with pytest.raises(ValueError, match="'runlocl' is not known; use runlocal"):
         load(name, "runlocl")
     assert load(name, "runlocal").optimizer.steps < load(name).optimizer.steps
 
 
 def test_every_unet_config_names_the_choices_of_the_paper():
-    """If this fails, a choice that the paper leaves open has no key, or another value than said."""
+    """If this fails, a choice that the paper leaves open has no key, or another default."""
     for name in ("davis", "davis_nopalette"):
         made = load(name)
         assert not made.data.mirrored and not made.data.reversed and made.data.crops == 1

@@ -33,7 +33,7 @@ def codes(path):
     ],
 )
 def test_luma_is_the_stored_plane(tmp_path, pix_fmt, depth, full):
-    """Else some format's luma is rescaled, shifted or cut on its way in."""
+    """If this fails, some format's luma is rescaled, shifted or cut on its way in."""
     made = lumas(4, 47, 63, depth, full)
     path = write_film(tmp_path / "a.mkv", made, pix_fmt)
     film = open_film(path)
@@ -46,7 +46,7 @@ def test_luma_is_the_stored_plane(tmp_path, pix_fmt, depth, full):
 
 @pytest.mark.parametrize("pix_fmt", ["nv12", "yuyv422", "p010le"])
 def test_luma_of_other_memory_layouts(tmp_path, pix_fmt):
-    """Else raw captures come in with chroma between the luma samples, or at the wrong scale."""
+    """If this fails, raw captures are read with chroma among the luma, or wrongly scaled."""
     depth = 10 if pix_fmt == "p010le" else 8
     planar = {"yuyv422": "yuv422p", "p010le": "yuv420p10le"}.get(pix_fmt, "yuv420p")
     (luma,) = lumas(1, depth=depth)
@@ -56,7 +56,7 @@ def test_luma_of_other_memory_layouts(tmp_path, pix_fmt):
 
 
 def test_h264_full_range_and_tags(tmp_path):
-    """Else a tagged film is taken for a TV-range one, or for one of another matrix."""
+    """If this fails, a tagged film is taken for a TV-range one, or for one of another matrix."""
     path = write_film(
         tmp_path / "a.mp4", lumas(3, full_range=True), codec="libx264", tags=(2, 1, 1, 1)
     )
@@ -66,13 +66,13 @@ def test_h264_full_range_and_tags(tmp_path):
 
 @pytest.mark.parametrize(("height", "matrix"), [(718, "bt601"), (720, "bt709")])
 def test_untagged_matrix_follows_lines(tmp_path, height, matrix):
-    """Else untagged HD film is colored with the weights of SD, or the other way round."""
+    """If this fails, untagged HD film is colored with the weights of SD, or the other way round."""
     film = open_film(write_film(tmp_path / "a.mkv", lumas(1, height, 16)))
     assert film.matrix == matrix and not film.full_range
 
 
 def test_times_of_variable_rate_film(tmp_path):
-    """Else a film of variable rate drifts from its sound."""
+    """If this fails, a film of variable rate drifts from its sound."""
     times = [0, 40, 50, 200, 233]
     path = write_film(
         tmp_path / "a.mp4", lumas(5), codec="libx264", times=times, time_base=Fraction(1, 1000)
@@ -83,14 +83,14 @@ def test_times_of_variable_rate_film(tmp_path):
 
 
 def test_times_missing_in_raw_stream(tmp_path):
-    """Else raw streams, which hold no times, cannot be read or all frames land on one time."""
+    """If this fails, raw streams, which hold no times, fail, or all frames get one time."""
     path = write_film(tmp_path / "a.h264", lumas(6), codec="libx264")
     times = [frame.pts for frame in read_frames(open_film(path))]
     assert len(times) == 6 and times == sorted(set(times))
 
 
 def test_turn_aspect_and_sound_are_described(tmp_path):
-    """Else telephone films lie on their side, or old formats are squeezed, in the output."""
+    """If this fails, films of phones lie on their side, or old formats are squeezed."""
     path = write_film(
         tmp_path / "a.mp4", lumas(3), codec="libx264", turn=90, aspect=Fraction(16, 15), sound="aac"
     )
@@ -102,7 +102,7 @@ def test_turn_aspect_and_sound_are_described(tmp_path):
 
 @pytest.mark.parametrize(("pix_fmt", "codec"), [("bgr0", "ffv1"), ("bgr24", "libx264rgb")])
 def test_rgb_film_gives_luma(tmp_path, pix_fmt, codec):
-    """Else RGB sources, packed or in planes, get one channel or TV-range codes as their luma."""
+    """If this fails, the luma of RGB sources is one channel, or in TV range."""
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (32, 48, 3), np.uint8) for _ in range(2)]
     film = open_film(write_film(tmp_path / "a.mkv", pictures, pix_fmt, codec, options={"qp": "0"}))
@@ -113,7 +113,7 @@ def test_rgb_film_gives_luma(tmp_path, pix_fmt, codec):
 
 
 def test_folder_in_numeric_order(tmp_path):
-    """Else frame 10 is played after frame 1."""
+    """If this fails, frame 10 is played after frame 1."""
     made = [np.full((8, 8), 10 * i, np.uint8) for i in range(12)]
     film = open_film(write_pictures(tmp_path / "frames", made))
     assert film.frames == 12 and film.kind == "folder"
@@ -121,7 +121,7 @@ def test_folder_in_numeric_order(tmp_path):
 
 
 def test_folder_of_16_bit_pictures(tmp_path):
-    """Else the scans of an archive lose half of their bits."""
+    """If this fails, the scans of an archive lose half of their bits."""
     made = lumas(2, depth=16, full_range=True)
     film = open_film(write_pictures(tmp_path / "frames", made))
     assert film.depth == 16
@@ -130,7 +130,7 @@ def test_folder_of_16_bit_pictures(tmp_path):
 
 
 def test_picture_named_with_percent(tmp_path):
-    """Else FFmpeg takes the name for a pattern of frame numbers."""
+    """If this fails, FFmpeg takes the name for a pattern of frame numbers."""
     write_pictures(tmp_path, lumas(1, full_range=True), "100%d{}.png")
     (frame,) = read_frames(open_film(tmp_path / "100%d0.png"))
     assert frame.luma.shape == (48, 64)
@@ -138,7 +138,7 @@ def test_picture_named_with_percent(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_read_upright(tmp_path, orientation):
-    """Else a photograph taken upright lies on its side; Pillow is the judge of each turn."""
+    """If this fails, an upright photo lies on its side; each turn is compared with Pillow's."""
     picture = Image.fromarray(np.repeat(lumas(1, 24, 32)[0][..., None], 3, axis=-1))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -152,7 +152,7 @@ def test_pictures_are_read_upright(tmp_path, orientation):
 
 
 def test_turn_of_a_display_matrix_agrees_with_ffmpeg(tmp_path):
-    """Else films turned for PNG frames end up upside down.
+    """If this fails, films turned for PNG frames end up upside down.
 
     FFmpeg's rotation counts degrees counterclockwise.
     """
@@ -163,7 +163,7 @@ def test_turn_of_a_display_matrix_agrees_with_ffmpeg(tmp_path):
 
 
 def test_read_image_makes_8_bit_rgb(tmp_path):
-    """Else palettes from gray, 16-bit or transparent pictures fail or come out black."""
+    """If this fails, palettes from gray, 16-bit or transparent pictures fail or come out black."""
     cv2.imwrite(str(tmp_path / "deep.png"), np.full((4, 4), 32896, np.uint16))
     Image.new("RGBA", (4, 4), (10, 20, 30, 40)).save(tmp_path / "clear.png")
     assert read_image(tmp_path / "deep.png")[0, 0].tolist() == [128, 128, 128]
@@ -171,7 +171,7 @@ def test_read_image_makes_8_bit_rgb(tmp_path):
 
 
 def test_bad_sources_are_refused_in_one_line(tmp_path):
-    """Else a user's mistake ends in a traceback, or is found after hours of work."""
+    """If this fails, a user's mistake ends in a traceback, or is found after hours of work."""
     (tmp_path / "text.mp4").write_text("no film\n" * 500)
     (tmp_path / "text.txt").write_text("no film\n" * 500)
     (tmp_path / "text.png").write_text("no picture\n" * 50)
@@ -184,7 +184,7 @@ def test_bad_sources_are_refused_in_one_line(tmp_path):
 
 
 def test_huge_pictures_are_refused_in_one_line(tmp_path):
-    """Else a picture of 74 bytes ends in a traceback, and a large scan in a warning."""
+    """If this fails, a picture of 74 bytes ends in a traceback, and a large scan in a warning."""
 
     def png(width, height):
         parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))]
@@ -207,14 +207,14 @@ def test_huge_pictures_are_refused_in_one_line(tmp_path):
 
 
 def test_a_drawing_under_a_pictures_name_is_refused(tmp_path):
-    """Else a kind that FFmpeg recognizes and cannot decode ends in a traceback."""
+    """If this fails, a kind that FFmpeg recognizes and cannot decode ends in a traceback."""
     (tmp_path / "a.png").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="8"></svg>')
     with pytest.raises(ValueError, match="a.png.*PNG, JPEG or TIFF"):
         open_film(tmp_path / "a.png")
 
 
 def test_film_without_pictures_is_refused(tmp_path):
-    """Else a sound file is opened as an empty film."""
+    """If this fails, a sound file is opened as an empty film."""
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         add_tone(container, "aac", seconds=0.2)
@@ -226,7 +226,7 @@ def test_film_without_pictures_is_refused(tmp_path):
     ("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "ffv1"), ("a.avi", "ffv1")]
 )
 def test_truncated_film_is_refused(tmp_path, name, codec):
-    """Else half a film is colored and taken for the whole.
+    """If this fails, half a film is colored and taken for the whole.
 
     The index of an MP4 lies at its end; it is moved to the front here, or it could not be opened.
     """
@@ -252,14 +252,14 @@ def test_truncated_film_is_refused(tmp_path, name, codec):
 
 
 def test_frames_of_two_sizes_are_refused(tmp_path):
-    """Else a folder of mixed scans fails deep inside the model."""
+    """If this fails, a folder of mixed scans fails deep inside the model."""
     made = [*lumas(2, 48, 64), *lumas(1, 48, 32)]
     with pytest.raises(ValueError, match="f2.png.*same size"):
         codes(write_pictures(tmp_path / "frames", made))
 
 
 def test_frames_hidden_by_an_edit_list(tmp_path):
-    """Else films cut without encoding, which hide the frames before the cut, pass for truncated."""
+    """If this fails, films that were cut without encoding are reported as truncated."""
     source = write_film(tmp_path / "a.mp4", lumas(48), codec="libx264")
     cut = tmp_path / "cut.mp4"
     with av.open(str(source)) as old, av.open(str(cut), "w") as new:
@@ -276,7 +276,7 @@ def test_frames_hidden_by_an_edit_list(tmp_path):
 
 
 def test_ranges_give_the_same_gray(tmp_path):
-    """Else TV-range and full-range copies of one film get different colors."""
+    """If this fails, TV-range and full-range copies of one film get different colors."""
     grays = []
     for full in (False, True):
         path = write_film(

@@ -67,7 +67,7 @@ def luma_psnr(source: Path, output: Path) -> float:
     ],
 )
 def test_matroska_keeps_every_bit_of_luma(tmp_path, pix_fmt, size, depth):
-    """Else the promise of an untouched luma plane is broken for some depth or size."""
+    """If this fails, the promise of an untouched luma plane is broken for some depth or size."""
     full = pix_fmt.startswith("gray")
     source = write_film(tmp_path / "a.mkv", lumas(5, *size, depth, full), pix_fmt)
     output = colored(source, tmp_path / "b.mkv")
@@ -82,7 +82,7 @@ def test_matroska_keeps_every_bit_of_luma(tmp_path, pix_fmt, size, depth):
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
 @pytest.mark.parametrize(("depth", "full"), [(8, False), (8, True), (10, False), (16, True)])
 def test_lossy_codecs_keep_45_db_of_luma_in_grain(tmp_path, suffix, size, depth, full):
-    """Else old film, which is full of grain, comes out soft or banded."""
+    """If this fails, old film, which is full of grain, comes out soft or banded."""
     rng = np.random.default_rng(0)
     made = [
         np.clip(p + rng.normal(0, 12, p.shape) * 2.0 ** (depth - 8), 0, 2**depth - 1)
@@ -99,7 +99,7 @@ def test_lossy_codecs_keep_45_db_of_luma_in_grain(tmp_path, suffix, size, depth,
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov", ""])
 def test_colors_arrive(tmp_path, suffix):
-    """Else chroma planes are swapped, shifted or wrongly scaled."""
+    """If this fails, chroma planes are swapped, shifted or wrongly scaled."""
     made = [np.full((32, 48), 120, np.uint8) for _ in range(2)]
     film = open_film(write_film(tmp_path / "a.mkv", made))
     rgb = np.array([0.7, 0.35, 0.3], np.float32)
@@ -124,7 +124,7 @@ def test_colors_arrive(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
 def test_the_sources_chroma_changes_nothing(tmp_path, suffix):
-    """Else the colors of the source leak into the output; the files agree to the byte."""
+    """If this fails, the colors of the source leak into the output; the files agree to the byte."""
     made = lumas(4)
     first = write_film(tmp_path / "colored.mkv", made)
     second = write_film(tmp_path / "neutral.mkv", made, chroma=128)
@@ -135,7 +135,7 @@ def test_the_sources_chroma_changes_nothing(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
 def test_times_of_variable_rate_film_are_kept(tmp_path, suffix):
-    """Else film of variable rate drifts from its sound; a start that is not 0 counts too."""
+    """If this fails, films of variable rate, or with a late start, drift from their sound."""
     made = [80, 120, 130, 280, 313, 400]
     source = write_film(
         tmp_path / "a.mp4",
@@ -151,7 +151,7 @@ def test_times_of_variable_rate_film_are_kept(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_odd_rates_are_kept(tmp_path, suffix):
-    """Else 23.976 becomes 24, or 23, and a feature film is seconds off at its end.
+    """If this fails, 23.976 becomes 24, or 23, and a feature film is seconds off at its end.
 
     Matroska counts milliseconds, whoever writes it.
     """
@@ -164,7 +164,7 @@ def test_odd_rates_are_kept(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
 def test_sound_is_copied_packet_by_packet(tmp_path, suffix):
-    """Else the sound is encoded anew, cut short, or shifted against the pictures."""
+    """If this fails, the sound is encoded anew, cut short, or shifted against the pictures."""
     source = write_film(tmp_path / "a.mp4", lumas(30), codec="libx264", sound="aac")
     output = colored(source, tmp_path / f"b{suffix}")
     assert len(sound_packets(source)) > 50
@@ -174,7 +174,7 @@ def test_sound_is_copied_packet_by_packet(tmp_path, suffix):
 
 
 def test_sound_that_the_container_cannot_hold(tmp_path):
-    """Else the sound is lost without a warning, or the job fails after the last frame."""
+    """If this fails, the sound is lost without a warning, or the job fails after the last frame."""
     source = write_film(tmp_path / "a.mkv", lumas(3), sound="tta")
     film = open_film(source)
     with pytest.raises(ValueError, match=r"tta audio.*\.mkv") as refused:
@@ -187,7 +187,7 @@ def test_sound_that_the_container_cannot_hold(tmp_path):
 @pytest.mark.parametrize("aspect", [Fraction(16, 15), Fraction(3, 2), Fraction(10, 11)])
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
 def test_turn_aspect_and_tags_are_kept(tmp_path, suffix, aspect):
-    """Else the film is shown lying, squeezed, or in washed-out colors."""
+    """If this fails, the film is shown on its side, squeezed, or in washed-out colors."""
     source = write_film(
         tmp_path / "a.mp4",
         lumas(3),
@@ -204,7 +204,7 @@ def test_turn_aspect_and_tags_are_kept(tmp_path, suffix, aspect):
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
 def test_tags_are_written_where_the_source_has_none(tmp_path, suffix):
-    """Else each player guesses range and matrix for itself."""
+    """If this fails, each player guesses range and matrix for itself."""
     output = colored(write_film(tmp_path / "a.mkv", lumas(2)), tmp_path / f"b{suffix}")
     with av.open(str(output)) as container:
         frame = next(container.decode(video=0))
@@ -213,7 +213,7 @@ def test_tags_are_written_where_the_source_has_none(tmp_path, suffix):
 
 
 def test_interlaced_film_stays_interlaced(tmp_path):
-    """Else players no longer part the fields, and motion shows combs."""
+    """If this fails, players no longer separate the fields, and moving edges look like combs."""
     made = lumas(3)
     source = write_film(
         tmp_path / "a.mp4", made, codec="libx264", options={"qp": "0", "x264-params": "tff=1"}
@@ -224,7 +224,7 @@ def test_interlaced_film_stays_interlaced(tmp_path):
 
 
 def test_frames_as_png(tmp_path):
-    """Else PNG frames lose more than a code of luma, lie on their side or sort wrongly."""
+    """If this fails, PNG frames lose over one code of luma, lie on their side or sort wrongly."""
     source = write_film(tmp_path / "a.mp4", lumas(3), codec="libx264", turn=90)
     output = colored(source, tmp_path / "frames")
     assert [p.name for p in sorted(output.iterdir())] == [f"{i:06d}.png" for i in range(3)]
@@ -236,7 +236,7 @@ def test_frames_as_png(tmp_path):
 
 
 def test_frames_of_deep_film_are_16_bit(tmp_path):
-    """Else ten-bit film is cut to eight in a folder."""
+    """If this fails, ten-bit film is cut to eight in a folder."""
     source = write_film(tmp_path / "a.mkv", lumas(1, depth=10), "yuv420p10le")
     colored(source, tmp_path / "frames")
     assert cv2.imread(str(tmp_path / "frames/000000.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
@@ -244,7 +244,7 @@ def test_frames_of_deep_film_are_16_bit(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_picture_in_picture_out(tmp_path, suffix):
-    """Else one picture cannot be colored, or its luma changes."""
+    """If this fails, one picture cannot be colored, or its luma changes."""
     folder = write_pictures(tmp_path / "in", lumas(1, 47, 63, full_range=True))
     output = colored(folder / "f0.png", tmp_path / f"b{suffix}")
     luma = color.rgb_to_luma(read_image(output).astype(np.float32), "bt601")
@@ -254,7 +254,7 @@ def test_picture_in_picture_out(tmp_path, suffix):
 
 
 def test_colored_pictures_make_a_film(tmp_path):
-    """Else a folder of RGB frames keeps its own colors, or loses more than a code of luma."""
+    """If this fails, a folder of RGB frames keeps its colors, or loses over one code of luma."""
     rng = np.random.default_rng(0)
     made = [rng.integers(0, 256, (32, 48, 3), np.uint8) for _ in range(3)]
     source = write_pictures(tmp_path / "in", made)
@@ -265,7 +265,7 @@ def test_colored_pictures_make_a_film(tmp_path):
 
 
 def test_metadata_is_kept(tmp_path):
-    """Else title and language of a film are lost."""
+    """If this fails, title and language of a film are lost."""
     source = write_film(tmp_path / "a.mkv", lumas(2))
     titled = tmp_path / "t.mkv"
     with av.open(str(source)) as old, av.open(str(titled), "w") as new:
@@ -280,7 +280,7 @@ def test_metadata_is_kept(tmp_path):
 
 
 def test_bad_outputs_are_refused_before_any_work(tmp_path):
-    """Else a night's work is lost to a name, or a user's files are."""
+    """If this fails, a name costs a night's work or a user's files."""
     source = write_film(tmp_path / "a.mkv", lumas(1))
     film = open_film(source)
     full = write_pictures(tmp_path / "full", lumas(1))
@@ -300,7 +300,7 @@ def test_bad_outputs_are_refused_before_any_work(tmp_path):
 @pytest.mark.parametrize("name", ["b.mkv", "b.mp4", "frames", "given"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_nothing_half_written_stays(tmp_path, name, error):
-    """Else half a film lies under the given name, or other files beside it."""
+    """If this fails, half a film lies under the given name, or other files beside it."""
     film = open_film(write_film(tmp_path / "a.mkv", lumas(6), sound="aac"))
     (tmp_path / "given").mkdir()
     with pytest.raises(error), FilmWriter(tmp_path / name, film) as writer:
@@ -315,7 +315,7 @@ def test_nothing_half_written_stays(tmp_path, name, error):
 
 
 def test_a_finished_film_replaces_the_one_before(tmp_path):
-    """Else running a command again fails, or fills a folder given empty beside it."""
+    """If this fails, running a command again fails, or fills a folder given empty beside it."""
     source = write_film(tmp_path / "a.mkv", lumas(2))
     (tmp_path / "b.mkv").write_text("old")
     (tmp_path / "given").mkdir()
@@ -325,7 +325,7 @@ def test_a_finished_film_replaces_the_one_before(tmp_path):
 
 
 def test_truncated_source_leaves_nothing(tmp_path):
-    """Else a truncated film yields an output that looks whole."""
+    """If this fails, a truncated film yields an output that looks whole."""
     rng = np.random.default_rng(0)
     made = [rng.integers(16, 235, (48, 64), np.uint8) for _ in range(40)]
     source = truncate(write_film(tmp_path / "a.mkv", made), 0.6)
@@ -336,7 +336,7 @@ def test_truncated_source_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["b.mkv", "b.mp4", "frames"])
 def test_full_disk_is_an_os_error_and_leaves_nothing(tmp_path, name):
-    """Else a full disk passes for success, or for a mistake of the user's.
+    """If this fails, a full disk is reported as success, or as a user's mistake.
 
     A limit on the size of files stands in for the disk: writes past it fail in the same way.
     """
@@ -361,7 +361,7 @@ except OSError as error:
 
 
 def test_wrong_sizes_are_refused(tmp_path):
-    """Else a picture of another size is written with its rows shifted."""
+    """If this fails, a picture of another size is written with its rows shifted."""
     film = open_film(write_film(tmp_path / "a.mkv", lumas(1)))
     (frame,) = read_frames(film)
     with (
@@ -372,7 +372,7 @@ def test_wrong_sizes_are_refused(tmp_path):
 
 
 def test_a_name_with_a_slash_is_a_folder(tmp_path):
-    """Else frames for `film.v2/` are refused, since .v2 is no film's extension."""
+    """If this fails, frames for `film.v2/` are refused, since .v2 is no film's extension."""
     film = open_film(write_film(tmp_path / "a.mkv", lumas(1)))
     with FilmWriter(f"{tmp_path}/film.v2/", film) as writer:
         for frame in read_frames(film):
@@ -381,7 +381,7 @@ def test_a_name_with_a_slash_is_a_folder(tmp_path):
 
 
 def test_matroska_keeps_the_name_of_the_track(tmp_path):
-    """Else making room for the aspect ratio leaves padding in the film's title."""
+    """If this fails, making room for the aspect ratio leaves padding in the film's title."""
     source = write_film(tmp_path / "a.mp4", lumas(3), codec="libx264", aspect=Fraction(16, 11))
     output = colored(source, tmp_path / "b.mkv")
     assert PADDING.encode() not in output.read_bytes()

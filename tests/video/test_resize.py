@@ -19,12 +19,12 @@ RNG = np.random.default_rng(0)
     ],
 )
 def test_model_size(size, expected):
-    """Else the model sees films at a size that it was not trained on, or that it cannot divide."""
+    """If this fails, the model gets films of a size that it was not trained on or cannot divide."""
     assert model_size(*size, short_side=96, multiple=8) == expected
 
 
 def test_shrinking_takes_means():
-    """Else fine texture aliases into stripes that the model would color."""
+    """If this fails, fine texture aliases into stripes that the model would color."""
     checks = np.indices((64, 64)).sum(0) % 2
     np.testing.assert_allclose(resize(checks, 16, 16), 0.5, atol=1e-6)
     # One side shrinks while the other grows: still no alias.
@@ -32,7 +32,7 @@ def test_shrinking_takes_means():
 
 
 def test_resize_keeps_shape_and_bounds():
-    """Else single-channel pictures lose an axis, or edges overshoot."""
+    """If this fails, single-channel pictures lose an axis, or edges overshoot."""
     image = RNG.random((9, 14, 1), np.float32)
     large = resize(image, 33, 40)
     assert large.shape == (33, 40, 1) and large.dtype == np.float32
@@ -51,7 +51,7 @@ def scene(height=120, width=160, factor=5):
 
 
 def test_chroma_follows_luma_edges():
-    """Else colors bleed over edges by as much as a pixel of the model is wide."""
+    """If this fails, colors bleed over edges by as much as a pixel of the model is wide."""
     gray, chroma, gray_small, small = scene()
     ours = np.abs(upsample_chroma(small, gray_small, gray) - chroma).mean()
     linear = np.abs(resize(small, *gray.shape) - chroma).mean()
@@ -59,7 +59,7 @@ def test_chroma_follows_luma_edges():
 
 
 def test_constant_chroma_stays():
-    """Else a uniform color picks up the film's texture."""
+    """If this fails, a uniform color picks up the film's texture."""
     gray = RNG.random((60, 80), np.float32)
     small = np.full((12, 16, 2), (0.1, -0.2), np.float32)
     large = upsample_chroma(small, resize(gray, 12, 16), gray)
@@ -67,7 +67,7 @@ def test_constant_chroma_stays():
 
 
 def test_no_halos_and_no_ringing():
-    """Else a bright scratch, unseen in the small picture, gets a color that is nowhere near."""
+    """If this fails, a bright scratch gets a color that is nowhere near it."""
     gray, _, gray_small, small = scene()
     gray = gray.copy()
     gray[:, 30], gray[50] = 1.0, 0.0
@@ -81,7 +81,7 @@ def test_no_halos_and_no_ringing():
 
 
 def test_chroma_edges_without_luma_edges_survive():
-    """Else two colors of equal luma are smeared into each other by the filter's windows."""
+    """If this fails, the filter's windows smear two colors of equal luma into each other."""
     gray = np.full((60, 80), 0.5, np.float32)
     small = np.zeros((12, 16, 2), np.float32)
     small[:, 8:] = 0.2
@@ -90,13 +90,13 @@ def test_chroma_edges_without_luma_edges_survive():
 
 
 def test_film_smaller_than_the_models_pictures():
-    """Else small films, which the model sees enlarged, fail at the end."""
+    """If this fails, small films, which the model sees enlarged, fail at the end."""
     gray_small, small = RNG.random((48, 64), np.float32), RNG.random((48, 64, 2), np.float32)
     assert upsample_chroma(small, gray_small, np.zeros((24, 32), np.float32)).shape == (24, 32, 2)
 
 
 def test_subsampling_keeps_fields_apart():
-    """Else interlaced film gets the colors of one field in the other."""
+    """If this fails, interlaced film gets the colors of one field in the other."""
     chroma = np.zeros((8, 4, 2), np.float32)
     chroma[1::2] = 1.0
     apart = subsample_chroma(chroma, 2, 2, interlaced=True)
@@ -105,7 +105,7 @@ def test_subsampling_keeps_fields_apart():
 
 
 def test_subsampled_columns_lie_on_luma_columns():
-    """Else chroma of 4:2:0 output is shifted by half a pixel to the side."""
+    """If this fails, chroma of 4:2:0 output is shifted by half a pixel to the side."""
     ramp = np.broadcast_to(np.arange(12, dtype=np.float32)[None, :, None], (4, 12, 2))
     small = subsample_chroma(ramp, 2, 2)
     assert small.shape == (2, 6, 2)

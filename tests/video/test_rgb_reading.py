@@ -15,7 +15,7 @@ def colored(count: int = 5) -> list[np.ndarray]:
 
 
 def test_films_and_folders_give_the_same_pictures(tmp_path):
-    """A film's frames would differ from those that it was made of, or be miscounted."""
+    """If this fails, a film's frames differ from those that it was made of, or are miscounted."""
     pictures = colored()
     film = open_film(films.write_film(tmp_path / "a.mkv", pictures, "bgr0"))
     folder = tmp_path / "b"
@@ -28,7 +28,7 @@ def test_films_and_folders_give_the_same_pictures(tmp_path):
 
 
 def test_a_turned_film_is_read_upright(tmp_path):
-    """A phone's film would be compared lying on its side."""
+    """If this fails, a phone's film is compared lying on its side."""
     lumas = films.lumas(3)
     path = films.write_film(tmp_path / "a.mp4", lumas, codec="libx264", turn=90, chroma=128)
     film = open_film(path)
@@ -37,7 +37,7 @@ def test_a_turned_film_is_read_upright(tmp_path):
 
 
 def test_matrix_and_range_are_the_films_own(tmp_path):
-    """Greens would shift between films that are tagged differently."""
+    """If this fails, greens shift between films that are tagged differently."""
     flat = [np.full((16, 16), 81, np.uint8)] * 2
     path = films.write_film(tmp_path / "a.mkv", flat, "yuv444p", chroma=110, tags=(1, 1, 1, 1))
     red, green, blue = next(read_rgb(open_film(path)))[8, 8].astype(float)
@@ -48,7 +48,7 @@ def test_matrix_and_range_are_the_films_own(tmp_path):
 
 
 def test_subsampled_chroma_is_read_without_bias(tmp_path):
-    """The nearest chroma would be taken and codes be truncated, which lowers every picture."""
+    """If this fails, chroma is not interpolated, or codes are truncated and images get darker."""
     rows, columns = np.mgrid[:96, :128] / 40.0
     waves = [np.sin(3 * columns + k) * np.cos(2 * rows - k) for k in range(3)]
     picture = np.rint(127.5 + 90 * np.stack(waves, axis=-1)).astype(np.uint8)
@@ -61,7 +61,7 @@ def test_subsampled_chroma_is_read_without_bias(tmp_path):
 
 
 def test_a_picture_that_is_cut_short_is_refused(tmp_path):
-    """The rest of it would be measured as gray."""
+    """If this fails, the rest of the film is measured as gray."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "0.jpg", quality=90)
     whole = (tmp_path / "0.jpg").read_bytes()
@@ -71,7 +71,7 @@ def test_a_picture_that_is_cut_short_is_refused(tmp_path):
 
 
 def test_a_folder_of_two_sizes_is_refused(tmp_path):
-    """Pictures of two sizes would be stacked, which ends in a traceback."""
+    """If this fails, pictures of two sizes are stacked, which ends in a traceback."""
     for index, picture in enumerate(colored(2)):
         Image.fromarray(picture[: 24 - index]).save(tmp_path / f"{index}.png")
     with pytest.raises(ValueError, match="40x23 pixels, the first 40x24"):

@@ -25,7 +25,7 @@ CONVOLUTIONS = ("features.0", "features.3", "features.6", "features.8", "feature
 
 
 class Runs:
-    """What a pickle can hold: a call, made by whoever reads it carelessly."""
+    """Stand for an object in a pickle whose loading calls a function."""
 
     def __init__(self, call, *arguments):
         self.call = call, arguments
@@ -101,7 +101,7 @@ def test_the_same_file_every_time(published, tmp_path):
     [
         (os.system, ("touch {}",)),
         (eval, ("open('{}', 'w')",)),
-        (np.memmap, ("{}", "uint8", "w+", 0, (4,))),  # of numpy, and yet a file is written
+        (np.memmap, ("{}", "uint8", "w+", 0, (4,))),  # a numpy call that writes a file
     ],
 )
 def test_pickles_are_not_executed(call, arguments, published, tmp_path, monkeypatch):
