@@ -198,14 +198,14 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(given, tmp_path):
     codes, errors = _ended([_start(given, tmp_path / "whole", steps, 1)])
     assert codes == [0], errors
     checkpoints, writing = tmp_path / "killed" / "checkpoints", 0
-    for kill in range(6):
+    for kill in range(10):
         run = _start(given, tmp_path / "killed", steps, 1)
         before = set(checkpoints.glob("*"))
-        if kill < 2:  # while a checkpoint is being written
+        if kill < 3:  # while a checkpoint is being written
             while not (partial := _partial(checkpoints) - before) and run.poll() is None:
                 time.sleep(0.001)
             writing += bool(partial)
-        elif kill < 5:  # some time after one was begun
+        elif kill < 8:  # some time after one was begun
             while not set(checkpoints.glob("*")) - before and run.poll() is None:
                 time.sleep(0.001)
             time.sleep(rng.uniform(0.0, 0.3))
@@ -213,7 +213,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(given, tmp_path):
             time.sleep(rng.uniform(0.0, 4.0))
         run.kill()
         assert _ended([run])[0] == [-signal.SIGKILL]
-    assert writing == 2
+    assert writing == 3
     codes, errors = _ended([_start(given, tmp_path / "killed", steps, 1)])
     assert codes == [0], errors
     states = [_state(tmp_path / name / "checkpoints" / str(steps)) for name in ("whole", "killed")]
