@@ -188,7 +188,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (["--devices", "2"], "this host has 1"),
         (["--dtype", "int8"], "int8"),
         (["--attention", "cudnn"], "auto or chunked"),
-        (["--encode_batch", "0"], "batches of 0"),
+        (["--encode_batch", "0"], "encode_batch=0"),
         (["--memory", "-1"], "GiB"),
         (["--memory", "0.0001"], "lower --short_side"),
         (["--decode_chunk", "4"], "lengthen the chunk"),
