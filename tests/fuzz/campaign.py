@@ -57,7 +57,11 @@ def run(cases: Iterable[tuple[str, int]]) -> Iterator[Outcome]:
 
 class _Worker:
     def __init__(self) -> None:
-        environment = QUICK | dict(os.environ) | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        self._place = tempfile.TemporaryDirectory()  # removed even if the process is killed
+        environment = QUICK | dict(os.environ)
+        environment |= {
+            "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "TMPDIR": self._place.name
+        }  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.campaign"],
             cwd=ROOT,
@@ -85,6 +89,7 @@ class _Worker:
         if code is None:
             self._process.kill()
         self._process.communicate()
+        self._place.cleanup()
         if code in (None, -signal.SIGXCPU):
             return "no end"
         return f"the process ended with {code}"
@@ -107,6 +112,7 @@ def main() -> None:
     from tests.fuzz.tries import attempt
 
     cli.INTERVAL = 3600.0  # no lines of progress among the messages
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     print("ready", file=answers)
     for line in sys.stdin:
