@@ -10,6 +10,7 @@ from typing import Any
 
 MAX_TEXT = 2**24  # bytes; lists of empty lists take 20 times as much memory
 SAMPLED = 4096  # bytes at the start and at the end of a file that `fingerprint` reads
+MAX_DEPTH = 100  # lists and objects inside of each other, in JSON
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -62,9 +63,21 @@ def read_json(path: str | Path) -> Any:
     """
     text = read_text(path)
     try:
-        return json.loads(text)
+        values = json.loads(text)
+        _check_depth(values, MAX_DEPTH)
     except RecursionError:
         raise ValueError("lists and objects are nested too deeply") from None
+    return values
+
+
+def _check_depth(values: Any, left: int) -> None:
+    """Raise RecursionError for values that could be read, but not written again."""
+    if not isinstance(values, dict | list):
+        return
+    if not left:
+        raise RecursionError
+    for value in values.values() if isinstance(values, dict) else values:
+        _check_depth(value, left - 1)
 
 
 def fingerprint(paths: Iterable[Path], root: Path) -> str:

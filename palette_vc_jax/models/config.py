@@ -198,6 +198,7 @@ def demo() -> ModelConfig:
 
 # What a file may say, so that one that is damaged or hostile asks for no endless network.
 MAX_LEVELS = 8
+MAX_MULTIPLE = 1024  # pixels; frames have at least this size
 DEFAULT_RANGES = {int: (1, 2**16), float: (0.0, 1e6)}
 RANGES = {
     "layers_per_block": (1, 16),
@@ -302,10 +303,16 @@ def _value(where: str, value: Any, kind: Any) -> Any:
 def _conditions(config: ModelConfig) -> list[tuple[bool, str]]:
     """List what must hold between the values: (whether it does, what it is)."""
     unet, vae, tower = config.unet, config.vae, config.image_encoder
+    multiple = config.pixel_multiple
     levels = {len(unet.block_out_channels), len(unet.attention), len(unet.num_attention_heads)}
     heads = zip(unet.block_out_channels, unet.num_attention_heads, strict=False)
     return [
         (len(levels) == 1, "the lists of unet must be of one length"),
+        (
+            multiple <= MAX_MULTIPLE,
+            f"the levels of vae and unet make pixel sides multiples of {multiple}; {MAX_MULTIPLE} "
+            "is the most",
+        ),
         (
             all(width % (2 * count) == 0 for width, count in heads),
             "unet.block_out_channels must be even multiples of unet.num_attention_heads",

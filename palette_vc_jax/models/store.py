@@ -131,7 +131,7 @@ def load_config(folder: Path) -> ModelConfig:
     files.check_regular(path)
     try:
         values = files.read_json(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(
             f"{folder}: not a checkpoint folder (no config.json); give the folder that "
             "convert/svd_to_flax.py or train.py wrote."

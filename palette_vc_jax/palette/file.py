@@ -104,7 +104,7 @@ def is_sheet(path: str | Path) -> bool:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return image.info.get("Software") == SOFTWARE
-    except (OSError, SyntaxError, ValueError):
+    except Exception:  # Pillow raises errors of every kind for damaged files
         return False
 
 

@@ -7,10 +7,11 @@ from PIL import ImageColor
 
 from palette_vc_jax.palette.palette import COLORS, Palette
 
-# Colors as coolors.co links have them, with or without the address.
+# Colors as links of coolors.co have them, with or without the address, and without the number
+# sign, which an unquoted shell takes for the beginning of a comment.
 LINK = re.compile(
     r"(?:(?:https?://)?(?:www\.)?coolors\.co/(?:palette/)?)?"
-    r"([0-9a-f]{6}(?:-[0-9a-f]{6}){0,99})/?(?:\?\S*)?",
+    r"([0-9a-f]{6}(?:[-, ] ?[0-9a-f]{6}){0,99})/?(?:\?\S*)?",
     re.IGNORECASE,
 )
 QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
@@ -26,14 +27,14 @@ def unquote(text: str) -> str:
 
 
 def parse_link(text: str) -> np.ndarray | None:
-    """Return the different colors of `rrggbb-rrggbb-...` or of a link of coolors.co.
+    """Return the different colors of `rrggbb-rrggbb-...`, with commas too, or of a coolors.co link.
 
     They are sRGB `[n, 3]` in [0, 1]. None for a text of another form.
     """
     match = LINK.fullmatch(text.strip())
     if match is None:
         return None
-    words = dict.fromkeys(match[1].lower().split("-"))
+    words = dict.fromkeys(re.split("[-, ]+", match[1].lower()))
     return np.array([list(bytes.fromhex(word)) for word in words]) / 255.0
 
 

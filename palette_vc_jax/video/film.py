@@ -22,7 +22,6 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from PIL import Image, UnidentifiedImageError
 
 from palette_vc_jax.files import check_regular
 from palette_vc_jax.images import open_with_pillow
@@ -320,7 +319,7 @@ def image_orientation(path: Path) -> tuple[int, int, int, int]:
     try:
         with open_with_pillow(path) as image:
             return EXIF_ORIENTATIONS.get(image.getexif().get(0x0112, 1), UPRIGHT)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # Pillow raises errors of every kind for damaged files
         return UPRIGHT  # formats that only FFmpeg reads have no EXIF data
 
 

@@ -8,6 +8,7 @@ from palette_vc_jax.video.fades import FULL, Light
 from palette_vc_jax.video.film import Film, Frame, orient
 from palette_vc_jax.video.neutral import OFF, Neutral, neutralize
 
+MAX_RATIO = 100  # of a frame's sides
 RADIUS = 1  # radius of the guided filter's window, in the model's pixels
 FLATNESS = 1e-2  # variance of Y' below which luma hardly predicts chroma
 
@@ -17,7 +18,15 @@ def model_size(height: int, width: int, short_side: int, multiple: int) -> tuple
 
     The short side is close to `short_side`, both sides are multiples of `multiple`, and the aspect
     ratio is kept up to that rounding.
+
+    Raises:
+        ValueError: if the frames are so narrow that their header is rather damaged.
     """
+    if max(height, width) > MAX_RATIO * min(height, width):
+        raise ValueError(
+            f"frames of {width}x{height} pixels; one side may be {MAX_RATIO} times the other at "
+            "most: crop the film, or use an undamaged copy."
+        )
     scale = short_side / min(height, width)
 
     def fit(side: int) -> int:

@@ -19,11 +19,16 @@ PUBLISHED = [
     "scheduler/scheduler_config.json",
     *(f"{network}/config.json" for network in ("unet", "vae", "image_encoder")),
 ]
-HALF = ["unet/diffusion_pytorch_model.fp16.safetensors", "image_encoder/model.fp16.safetensors"]
+VAE = "vae/diffusion_pytorch_model.safetensors"
+HALF = [
+    VAE,
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "image_encoder/model.fp16.safetensors",
+]
 FULL = ["unet/diffusion_pytorch_model.safetensors", "image_encoder/model.safetensors"]
 
 
-@pytest.mark.parametrize(("weights", "taken"), [(HALF + FULL, FULL), (HALF, HALF)])
+@pytest.mark.parametrize(("weights", "taken"), [(HALF + FULL, [VAE, *FULL]), (HALF, HALF)])
 def test_what_is_downloaded(monkeypatch, tmp_path, weights, taken):
     """If this fails, gigabytes are downloaded that are not read, or a model is not found."""
 
@@ -41,6 +46,30 @@ def test_what_is_downloaded(monkeypatch, tmp_path, weights, taken):
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {path for path in found if path.endswith(".safetensors")} == set(taken)
     assert found > {"model_index.json", "unet/config.json", "scheduler/scheduler_config.json"}
+
+
+@pytest.mark.parametrize(
+    ("published", "taken"),
+    [
+        (["config.json", "diffusion_pytorch_model.safetensors"], True),
+        (["AnimateLCM-SVD-xt.safetensors", "README.md"], False),
+    ],
+)
+def test_repositories_of_one_network(monkeypatch, tmp_path, published, taken):
+    """If this fails, a UNet on the hub is reported as a folder that lacks files."""
+
+    def download(name, allow_patterns, ignore_patterns=()):
+        for path in published:
+            if any(fnmatch(path, pattern) for pattern in allow_patterns):
+                (tmp_path / path).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    if taken:
+        assert hub.fetch("a/unet") == tmp_path and len([*tmp_path.iterdir()]) == 2
+        return
+    with pytest.raises(ValueError, match="a/unet: has no networks .* download that"):
+        hub.fetch("a/unet")
 
 
 def test_a_taken_name_is_told_before_the_download(monkeypatch, tmp_path, capsys):

@@ -6,9 +6,11 @@ is that process: it reads lines of a kind and a seed, and writes a line of JSON 
 """
 
 import json
+import math
 import os
 import resource
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,8 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST = 20.0  # seconds of an input
-START = 120.0  # seconds in which the process starts
+LONGEST = 20  # seconds of CPU time of an input, so that a busy machine makes no failures
+COMPILES = 60  # seconds of CPU time of a command, which compiles
+WAIT = 600.0  # seconds for an answer, and for the process to start
 MEMORY = 6 * 2**30  # bytes
 # What is computed is too little for optimizations to pay.
 QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_ENABLE_COMPILATION_CACHE": "false"}
@@ -42,8 +45,7 @@ def run(cases: Iterable[tuple[str, int]]) -> Iterator[Outcome]:
         for kind, seed in cases:
             worker = worker or _Worker()
             start = time.monotonic()
-            limit = LONGEST if kind != "command" else 3 * LONGEST  # it compiles
-            result = worker.ask(kind, seed, limit)
+            result = worker.ask(kind, seed)
             if result is None:
                 result = worker.end()
                 worker = None
@@ -55,7 +57,11 @@ def run(cases: Iterable[tuple[str, int]]) -> Iterator[Outcome]:
 
 class _Worker:
     def __init__(self) -> None:
-        environment = QUICK | dict(os.environ) | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        self._place = tempfile.TemporaryDirectory()  # removed even if the process is killed
+        environment = QUICK | dict(os.environ)
+        environment |= {
+            "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "TMPDIR": self._place.name
+        }  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.campaign"],
             cwd=ROOT,
@@ -68,13 +74,13 @@ class _Worker:
         )
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
-        if self._line(START) is None:
+        if self._line() is None:
             raise RuntimeError(f"the process that tries inputs does not start: {self.end()}")
 
-    def ask(self, kind: str, seed: int, limit: float) -> str | None:
+    def ask(self, kind: str, seed: int) -> str | None:
         """Return the result of an input; None if there is none in time."""
         self._process.stdin.write(f"{kind} {seed}\n")
-        line = self._line(limit)
+        line = self._line()
         return json.loads(line) if line else None
 
     def end(self) -> str:
@@ -83,10 +89,13 @@ class _Worker:
         if code is None:
             self._process.kill()
         self._process.communicate()
-        return f"no end in {LONGEST:.0f} s" if code is None else f"the process ended with {code}"
+        self._place.cleanup()
+        if code in (None, -signal.SIGXCPU):
+            return "no end"
+        return f"the process ended with {code}"
 
-    def _line(self, limit: float) -> str | None:
-        if not self._selector.select(limit):
+    def _line(self) -> str | None:
+        if not self._selector.select(WAIT):
             return None
         line = self._process.stdout.readline()
         if not line:
@@ -103,10 +112,13 @@ def main() -> None:
     from tests.fuzz.tries import attempt
 
     cli.INTERVAL = 3600.0  # no lines of progress among the messages
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     print("ready", file=answers)
     for line in sys.stdin:
         kind, seed = line.split()
+        limit = math.ceil(time.process_time()) + (COMPILES if kind == "command" else LONGEST)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
         with tempfile.TemporaryDirectory() as folder:
             result = attempt(make(kind, int(seed)), Path(folder))
         print(json.dumps(result), file=answers)

@@ -50,6 +50,17 @@ def test_any_wrong_value_is_refused_or_built(tmp_path, path):
             shapes(NETWORKS[path[0]], getattr(config, path[0]))
 
 
+def test_levels_without_bounds_are_refused(tmp_path):
+    """If this fails, a small file makes each frame of a film fill the memory."""
+    values = model_config.to_dict(tiny.CONFIG)
+    values["vae"]["block_out_channels"] = [8] * 8
+    values["unet"] |= {
+        "block_out_channels": [16] * 8, "attention": [False] * 8, "num_attention_heads": [1] * 8
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="multiples of 16384; 1024 is the most"):
+        load_config(write(tmp_path, values))
+
+
 @pytest.mark.parametrize("preset", ["svd", "svd_xt", "demo"])
 def test_what_is_written_is_read(tmp_path, preset):
     """If this fails, the limits refuse a real model."""

@@ -156,7 +156,18 @@ def test_every_form_of_the_argument(tmp_path):
 
 
 @pytest.mark.parametrize("read", [load_palette, gmm.load])
-@pytest.mark.parametrize("text", ["[" * 5000, "[]", "null", "5", '{"colors": 5}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"colors": ["red"], "x": ' + "[" * 200 + "]" * 200 + "}",
+        "[" * 5000,
+        "[]",
+        "null",
+        "5",
+        '{"colors": 5}',
+        "\xff",
+    ],
+)
 def test_a_file_of_something_else_is_refused(tmp_path, read, text):
     """If this fails, a file that is nested too deeply, or of another kind, is a traceback."""
     path = tmp_path / "p.json"

@@ -58,6 +58,8 @@ def test_color_models(tmp_path, data, name, wanted):
     [
         LINK,
         LINK.upper(),
+        LINK.replace("-", ","),
+        LINK.replace("-", ", "),
         f"https://coolors.co/{LINK}",
         f"https://coolors.co/palette/{LINK}",
         f"coolors.co/{LINK}/",

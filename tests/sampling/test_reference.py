@@ -115,8 +115,8 @@ def test_the_command_records_what_was_seen(model, tmp_path):
         (["--reference", "dark"], "reference 'dark' is not known; use gray"),
         (["--reference", "image:"], "reference 'image:' is not known"),
         (["--reference", "image:nowhere.png"], "nowhere.png: no such file"),
-        (["--fps", -1], "fps=-1; give a number from 0"),
-        (["--motion_bucket", 256], "motion_bucket=256; give a number from 0 to 255"),
+        (["--fps", -1], "fps=-1; give a whole number from 0"),
+        (["--motion_bucket", 256], "motion_bucket=256; give a whole number from 0 to 255"),
         (["--noise_augmentation", "nan"], "noise_augmentation=nan; give a number from 0 to 1"),
     ],
 )

@@ -8,6 +8,13 @@ from palette_vc_jax.video.resize import model_size, resize, subsample_chroma, up
 RNG = np.random.default_rng(0)
 
 
+def test_frames_of_a_damaged_header_are_refused():
+    """If this fails, a damaged film of 64x49712 pixels is colored for hours."""
+    assert model_size(100, 10_000, 16, 8) == (16, 1600)
+    with pytest.raises(ValueError, match="64x49712 pixels"):
+        model_size(49712, 64, 112, 16)
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
