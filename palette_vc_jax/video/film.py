@@ -55,6 +55,9 @@ EXIF_ORIENTATIONS = {
     8: (0, -1, 1, 0),
 }
 UPRIGHT = (1, 0, 0, 1)
+NOT_FOR_PILLOW = (
+    UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -286,6 +289,8 @@ def decode_image(path: Path) -> VideoFrame:
         if path.suffix.lower() in (".tif", ".tiff") and _is_whole(path):
             return _decode_image(path, {})  # the option also refuses tags in another order
         _refuse_playlist(path)
+        if count_images(path) > 1:
+            raise ValueError(f"{path}: an animation; convert it to a film first.") from error
         raise ValueError(
             f"{path}: cannot be read as an image; it is damaged or of an unknown format. "
             "Give PNG, JPEG or TIFF."
@@ -315,12 +320,21 @@ def _is_whole(path: Path) -> bool:
         cv2.utils.logging.setLogLevel(level)
 
 
+def count_images(path: Path) -> int:
+    """Return the number of images in a file, such as a TIFF of several pages or an animation."""
+    try:
+        with open_with_pillow(path) as image:
+            return getattr(image, "n_frames", 1)
+    except NOT_FOR_PILLOW:
+        return 1
+
+
 def image_orientation(path: Path) -> tuple[int, int, int, int]:
     """Return an image's EXIF orientation in the form of `EXIF_ORIENTATIONS`."""
     try:
         with open_with_pillow(path) as image:
             return EXIF_ORIENTATIONS.get(image.getexif().get(0x0112, 1), UPRIGHT)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except NOT_FOR_PILLOW:
         return UPRIGHT  # formats that only FFmpeg reads have no EXIF data
 
 

@@ -23,7 +23,7 @@ from palette_vc_jax.video.encoding import (
     OutputOptions,
     check_encoding,
 )
-from palette_vc_jax.video.film import Film, Frame
+from palette_vc_jax.video.film import Film, Frame, count_images
 from palette_vc_jax.video.sinks import FilmSink, ImageSink
 from palette_vc_jax.video.tracks import check_tracks
 
@@ -89,6 +89,12 @@ def check_output(output: str | Path, film: Film, options: OutputOptions = DEFAUL
         warnings.warn(
             f"{film.path}: HDR ({hdr.NAMES[film.tags[2]]}); the model sees it as SDR, and the "
             "output keeps the luma and the transfer function of the source.",
+            stacklevel=2,
+        )
+    if film.files and (count := count_images(film.files[0])) > 1:
+        warnings.warn(
+            f"{film.files[0]}: only the first of its {count} images is read; split it into a "
+            "folder of images.",
             stacklevel=2,
         )
     if any(part.is_alpha for part in VideoFormat(film.pix_fmt).components):
