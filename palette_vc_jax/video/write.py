@@ -23,7 +23,8 @@ from palette_vc_jax.video.encoding import (
     OutputOptions,
     check_encoding,
 )
-from palette_vc_jax.video.film import Film, Frame, count_images
+from palette_vc_jax.video.film import Film, Frame
+from palette_vc_jax.video.image_files import count_images
 from palette_vc_jax.video.sinks import FilmSink, ImageSink
 from palette_vc_jax.video.tracks import check_tracks
 
