@@ -111,9 +111,10 @@ def _is_whole(path: Path) -> bool:
 def count_images(path: Path) -> int:
     """Return the number of images in a file, such as a TIFF of several pages or an animation."""
     try:
-        with warnings.catch_warnings(), open_with_pillow(path) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged tags
-            return getattr(image, "n_frames", 1)
+            with open_with_pillow(path) as image:
+                return getattr(image, "n_frames", 1)
     except NOT_FOR_PILLOW:
         return 1
 
