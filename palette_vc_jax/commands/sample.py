@@ -135,6 +135,7 @@ def main(argv: list[str]) -> None:
 def color(args: argparse.Namespace) -> None:
     """Color the film of a command line."""
     from palette_vc_jax import (
+        OutputOptions,
         auto_palette,
         color_film,
         default_settings,
@@ -150,7 +151,6 @@ def color(args: argparse.Namespace) -> None:
     from palette_vc_jax.sampling.job import describe, device_memory_gib
     from palette_vc_jax.sampling.keyframes import parse_keyframe
     from palette_vc_jax.sampling.regions import parse_region
-    from palette_vc_jax.video.encoding import OutputOptions
     from palette_vc_jax.video.write import check_output
 
     if not 0 <= args.seed < 2**32:
