@@ -23,6 +23,7 @@ _PUBLIC = {
     "Palette": "palette.palette",
     "Film": "video.film",
     "open_film": "video.film",
+    "OutputOptions": "video.encoding",
     "Plan": "sampling.plan",
     "Result": "sampling.job",
     "plan_film": "sampling.plan",

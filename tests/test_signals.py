@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+NAMES = {"started", "listening", "slow.py", "__pycache__"}
 HEAD = """
 import gc, hashlib, os, signal, sys, time
 from pathlib import Path
@@ -33,18 +34,17 @@ def main():
 """
 
 
-def start(folder, body, **options):
-    """Start a script of a command in `folder`, and wait until it has started."""
+def start(folder, body, sign="started"):
+    """Start a script of a command in `folder`, and wait until it has made a file."""
     process = subprocess.Popen(
         [sys.executable, "-c", f"{HEAD}\n{body}\ncli.run(main)"],
         cwd=folder,
         env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
     for _ in range(600):
-        if (folder / "started").exists() or process.poll() is not None:
+        if (folder / sign).exists() or process.poll() is not None:
             return process
         time.sleep(0.05)
     raise TimeoutError
@@ -54,7 +54,7 @@ def end(process, folder, code, said):
     """Check how a process ends, and that nothing is left of what it wrote."""
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err.splitlines()) == (code, said)
-    assert {path.name for path in folder.iterdir()} <= {"started", "slow.py", "__pycache__"}
+    assert {path.name for path in folder.iterdir()} <= NAMES
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,20 @@ def test_a_second_signal_ends_work_that_cannot_be_interrupted(tmp_path):
     process.send_signal(signal.SIGINT)
     line = process.stderr.readline()
     assert "press Ctrl-C again" in line
+    process.send_signal(signal.SIGINT)
+    end(process, tmp_path, 130, ["stopped."])
+
+
+def test_a_second_signal_ends_training(tmp_path):
+    """If this fails, Ctrl-C cannot end training that compiles, or that waits for its checkpoint."""
+    work = """
+        from palette_vc_jax.training import preemption
+        with preemption.listening():
+            Path("listening").touch()
+            hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"""
+    process = start(tmp_path, "signals.HINT = 0.01\n" + WRITE.format(work=work), "listening")
+    process.send_signal(signal.SIGINT)
+    assert "press Ctrl-C again" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     end(process, tmp_path, 130, ["stopped."])
 

@@ -6,6 +6,7 @@ follow up with SIGKILL, often after 30 seconds.
 """
 
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -76,7 +77,7 @@ def listening() -> Iterator[Notice]:
     # Python runs handlers between bytecode instructions; the descriptor is written immediately.
     descriptor = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     handler = signal.signal(signal.SIGTERM, lambda number, frame: notice.received.set())
-    watcher = threading.Thread(target=_watch, args=(ours, notice, ended), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(ours, descriptor, notice, ended), daemon=True)
     watcher.start()
     try:
         yield notice
@@ -89,15 +90,16 @@ def listening() -> Iterator[Notice]:
         theirs.close()
 
 
-def _watch(signals: socket.socket, notice: Notice, ended: threading.Event) -> None:
+def _watch(signals: socket.socket, others: int, notice: Notice, ended: threading.Event) -> None:
     """End the process when its grace after SIGTERM is over, or when another process has ended.
 
-    The main thread may be in a collective that will never end.
+    The main thread may be in a collective that will never end. Other signals are passed on to the
+    descriptor `others`, -1 for none.
     """
     signals.settimeout(POLL)
     came: float | None = None
     while not ended.wait(0.0 if came is None else POLL):
-        if came is None and _terminated(signals):
+        if came is None and _terminated(signals, others):
             came = time.monotonic()
             notice.received.set()
         several = notice.several
@@ -115,9 +117,14 @@ def _watch(signals: socket.socket, notice: Notice, ended: threading.Event) -> No
             )
 
 
-def _terminated(signals: socket.socket) -> bool:
+def _terminated(signals: socket.socket, others: int) -> bool:
     """Wait for a signal, `POLL` seconds at most, and return whether it is SIGTERM."""
     try:
-        return signals.recv(1) == bytes([signal.SIGTERM])
+        number = signals.recv(1)
     except TimeoutError:
         return False
+    if number == bytes([signal.SIGTERM]):
+        return True
+    if others >= 0:
+        os.write(others, number)
+    return False

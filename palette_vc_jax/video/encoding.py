@@ -108,6 +108,11 @@ def encoding_for(suffix: str, film: Film, options: OutputOptions = DEFAULT_OUTPU
     """
     codec = _codec_for(suffix, options)
     _check_quality(codec, options)
+    if film.field_order != "progressive" and codec in ("hevc", "av1"):
+        raise ValueError(
+            f"{film.path}: {codec} does not store interlaced frames; deinterlace the film first, "
+            "or use h264, prores or ffv1."
+        )
     try:
         Codec(ENCODERS[codec], "w")
     except ValueError:
@@ -188,8 +193,6 @@ def _hevc(film: Film, options: OutputOptions) -> Encoding:
     params = ["log-level=error"]
     if quality is None:
         params.append(f"qp={QUANTIZERS['hevc'][encoding.depth]}")
-    if film.field_order != "progressive":
-        params.append(f"interlace={'tff' if film.field_order == 'top' else 'bff'}")
     flags = {"preset": "fast", "x265-params": ":".join(params)}
     flags |= {} if quality is None else {"crf": quality}
     # QuickTime reads HEVC only under this name.

@@ -4,10 +4,7 @@ The description holds everything that the writer must keep: size, timing, range,
 other color tags, sample aspect ratio, orientation, field order and audio.
 """
 
-import contextlib
-import functools
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +12,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -24,36 +20,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from palette_vc_jax.files import check_regular
-from palette_vc_jax.images import open_with_pillow
 from palette_vc_jax.video.damage import check_mode
 from palette_vc_jax.video.facts import display_matrix, luma_facts
 from palette_vc_jax.video.fields import field_order
+from palette_vc_jax.video.formats import IMAGES, OTHER_IMAGES, readable_formats, refuse_playlist
+from palette_vc_jax.video.image_files import UPRIGHT, decode_image, image_orientation, list_images
+from palette_vc_jax.video.image_files import find_images as find_images  # importable from here too
+from palette_vc_jax.video.image_files import natural as natural
 from palette_vc_jax.video.timeline import Shifts, find_shifts, read_packets
 
-IMAGES = {
-    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx",
-    ".pgm", ".ppm", ".pnm", ".tga",
-}  # fmt: skip
-# Images that FFmpeg or PyAV reads wrongly or not at all, such as linear light in EXR.
-OTHER_IMAGES = {".exr", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k"}
-# Inputs that name other files or addresses, or that are no files.
-REFERRING = {
-    "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp",
-    "webm_dash_manifest",
-}  # fmt: skip
-PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"v=0")  # how such files begin
 FOLDER_RATE = Fraction(24)  # frames per second of a folder of images, which stores no timing
-# EXIF orientation -> (a, b, c, d): a stored pixel (x, y) is displayed at (a x + c y, b x + d y).
-EXIF_ORIENTATIONS = {
-    2: (-1, 0, 0, 1),
-    3: (-1, 0, 0, -1),
-    4: (1, 0, 0, -1),
-    5: (0, 1, 1, 0),
-    6: (0, 1, -1, 0),
-    7: (0, -1, -1, 0),
-    8: (0, -1, 1, 0),
-}
-UPRIGHT = (1, 0, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -180,39 +156,6 @@ def excerpt_of(film: Film) -> dict[str, float | str | None] | None:
     }
 
 
-def list_images(folder: Path) -> tuple[Path, ...]:
-    """Return a folder's images as `find_images` does.
-
-    Raises:
-        ValueError: if there is no image, or one is not a regular file.
-    """
-    found = find_images(folder)
-    if not found:
-        kinds = " ".join(sorted(IMAGES))
-        others = sorted({p.suffix.lower() for p in folder.iterdir()} & OTHER_IMAGES)
-        way_out = (
-            f"convert {' '.join(others)} to PNG or TIFF" if others else f"add images ({kinds})"
-        )
-        raise ValueError(f"{folder}: the folder holds no frames; {way_out}.")
-    for path in found:
-        check_regular(path)
-        if not path.exists():
-            raise ValueError(f"{path}: the link leads nowhere; remove it.")
-    return found
-
-
-def find_images(folder: Path) -> tuple[Path, ...]:
-    """Return a folder's images in time order (frame 2 before 10), without hidden files."""
-    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGES and p.name[0] != "."]
-    return tuple(sorted(found, key=natural))
-
-
-def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-    """Return a sort key of a file name that compares digits as numbers."""
-    parts = re.split(r"(\d+)", path.stem.lower())
-    return [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts], path.name
-
-
 @contextmanager
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a film's container and its main video stream, which is never a cover image.
@@ -223,7 +166,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     check_regular(path)
     try:
         # Without the prefix, FFmpeg would read a name with a colon as a protocol.
-        name, options = f"file:{path}", {"format_whitelist": _formats()}
+        name, options = f"file:{path}", {"format_whitelist": readable_formats()}
         with av.open(name, metadata_errors="replace", container_options=options) as container:
             streams = [s for s in container.streams.video if not is_cover(s)]
             if not streams or container.format.name == "tty":
@@ -242,23 +185,11 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     except FFmpegError as error:
         if isinstance(error, PermissionError) and not os.access(path, os.R_OK):
             raise
-        _refuse_playlist(path)
+        refuse_playlist(path)
         raise ValueError(
             f"{path}: cannot be read as a film ({error.strerror}); it is damaged, "
             "truncated, a playlist or not a film. Use a complete copy."
         ) from error
-
-
-@functools.cache
-def _formats() -> str:
-    """Return the names of the formats that may be read, for FFmpeg."""
-    return ",".join(sorted(av.formats_available - REFERRING))
-
-
-def _refuse_playlist(path: Path) -> None:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        if file.read(64).removeprefix(b"\xef\xbb\xbf").startswith(PLAYLISTS):
-            raise ValueError(f"{path}: a playlist; give the films that it names, one by one.")
 
 
 def audio_tracks(container: InputContainer) -> list[AudioStream]:
@@ -269,58 +200,6 @@ def audio_tracks(container: InputContainer) -> list[AudioStream]:
 def is_cover(stream: VideoStream) -> bool:
     """Return whether a video stream is a cover image, as in music files."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def decode_image(path: Path) -> VideoFrame:
-    """Decode an image file without applying its orientation.
-
-    Raises:
-        ValueError: if the file is missing or is not an image.
-    """
-    check_regular(path)
-    try:
-        # Without the option, FFmpeg fills the missing part of a truncated image with gray.
-        return _decode_image(path, {"err_detect": "explode"})
-    except (FFmpegError, StopIteration, IndexError) as error:
-        if path.suffix.lower() in (".tif", ".tiff") and _is_whole(path):
-            return _decode_image(path, {})  # the option also refuses tags in another order
-        _refuse_playlist(path)
-        raise ValueError(
-            f"{path}: cannot be read as an image; it is damaged or of an unknown format. "
-            "Give PNG, JPEG or TIFF."
-        ) from error
-
-
-def _decode_image(path: Path, options: dict[str, str]) -> VideoFrame:
-    # Pass an open file, because FFmpeg would read a % in the name as a frame number.
-    formats = {"format_whitelist": f"{_formats()},image2"}
-    with open(path, "rb") as file, av.open(file, container_options=formats) as container:
-        context = container.streams.video[0].codec_context
-        if context is None:  # FFmpeg knows the format but has no decoder, as for SVG
-            raise StopIteration
-        context.options = options
-        return next(container.decode(video=0))
-
-
-def _is_whole(path: Path) -> bool:
-    """Return whether OpenCV, which is strict about the data, reads an image."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        return cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is not None
-    except cv2.error:
-        return False
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-
-
-def image_orientation(path: Path) -> tuple[int, int, int, int]:
-    """Return an image's EXIF orientation in the form of `EXIF_ORIENTATIONS`."""
-    try:
-        with open_with_pillow(path) as image:
-            return EXIF_ORIENTATIONS.get(image.getexif().get(0x0112, 1), UPRIGHT)
-    except Exception:  # Pillow raises errors of every kind for damaged files
-        return UPRIGHT  # formats that only FFmpeg reads have no EXIF data
 
 
 def upright_size(film: Film) -> tuple[int, int]:

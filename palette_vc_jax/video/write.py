@@ -24,10 +24,12 @@ from palette_vc_jax.video.encoding import (
     check_encoding,
 )
 from palette_vc_jax.video.film import Film, Frame
+from palette_vc_jax.video.image_files import count_images
 from palette_vc_jax.video.sinks import FilmSink, ImageSink
 from palette_vc_jax.video.tracks import check_tracks
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+MAX_FRAMES = Fraction(3, 2)  # of a frame's average duration; a longer gap is a variable rate
 MAX_TICKS = 2**31 - 2  # units of time of a frame's duration in MP4 and MOV
 
 
@@ -91,6 +93,12 @@ def check_output(output: str | Path, film: Film, options: OutputOptions = DEFAUL
             "output keeps the luma and the transfer function of the source.",
             stacklevel=2,
         )
+    if film.files and (count := count_images(film.files[0])) > 1:
+        warnings.warn(
+            f"{film.files[0]}: only the first of its {count} images is read; split it into a "
+            "folder of images.",
+            stacklevel=2,
+        )
     if any(part.is_alpha for part in VideoFormat(film.pix_fmt).components):
         warnings.warn(f"{film.path}: its transparency is left out.", stacklevel=2)
 
@@ -107,6 +115,8 @@ def _check_images(output: Path, options: OutputOptions, codecs: Sequence[str]) -
 def check_times(output: str | Path, film: Film, longest_gap: Fraction) -> None:
     """Check that a container can hold a film's times; MP4 and MOV have 31 bits for a duration.
 
+    Warn about a variable frame rate in Y4M, which holds none.
+
     Args:
         output: as for `check_output`.
         film: the source.
@@ -116,6 +126,12 @@ def check_times(output: str | Path, film: Film, longest_gap: Fraction) -> None:
         ValueError: if a gap is too long.
     """
     suffix = "" if _is_folder(output) else Path(output).suffix.lower()
+    if MUXERS.get(suffix) == "yuv4mpegpipe" and longest_gap * film.rate > MAX_FRAMES:
+        warnings.warn(
+            f"{film.path}: {suffix} holds a constant frame rate, and this film's varies; the "
+            "frames get other times.",
+            stacklevel=2,
+        )
     longest = MAX_TICKS * film.time_base
     if MUXERS.get(suffix) in ("mp4", "mov") and longest_gap > longest:
         raise ValueError(

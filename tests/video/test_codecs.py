@@ -140,6 +140,20 @@ def test_impossible_outputs_are_refused(tmp_path, output, options, words):
     assert os.listdir(tmp_path) == ["a.mkv"]
 
 
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_interlaced_films_keep_their_fields_or_are_refused(tmp_path, codec):
+    """If this fails, a codec takes the fields of a tape for whole frames."""
+    pictures = lumas(2, 96, 128)
+    path = write_film(tmp_path / "a.mkv", pictures, codec="ffv1", fields=3)
+    film = open_film(path)
+    assert film.field_order == "bottom"
+    if codec == "h264":
+        assert write_gray(film, tmp_path / "b.mov", codec=codec).field_order == "bottom"
+    else:
+        with pytest.raises(ValueError, match="does not store interlaced frames"):
+            check_output(tmp_path / "b.mp4", film, OutputOptions(codec=codec))
+
+
 def test_a_missing_encoder_is_named(tmp_path, monkeypatch):
     """If this fails, an FFmpeg without an encoder ends in a traceback."""
     monkeypatch.setitem(encoding.ENCODERS, "hevc", "libmissing")

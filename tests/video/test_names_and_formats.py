@@ -118,3 +118,20 @@ def test_texts_take_names_that_are_not_utf8(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.html")
     atomic.write_text(path, f"<p>{path.name}")
     assert path.read_text(encoding="utf-8") == "<p>caf?.html"
+
+
+@pytest.mark.parametrize("suffix", [".tiff", ".png"])
+def test_pages_that_are_not_read_are_named(tmp_path, suffix):
+    """If this fails, a scan of several pages becomes one picture without a word."""
+    first, *rest = (Image.fromarray(picture) for picture in lumas(3, full_range=True))
+    first.save(tmp_path / f"a{suffix}", save_all=True, append_images=rest)
+    with pytest.warns(UserWarning, match="only the first of its 3 images"):
+        check_output(tmp_path / "b.png", open_film(tmp_path / f"a{suffix}"))
+
+
+def test_animations_are_named(tmp_path):
+    """If this fails, an animation is called a damaged image."""
+    first, *rest = (Image.fromarray(picture) for picture in lumas(3, full_range=True))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=rest)
+    with pytest.raises(ValueError, match="an animation; convert it to a film"):
+        open_film(tmp_path / "a.webp")

@@ -4,6 +4,8 @@ import io
 import sys
 import tempfile
 import types
+import warnings
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.pipes import from_stdin, to_stdout
 from palette_vc_jax.video.read import read_frames
-from palette_vc_jax.video.write import FilmWriter
+from palette_vc_jax.video.write import FilmWriter, check_times
 from tests.films import lumas, write_film
 
 
@@ -87,3 +89,14 @@ def test_audio_is_named(tmp_path):
                 writer.write(frame, np.zeros((48, 64, 2), np.float32))
     with av.open(str(tmp_path / "b.y4m")) as container:
         assert len(container.streams) == 1
+
+
+def test_a_variable_rate_is_named(tmp_path):
+    """If this fails, a film runs out of step with its sound without a word."""
+    times, base = [0, 40, 200], Fraction(1, 1000)
+    source = write_film(tmp_path / "a.mkv", lumas(3), times=times, time_base=base)
+    with pytest.warns(UserWarning, match="constant frame rate"):
+        check_times(tmp_path / "b.y4m", open_film(source), Fraction(160, 1000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_times(tmp_path / "b.y4m", open_film(source), Fraction(42, 1000))
