@@ -26,7 +26,7 @@ from palette_vc_jax.models.networks import Networks
 from palette_vc_jax.models.store import Model, file_hashes, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
 from palette_vc_jax.palette.palette import Palette
-from palette_vc_jax.sampling.bridging import bridge
+from palette_vc_jax.sampling.bridging import bridge, lit_keyframes
 from palette_vc_jax.sampling.colorize import (
     ColorizeSettings,
     colorize,
@@ -253,7 +253,8 @@ def color_film(
     sides = side_files(output, with_palette=palette is not None)
     check_side_files(output, sides.values(), [plan.film.path, *plan.film.files])
     place = plan.film, plan.shots, plan.latent_shape[:2]
-    tracked = track_keyframes(*place, keyframes) if keyframes else None
+    lit = lit_keyframes(keyframes, plan.lights)
+    tracked = track_keyframes(*place, lit) if lit else None
     maps = carry_regions(*place, regions) if regions else None
     described = describe(plan, palette, seed, regions, keyframes)
     record = described | _record(plan, model, output, luma)

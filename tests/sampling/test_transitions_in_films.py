@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from palette_vc_jax.commands import sample
-from palette_vc_jax.sampling.bridging import bridge
+from palette_vc_jax.sampling.bridging import bridge, lit_keyframes
+from palette_vc_jax.sampling.keyframes import Keyframe
 from palette_vc_jax.video.dissolves import Dissolve
+from palette_vc_jax.video.fades import Light
 from tests import films, tiny
 from tests.commands import command
 from tests.video.test_transitions import moving
@@ -73,3 +75,12 @@ def test_bridges_mix_whole_frames():
     expected = [0, 1, 1.75, 3.25, 4, 5, 5.4, 7, 8.6, 9, 10, 11]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert len(list(bridge(iter(images), []))) == 12
+
+
+def test_keyframes_in_fades_are_lit():
+    """If this fails, the colors of a keyframe in a fade are dimmed twice."""
+    image = np.full((2, 2, 3), [40, 20, 10], np.uint8)
+    keys = [Keyframe(3, image), Keyframe(9, image)]
+    lit, same = lit_keyframes(keys, {3: Light(0.25, 0.0)})
+    np.testing.assert_array_equal(lit.image[0, 0], [160, 80, 40])
+    assert lit.frame == 3 and same is keys[1]
