@@ -7,7 +7,7 @@ import numpy as np
 
 from palette_vc_jax.sampling.keyframes import Keyframe
 from palette_vc_jax.video.dissolves import Dissolve
-from palette_vc_jax.video.fades import Light
+from palette_vc_jax.video.fades import FULL, Light
 
 
 def bridge(images: Iterable[np.ndarray], dissolves: Sequence[Dissolve]) -> Iterator[np.ndarray]:
@@ -38,11 +38,10 @@ def bridge(images: Iterable[np.ndarray], dissolves: Sequence[Dissolve]) -> Itera
 
 def lit_keyframes(keyframes: Sequence[Keyframe], lights: Mapping[int, Light]) -> list[Keyframe]:
     """Return keyframes with the images of faded frames as bright as the model sees the frames."""
-    return [
-        replace(
-            key, image=np.rint(255.0 * lights[key.frame].lit(key.image / 255.0)).astype("uint8")
-        )
-        if key.frame in lights
-        else key
-        for key in keyframes
-    ]
+    return [_lit(key, lights.get(key.frame, FULL)) for key in keyframes]
+
+
+def _lit(key: Keyframe, light: Light) -> Keyframe:
+    if light == FULL:
+        return key
+    return replace(key, image=np.rint(255.0 * light.lit(key.image / 255.0)).astype(np.uint8))
