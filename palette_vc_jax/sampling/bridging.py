@@ -1,10 +1,13 @@
-"""Bridge dissolves: mix the colors of both shots as their pictures are mixed."""
+"""Bridge transitions: mix both shots' colors in a dissolve, and light keyframes in a fade."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from palette_vc_jax.sampling.keyframes import Keyframe
 from palette_vc_jax.video.dissolves import Dissolve
+from palette_vc_jax.video.fades import FULL, Light
 
 
 def bridge(images: Iterable[np.ndarray], dissolves: Sequence[Dissolve]) -> Iterator[np.ndarray]:
@@ -31,3 +34,14 @@ def bridge(images: Iterable[np.ndarray], dissolves: Sequence[Dissolve]) -> Itera
             yield np.float32(1.0 - weight) * before + np.float32(weight) * image
         yield image
         before, dissolve = image, next(ahead, None)
+
+
+def lit_keyframes(keyframes: Sequence[Keyframe], lights: Mapping[int, Light]) -> list[Keyframe]:
+    """Return keyframes with the images of faded frames as bright as the model sees the frames."""
+    return [_lit(key, lights.get(key.frame, FULL)) for key in keyframes]
+
+
+def _lit(key: Keyframe, light: Light) -> Keyframe:
+    if light == FULL:
+        return key
+    return replace(key, image=np.rint(255.0 * light.lit(key.image / 255.0)).astype(np.uint8))

@@ -24,7 +24,7 @@ from palette_vc_jax.models.store import Model, has_palette
 from palette_vc_jax.palette.file import save_palette, save_swatch
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling import unfinished
-from palette_vc_jax.sampling.bridging import bridge
+from palette_vc_jax.sampling.bridging import bridge, lit_keyframes
 from palette_vc_jax.sampling.colorize import (
     ColorizeSettings,
     decode_latents,
@@ -128,7 +128,8 @@ def color_film(
     folder = unfinished.folder_of(output)
     unfinished.check(folder, described, overwrite)
     place = plan.film, plan.shots, plan.latent_shape[:2]
-    tracked = track_keyframes(*place, keyframes) if keyframes else None
+    lit = lit_keyframes(keyframes, plan.lights)
+    tracked = track_keyframes(*place, lit) if lit else None
     maps = carry_regions(*place, regions) if regions else None
     palettes = [one.palette for one in given] + [region.palette for region in regions]
     _warn_if_no_effect(model, palettes)

@@ -1,5 +1,6 @@
 """What is recorded of a run: its plan, settings, seed, weights and versions."""
 
+import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from palette_vc_jax import __version__, files
 from palette_vc_jax.models.store import Model, file_hashes
@@ -63,10 +65,18 @@ def describe(
         "latents_bytes": film_bytes((longest, *plan.latent_shape)),
         **(own[0] if alike else {"shot_settings": own}),
         "regions": [
-            {"mask": region.source, "frame": region.frame, **_palette(region.palette)}
+            {
+                "mask": region.source,
+                "mask_sha256": _digest(region.masks),
+                "frame": region.frame,
+                **_palette(region.palette),
+            }
             for region in regions
         ],
-        "keyframes": [{"frame": key.frame, "image": key.source} for key in keyframes],
+        "keyframes": [
+            {"frame": key.frame, "image": key.source, "image_sha256": _digest(key.image)}
+            for key in keyframes
+        ],
         "settings": asdict(plan.settings),
         "damaged": plan.film.damaged,
         "damage": as_json(plan.damage),
@@ -98,9 +108,20 @@ def _shot_settings(one: ShotSettings) -> dict[str, Any]:
         **_palette(one.palette),
         "palette_details": details,
         "reference": one.reference.source,
+        "reference_sha256": _digest(one.reference.image),
         "seed": one.seed,
         "strength": one.strength,
     }
+
+
+def _digest(content: np.ndarray | tuple[Path, ...] | None) -> str | None:
+    """Return a hash of an image, or of image files."""
+    if content is None:
+        return None
+    if isinstance(content, np.ndarray):
+        shape = f"{content.shape} {content.dtype}".encode()
+        return hashlib.sha256(shape + content.tobytes()).hexdigest()
+    return files.fingerprint(content, content[0].parent)
 
 
 def _palette(palette: Palette | None) -> dict[str, Any]:

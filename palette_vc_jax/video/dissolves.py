@@ -57,7 +57,8 @@ class DissolveFinder:
         for length in LENGTHS:
             if length < len(self._seen):
                 self._try(length)
-        if self._best is not None and self._count > self._best[1].last + LENGTHS[-1]:
+        # No later candidate begins before the first whole frame of this one.
+        if self._best is not None and self._count > self._best[1].last + LENGTHS[-1] + 1:
             self._keep()
 
     def finish(self) -> list[Dissolve]:

@@ -15,10 +15,10 @@ NEAR = 0.12  # how far the mean Y' of a blank frame is from black or white, at m
 FALL = 0.97  # a frame with less than this share of the contrast before it is not in the fade
 SETTLED = 4  # frames without growing contrast after which a picture is lit
 GROWTH = 1.01
-ALIKE = 0.6  # correlation of a frame with the lit frame, if it has ...
+ALIKE = 0.45  # correlation of a frame with the lit frame, if it has ...
 VISIBLE = 0.2  # ... this share of its contrast
 LEAST_GAIN = 0.1  # a frame with less light is noise, which is not amplified more
-LEVEL = 0.04  # how far the mean may be from that of the lit frame, faded
+LEVEL = 0.06  # how far the mean may be from that of the lit frame, faded
 
 
 class Fade(NamedTuple):

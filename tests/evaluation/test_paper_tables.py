@@ -10,6 +10,7 @@ from palette_vc_jax.evaluation import paper
 from palette_vc_jax.evaluation.films import davis_films
 from palette_vc_jax.evaluation.results import Results
 from palette_vc_jax.palette import gmm
+from palette_vc_jax.sampling.plain import PLAIN
 from tests import tiny
 from tests.commands import command
 
@@ -67,6 +68,8 @@ def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
         for row in "ABCD"
     }
     assert seen == {"A": "gray", "B": "gray", "C": "gray", "D": "first frame of a"}
+    kept = json.loads((tmp_path / "work" / "A" / "a.run.json").read_text())["settings"]
+    assert {name: kept[name] for name in PLAIN} == PLAIN  # the tables show the model's own chroma
     (tmp_path / "work" / "D" / "b.mkv").unlink()
     assert command(evaluate.main, *arguments) == 0
     again = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.mkv")}

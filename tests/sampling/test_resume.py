@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from palette_vc_jax.commands import sample
 from palette_vc_jax.sampling import job, plan, unfinished
@@ -174,3 +175,16 @@ def test_a_shot_that_stays_gray_is_not_sampled(color, sampled, tmp_path, model):
     record = json.loads((tmp_path / "out.run.json").read_text())
     assert [one["strength"] for one in record["shot_settings"]] == [1.0, 0.0, 0.5]
     assert not (tmp_path / "out.palette.json").exists()
+
+
+def test_a_changed_keyframe_is_noticed(color, tmp_path, monkeypatch, capsys):
+    """If this fails, a frame that was repaired once more has no effect on the shots before."""
+    image = np.zeros((48, 64, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "key.png")
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 0)
+        color(tmp_path / "out.mkv", "--keyframe", f"20={tmp_path / 'key.png'}")
+    Image.fromarray(image + 9).save(tmp_path / "key.png")
+    capsys.readouterr()
+    assert color(tmp_path / "out.mkv", "--keyframe", f"20={tmp_path / 'key.png'}") == 2
+    assert "another keyframes[0].image_sha256" in capsys.readouterr().err

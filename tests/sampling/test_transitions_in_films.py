@@ -1,4 +1,4 @@
-"""Fades and dissolves through the command."""
+"""Fades and dissolves on the way through `color_film`, with a stand-in for the networks."""
 
 import json
 
@@ -6,63 +6,87 @@ import av
 import numpy as np
 import pytest
 
-from palette_vc_jax.commands import sample
-from palette_vc_jax.sampling.bridging import bridge
+from palette_vc_jax import color_film, default_settings, load_model
+from palette_vc_jax.sampling import job
+from palette_vc_jax.sampling.bridging import bridge, lit_keyframes
+from palette_vc_jax.sampling.keyframes import Keyframe
+from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.video.dissolves import Dissolve
+from palette_vc_jax.video.fades import Light
 from tests import films, tiny
-from tests.commands import command
 from tests.video.test_transitions import moving
 
-
-def _codes(grays):
-    return [np.rint(16 + 219 * gray).astype(np.uint8) for gray in grays]
-
-
-def _chroma(path):
-    with av.open(str(path)) as container:
-        planes = np.stack([frame.to_ndarray() for frame in container.decode(video=0)])
-    return planes[:, 1:].astype(np.float32) - 128.0
+STILL = moving(1)[0] * 0.6 + 0.2
+GAINS = np.clip((np.arange(16) - 2) / 8, 0.0, 1.0)
 
 
-@pytest.fixture(scope="module")
-def color(tmp_path_factory):
-    model = tiny.write_model(tmp_path_factory.mktemp("model"))
+def _red_where_bright(networks, grays, shots, progress, **given):
+    """Stand in for `colorize`: bright is red and dim is blue, and opposite in odd shots."""
+    frames = np.stack(list(grays))
+    index = np.concatenate(
+        [np.full(stop - start, shot) for shot, (start, stop) in enumerate(shots)]
+    )
+    bright = np.clip(frames, 0.0, 1.0)[..., None]
+    tint = bright * np.float32([0.2, -0.1, 0.0]) + (1 - bright) * np.float32([0.0, -0.05, 0.2])
+    sign = np.where(index % 2, -1.0, 1.0)[:, None, None, None]
+    yield (bright + sign * tint).astype(np.float32)
 
-    def run(folder, grays, *flags):
-        source = films.write_film(folder / "in.mkv", _codes(grays), chroma=128)
-        given = ["--input", source, "--checkpoint", model, "--palette", "tomato,teal", *flags]
-        assert command(sample.main, *given, "--output", folder / "out.mkv") == 0
-        return _chroma(folder / "out.mkv"), json.loads((folder / "out.run.json").read_text())
+
+@pytest.fixture
+def color(tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "colorize", _red_where_bright)
+    model = load_model(tiny.write_model(tmp_path / "model"), ())
+
+    def run(name, grays, luma="source", **settings):
+        codes = [np.rint(16 + 219 * gray).astype(np.uint8) for gray in grays]
+        source = films.write_film(tmp_path / f"{name}_in.mkv", codes, chroma=128)
+        chosen = default_settings(model.config, **settings)
+        result = color_film(
+            source, tmp_path / f"{name}.mkv", model, None, chosen, networks="no networks", luma=luma
+        )
+        with av.open(str(result.film)) as container:
+            planes = np.stack([frame.to_ndarray() for frame in container.decode(video=0)])
+        record = json.loads(result.side_files["settings"].read_text())
+        return planes.astype(np.float32), record
 
     return run
 
 
-def test_a_fade_has_the_colors_of_the_lit_shot(color, tmp_path):
+def test_a_fade_has_the_colors_of_the_lit_shot(color):
     """If this fails, the colors of a fade are those of a dim picture, or are not dimmed."""
-    still = [moving(1)[0] * 0.6 + 0.2] * 16
-    gains = np.clip((np.arange(16) - 2) / 8, 0.0, 1.0)
-    dim = [gain * gray for gain, gray in zip(gains, still, strict=True)]
-    (tmp_path / "lit").mkdir()
-    whole, _ = color(tmp_path / "lit", still)
-    found, record = color(tmp_path, dim)
-    ((first, last),) = record["fades"]
-    assert first <= 3 and last >= 9 and record["shots"] == [[0, 16]]
-    share = np.abs(found).mean((1, 2, 3)) / np.abs(whole).mean((1, 2, 3))
-    np.testing.assert_allclose(share[4:], gains[4:], atol=0.1)
+    dim = GAINS[:, None, None] * STILL
+    lit, _ = color("lit", [STILL] * 16, neutral_dark=0.0)
+    found, record = color("fade", dim, neutral_dark=0.0)
+    ((first, stop),) = record["fades"]
+    assert first <= 3 and stop >= 9 and record["shots"] == [[0, 16]]
+    expected = 128.0 + GAINS[:, None, None, None] * (lit[:, 1:] - 128.0)
+    assert np.abs(found[:, 1:] - expected)[4:].mean() < 1.0
+    plain, record = color("plain", dim, **PLAIN)
+    assert record["fades"] == [] and np.abs(plain[:, 1:] - expected)[4:7].mean() > 4.0
 
 
-def test_a_dissolve_is_bridged_by_the_colors_of_both_shots(color, tmp_path):
+def test_the_models_luma_fades_too(color):
+    """If this fails, a fade is gone from a film with the luma of the model."""
+    found, record = color("model", GAINS[:, None, None] * STILL, luma="model")
+    assert len(record["fades"]) == 1
+    means = (found[:, 0].mean((1, 2)) - 16.0) / 219.0
+    np.testing.assert_allclose(means[4:] / means[-1], GAINS[4:], atol=0.05)
+
+
+def test_a_dissolve_is_bridged_by_the_colors_of_both_shots(color):
     """If this fails, all colors swap in the middle of a dissolve."""
     weights = np.clip((np.arange(36) - 10) / 14, 0.0, 1.0)[:, None, None]
     film = (1.0 - weights) * np.stack(moving(36, 0, 0.1)) + weights * moving(36, 200, 0.1)
-    chroma, record = color(tmp_path, film)
+    found, record = color("dissolve", film)
     ((first, stop),) = record["dissolves"]
     assert len(record["shots"]) == 2 and first < record["shots"][1][0] < stop
-    means = chroma.mean((2, 3))
+    means = found[:, 1:].mean((2, 3))
     share = weights[first:stop, 0]
     mixed = (1.0 - share) * means[first - 1] + share * means[stop]
-    assert np.abs(means[stop] - means[first - 1]).max() > 4.0
-    np.testing.assert_allclose(means[first:stop], mixed, atol=1.5)
+    assert np.abs(means[stop] - means[first - 1]).max() > 8.0
+    np.testing.assert_allclose(means[first:stop], mixed, atol=2.0)
+    plain, record = color("plain", film, **PLAIN)
+    assert record["dissolves"] == [] and len(record["shots"]) == 1
 
 
 def test_bridges_mix_whole_frames():
@@ -73,3 +97,12 @@ def test_bridges_mix_whole_frames():
     expected = [0, 1, 1.75, 3.25, 4, 5, 5.4, 7, 8.6, 9, 10, 11]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert len(list(bridge(iter(images), []))) == 12
+
+
+def test_keyframes_in_fades_are_lit():
+    """If this fails, the colors of a keyframe in a fade are dimmed twice."""
+    image = np.full((2, 2, 3), [40, 20, 10], np.uint8)
+    keys = [Keyframe(3, image), Keyframe(9, image)]
+    lit, same = lit_keyframes(keys, {3: Light(0.25, 0.0)})
+    np.testing.assert_array_equal(lit.image[0, 0], [160, 80, 40])
+    assert lit.frame == 3 and same is keys[1]

@@ -99,3 +99,16 @@ def test_a_fade_has_the_chroma_of_its_lit_frame():
         np.testing.assert_allclose(found, light.gain * whole, atol=1e-4)
     assert FULL.lit(gray) is gray
     assert not lights([])
+
+
+def test_dissolves_that_follow_each_other_are_apart():
+    """If this fails, two dissolves share a frame, and the film gets a frame more or less."""
+    pictures = [np.stack(moving(140, start, 0.05)) for start in (0, 100, 200)]
+    one = np.clip((np.arange(140) - 10) / 12, 0.0, 1.0)[:, None, None]
+    two = np.clip((np.arange(140) - 34) / 16, 0.0, 1.0)[:, None, None]
+    film = (1.0 - one) * pictures[0] + one * pictures[1]
+    found = divide((1.0 - two) * film + two * pictures[2])
+    first, second = found.dissolves
+    assert second.first > first.last + 1 and second.last < 50 and len(found.shots) == 3
+    for dissolve in found.dissolves:
+        assert len(dissolve.weights) == dissolve.last - dissolve.first + 1

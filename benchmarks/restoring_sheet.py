@@ -1,0 +1,107 @@
+"""Color bars, a title, a fade and a dissolve with and without their corrections: a picture.
+
+    python benchmarks/restoring_sheet.py --picture docs/restoring.jpg
+
+The film is made from the example film. Top row: the film; middle: the model's chroma as it is;
+bottom: as films are colored by default.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from palette_vc_jax import (
+    DEMO,
+    Palette,
+    cli,
+    color_film,
+    default_settings,
+    load_model,
+    open_film,
+    plan_film,
+)
+from palette_vc_jax.sampling.plain import PLAIN
+from palette_vc_jax.video import color
+from palette_vc_jax.video.read import read_frames
+from palette_vc_jax.video.rgb import read_rgb
+
+PALETTE = "khaki,#2c4a6e,#a0522d"
+BAR = 24  # rows of each letterbox bar
+TITLE, FADE, DISSOLVE = 8, 14, 12  # frames of each part
+SHOWN = (4, 13, 17, 31, 37, 42)  # frames of the picture
+WIDTH = 320  # of a frame in the picture
+
+
+def make_film(source: Path) -> list[np.ndarray]:
+    """Return gray frames `[H, W]`, uint8: a title, a fade from black, and a dissolve."""
+    film = open_film(source)
+    gray = [color.gray(frame.luma, film) for frame in read_frames(film)]
+    gains = np.clip(np.arange(FADE + 6) / FADE, 0.0, 1.0)
+    faded = [gain * frame for gain, frame in zip(gains, gray[32:], strict=False)]
+    weights = np.clip((np.arange(DISSOLVE + 12) - 6) / DISSOLVE, 0.0, 1.0)
+    mixed = [
+        (1.0 - weight) * first + weight * second
+        for weight, first, second in zip(weights, gray, gray[150:], strict=False)
+    ]
+    noise = np.random.default_rng(0)
+    frames = []
+    for index, frame in enumerate([*gray[:TITLE], *faded, *mixed]):
+        codes = np.rint(255.0 * frame).astype(np.uint8)
+        if index < TITLE:
+            place = 110, codes.shape[0] // 2 + 20
+            cv2.putText(
+                codes, "Next morning", place, cv2.FONT_HERSHEY_DUPLEX, 2, 250, 4, cv2.LINE_AA
+            )
+        bars = np.clip(noise.normal(6.0, 3.0, (2, BAR, codes.shape[1])), 0, 255)
+        frames.append(np.vstack([bars[0], codes, bars[1]]).astype(np.uint8))
+    return frames
+
+
+def sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Return a picture of frames `[H, W, 3]` in rows, uint8."""
+    small = []
+    for row in rows:
+        height = round(WIDTH * row[0].shape[0] / row[0].shape[1])
+        size = (WIDTH, height)
+        small.append(np.hstack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in row]))
+    return np.vstack(small)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Color the film twice and write the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--film", type=Path, default=Path("examples/bikes.mp4"))
+    parser.add_argument("--model", type=Path, default=DEMO)
+    parser.add_argument("--palette", default=PALETTE)
+    parser.add_argument("--picture", type=Path, required=True)
+    options = parser.parse_args(argv)
+    model, palette = load_model(options.model), Palette.from_spec(options.palette)
+    frames = make_film(options.film)
+    rows = [[cv2.cvtColor(frames[index], cv2.COLOR_GRAY2RGB) for index in SHOWN]]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "film"
+        folder.mkdir()
+        for index, frame in enumerate(frames):
+            cv2.imwrite(str(folder / f"{index:03d}.png"), frame)
+        for kind, changes in (("plain", PLAIN), ("default", {})):
+            plan = plan_film(folder, model, default_settings(model.config, **changes))
+            print(f"{kind}: shots {plan.shots}, fades {[fade[:2] for fade in plan.fades]}, "
+                  f"dissolves {[one[:2] for one in plan.dissolves]}")  # fmt: skip
+            with cli.reporting(kind, "frame", plan.frames) as report:
+                result = color_film(plan, Path(name) / kind, model, palette, None, report)
+            colored = list(read_rgb(open_film(result.film)))
+            rows.append([colored[index] for index in SHOWN])
+    picture = cv2.cvtColor(sheet(rows), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(options.picture), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    print(f"picture: {options.picture}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
