@@ -73,10 +73,12 @@ def main(argv: list[str] | None = None) -> None:
             output, kills = folder / f"{number}.mkv", []
             parts = folder / f"{output.name}.unfinished"
             while not output.exists() or parts.exists():
-                moment = moments.uniform(0.0, 1.1) * usual if len(kills) < 4 else 1e6
-                code, _ = run([*arguments, str(output)], moment)
+                moment = moments.uniform(0.0, 1.0) * usual if len(kills) < 4 else 1e6
+                code, said = run([*arguments, str(output)], moment)
                 if code not in (0, -signal.SIGKILL):
                     break
+                if code == 0:  # the machine may be less busy than it was
+                    usual = min(usual, float(said.split("seconds")[1]))
                 kept = len(list(parts.glob("*.npz")))
                 kills.append(f"{moment:.2f} s ({kept} kept)" if code else "complete")
             same = output.exists() and output.read_bytes() == whole.read_bytes()
