@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from sklearn.mixture import GaussianMixture
 
 from palette_vc_jax import atomic, files
 from palette_vc_jax.palette.palette import COLORS, Palette
@@ -56,6 +55,8 @@ def fit(
     Raises:
         ValueError: if there are fewer than ten colored pixels per component.
     """
+    from sklearn.mixture import GaussianMixture  # its import takes a second
+
     kept = colored(pixels)
     if len(kept) < 10 * components:
         raise ValueError(

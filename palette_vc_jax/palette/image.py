@@ -3,8 +3,6 @@
 import warnings
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from palette_vc_jax.palette.palette import COLORS, Palette
 
@@ -21,6 +19,9 @@ def from_image(image: np.ndarray, source: str, seed: int = 0) -> Palette:
 
 def kmeans(pixels: np.ndarray, seed: int = 0) -> np.ndarray:
     """Return at most five cluster centers `[n, 3]` of pixels `[N, 3]`, in the input's scale."""
+    from sklearn.cluster import KMeans  # its import takes a second
+    from sklearn.exceptions import ConvergenceWarning
+
     if len(pixels) > PIXELS:
         pixels = np.random.default_rng(seed).choice(pixels, PIXELS, replace=False)
     distinct = len(np.unique(pixels, axis=0))

@@ -32,7 +32,7 @@ from palette_vc_jax.video.read import read_frames
 
 FRAMES = 4  # of the film
 GAIN = (0.5, 3.0)  # least and most that chroma is scaled by
-CAST = 0.5  # share of the mean chroma that is removed
+CAST = 0.5  # share of the mean chroma that is kept, and not scaled
 
 
 def auto_palette(
@@ -132,10 +132,9 @@ def palette_of_grays(
         matrix=matrix,
     )
     mean = color.rgb_to_chroma(rgb, matrix).mean(axis=(0, 1, 2))
-    rgb = adjust_chroma(rgb, 1.0, CAST * mean, matrix)
-    found = float(colorfulness(rgb).mean())
+    found = float(colorfulness(saturate(rgb, 1.0, mean, matrix)).mean())
     gain = 1.0 if target is None else float(np.clip(target / max(found, 1e-3), *GAIN))
-    pixels = adjust_chroma(rgb, gain, 0.0, matrix).reshape(-1, 3)
+    pixels = saturate(rgb, gain, mean, matrix).reshape(-1, 3)
     colors = kmeans(255.0 * pixels, seed) / 255.0
     details = {"colorfulness": round(found, 2), "gain": round(gain, 3)}
     return Palette.of(colors, "auto", details)
@@ -159,10 +158,15 @@ def spread(part: Shot, count: int) -> list[int]:
     return sorted({start + (2 * one + 1) * frames // (2 * count) for one in range(count)})
 
 
-def adjust_chroma(
-    rgb: np.ndarray, gain: float, cast: np.ndarray | float, matrix: str
-) -> np.ndarray:
-    """Subtract `cast`, a chroma, from sRGB `[..., 3]`, and scale chroma within the gamut."""
+def saturate(rgb: np.ndarray, gain: float, mean: np.ndarray, matrix: str) -> np.ndarray:
+    """Halve the mean chroma of sRGB `[..., 3]`, and scale what differs from it, within the gamut.
+
+    Args:
+        rgb: colors in [0, 1].
+        gain: factor of the difference between chroma and its mean.
+        mean: mean chroma `[2]`.
+        matrix: between RGB and luma.
+    """
     luma, chroma = color.rgb_to_luma(rgb, matrix), color.rgb_to_chroma(rgb, matrix)
-    chroma = color.limit_gamut(luma, gain * (chroma - cast), matrix)
+    chroma = color.limit_gamut(luma, gain * (chroma - mean) + CAST * mean, matrix)
     return np.clip(color.ycc_to_rgb(luma, chroma, matrix), 0.0, 1.0)
