@@ -85,7 +85,7 @@ def test_a_playlist_is_refused(place, monkeypatch, capsys, name, text):
     output = "out.png" if name.endswith("png") else "out.mkv"
     assert command(sample.main, "--input", name, "--output", output, *COLOR[4:]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and f"{name}: cannot be read" in lines[0]
+    assert len(lines) == 1 and f"{name}: a playlist" in lines[0]
     assert not [*place.glob("out*")]
 
 

@@ -88,11 +88,9 @@ def read_plan(path: Path, rate: Fraction) -> list[PlannedShot]:
         ValueError: naming the shot and its line, if the file is not a plan.
     """
     try:
-        text = files.read_text(path)
+        values = json.loads(files.read_text(path), cls=_Lines)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such plan file; --write_plan writes one.") from None
-    try:
-        values = json.loads(text, cls=_Lines)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error}).") from None
     if not isinstance(values, dict) or not isinstance(values.get("shots"), list):

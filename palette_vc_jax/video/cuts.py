@@ -33,8 +33,8 @@ def read_cuts(path: Path, rate: Fraction) -> list[int]:
         text = files.read_text(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; give {FORMS}.") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not text; give {FORMS}.") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; give {FORMS}.") from None
     lines = text.splitlines()
     starts = _scenes(lines) if any(_START in line for line in lines[:2]) else _events(lines, rate)
     if not starts:

@@ -27,7 +27,8 @@ def quality(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("demo_quality")
 
-    def colorize(networks, grays, shots, palette, settings, seed, progress, reference):
+    def colorize(networks, grays, shots, given, settings, progress):
+        palette, seed = given[0].palette, given[0].seed
         tint = np.zeros(3) if palette is None else palette.colors.mean(axis=0) - 0.5
         film = np.stack(list(grays))[..., None] + 0.5 * tint + 1e-3 * seed
         assert film.shape[0] == shots[-1][1]

@@ -28,7 +28,9 @@ def test_each_network_is_compiled_once_for_all_shots_and_kept(tmp_path):
     film = films.write_film(tmp_path / "in.mkv", pictures, chroma=128)
     shots = plan_film(film, load_model(model, ()), default_settings(tiny.SMALL)).shots
     assert tuple(stop - start for start, stop in shots) == LENGTHS
-    flags = f"--input {film} --output {tmp_path / 'out.mkv'} --checkpoint {model} --steps 1"
+    flags = (
+        f"--input {film} --output {tmp_path / 'out.mkv'} --checkpoint {model} --steps 1 --overwrite"
+    )
     environ = {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
         "JAX_ENABLE_COMPILATION_CACHE": "true",

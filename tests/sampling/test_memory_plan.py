@@ -10,6 +10,7 @@ from palette_vc_jax import Palette, default_settings, load_model
 from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.sampling.colorize import colorize, networks_for
 from palette_vc_jax.sampling.memory_plan import GIB, fit, needs, temporaries, weights
+from palette_vc_jax.sampling.shot_settings import ShotSettings
 from tests import tiny
 
 SVD = PRESETS["svd_xt"]()
@@ -73,9 +74,8 @@ def test_networks_that_leave_color_the_same_film(tmp_path):
         settings = default_settings(model.config, leaving=leaving)
         networks = networks_for(model, settings, [[(0, 9)]])
         for seed in (0, 1):  # the second run loads the networks again
-            chunks = colorize(
-                networks, grays, [(0, 9)], Palette.from_colors("teal"), settings, seed
-            )
+            given = [ShotSettings(Palette.from_colors("teal"), seed=seed)]
+            chunks = colorize(networks, grays, [(0, 9)], given, settings)
             film = np.concatenate(list(chunks))
         films.append(film)
         assert len(networks.weights._placed) == (1 if leaving else 3)

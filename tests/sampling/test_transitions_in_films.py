@@ -20,9 +20,14 @@ STILL = moving(1)[0] * 0.6 + 0.2
 GAINS = np.clip((np.arange(16) - 2) / 8, 0.0, 1.0)
 
 
-def _red_where_bright(networks, grays, shots, progress, **given):
-    """Stand in for `colorize`: bright is red and dim is blue, and opposite in odd shots."""
-    frames = np.stack(list(grays))
+def _grays(networks, grays, shots, progress, **given):
+    """Stand in for `sample_latents`: return the frames."""
+    return np.stack(list(grays))
+
+
+def _red_where_bright(networks, latents, shots, settings):
+    """Stand in for `decode_latents`: bright is red and dim is blue, and opposite in odd shots."""
+    frames = latents
     index = np.concatenate(
         [np.full(stop - start, shot) for shot, (start, stop) in enumerate(shots)]
     )
@@ -34,7 +39,8 @@ def _red_where_bright(networks, grays, shots, progress, **given):
 
 @pytest.fixture
 def color(tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "colorize", _red_where_bright)
+    monkeypatch.setattr(job, "sample_latents", _grays)
+    monkeypatch.setattr(job, "decode_latents", _red_where_bright)
     model = load_model(tiny.write_model(tmp_path / "model"), ())
 
     def run(name, grays, luma="source", **settings):
