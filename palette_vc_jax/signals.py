@@ -104,13 +104,14 @@ def handled() -> Iterator[None]:
     descriptor = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     heard = [number for number in HANDLED if signal.getsignal(number) != signal.SIG_IGN]
     handlers = {number: signal.signal(number, found.handle) for number in heard}
-    sys.unraisablehook = _unraisable(theirs, hook)
+    sys.unraisablehook = own = _unraisable(theirs, hook)
     watcher = threading.Thread(target=_watch, args=(ours, found), daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        sys.unraisablehook = hook
+        if sys.unraisablehook is own:  # else the block has set another, for the process's end
+            sys.unraisablehook = hook
         signal.set_wakeup_fd(descriptor)
         theirs.close()  # ends the thread, which may still send a signal
         watcher.join()
@@ -123,7 +124,8 @@ def handled() -> Iterator[None]:
 def _unraisable(watcher: socket.socket, hook: Callable[[Any], Any]) -> Callable[[Any], None]:
     def report(args: Any) -> None:
         if isinstance(args.exc_value, Terminated):
-            watcher.send(DROPPED)
+            with contextlib.suppress(OSError):  # after the block
+                watcher.send(DROPPED)
         else:
             hook(args)
 

@@ -138,6 +138,7 @@ def test_the_default_is_what_the_model_was_trained_with(tmp_path, model, capsys)
         values["sampling"]["reference"] = favored
         (tmp_path / "config.json").write_text(json.dumps(values))
         with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             assert command(sample.main, *given, "--checkpoint", tmp_path) == 0
         assert json.loads(capsys.readouterr().out)["reference"] == used
         said = [str(warning.message) for warning in caught if warning.category is UserWarning]
