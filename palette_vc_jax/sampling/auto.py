@@ -1,8 +1,8 @@
 """The automatic palette: the model's own colors of a few frames, as saturated as training film.
 
 A model without a palette colors carefully: its colors are near the mean of what it holds possible,
-and this mean has a cast. The colors still say which hues belong to the film. Half of the cast is
-removed, and chroma is scaled until the frames would be as colorful as the clips that the model was
+and this mean has a cast. The colors still say which hues belong to the film. The cast is halved, and
+what differs from it is scaled until the frames would be as colorful as the clips that the model was
 trained on. K-means finds five colors of the result (docs/benchmarks.md compares other ways).
 """
 
@@ -31,7 +31,7 @@ from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
 
 FRAMES = 4  # of the film
-GAIN = (0.5, 3.0)  # least and most that chroma is scaled by
+GAIN = (0.5, 2.0)  # least and most that chroma is scaled by
 CAST = 0.5  # share of the mean chroma that is kept, and not scaled
 
 
