@@ -1,9 +1,9 @@
 """The automatic palette: the model's own colors of a few frames, as saturated as training film.
 
 A model without a palette colors carefully: its colors are near the mean of what it holds possible,
-and this mean has a cast. The colors still say which hues belong to the film. The cast is halved, and
-what differs from it is scaled until the frames would be as colorful as the clips that the model was
-trained on. K-means finds five colors of the result (docs/benchmarks.md compares other ways).
+and this mean has a cast. The colors still say which hues belong to the film. The cast is halved,
+and what differs from it is scaled until the frames would be as colorful as the clips that the model
+was trained on. K-means finds five colors of the result (docs/benchmarks.md compares other ways).
 """
 
 from collections import Counter
