@@ -12,6 +12,7 @@ FILMS = {
     ".avi", ".dv", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",
     ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
 }  # fmt: skip
+OWN = (".side_by_side.png", ".palette.png")  # images that are written next to colored films
 DEPTH = 3  # folders inside of each other that are listed
 MOST = 2000  # entries that are listed
 
@@ -87,6 +88,8 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 
 def _kind(path: Path) -> str | None:
     suffix = path.suffix.lower()
+    if path.name.endswith(OWN):
+        return None
     if path.is_dir():
         return "films" if _holds_frames(path) else None
     if suffix in FILMS:

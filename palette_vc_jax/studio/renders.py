@@ -34,9 +34,11 @@ ENDED = ("done", "failed", "canceled")
 GRACE = 20.0  # seconds that a process gets to end after SIGTERM
 BUSY = "another run is writing"  # `atomic` says so while the process of a killed server ends
 TRIES = 15  # with a second between them, while that process ends
-# The terminal becomes the child's own, so that it gets SIGHUP if the server is killed.
+# The terminal becomes the child's own, so that it gets SIGHUP if the server is killed, also under
+# nohup.
 LAUNCH = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(2, termios.TIOCSCTTY, 0); "
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(2, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 # A line of tqdm: "coloring:  42%|####  | 21/50 [00:03<00:04,  7.2frame/s]".

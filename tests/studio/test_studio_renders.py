@@ -84,8 +84,9 @@ def test_a_failed_render_says_why(tmp_path, model, start):
 
 
 @pytest.mark.parametrize("change", [
-    {"film": "../in.mkv"}, {"film": ".."}, {"film": ""}, {"output": "/etc/motd.mkv"}, {"state": "new"},
-    {"version": 2}, {"output": "other.mkv"}, {"output": "in.colored.sh"}, {"film": 1}, {"state": "done"},
+    {"film": "../in.mkv"}, {"film": ".."}, {"film": ""}, {"film": 1}, {"output": "/etc/motd.mkv"},
+    {"output": "other.mkv"}, {"output": "in.colored.sh"}, {"version": 2}, {"state": "new"},
+    {"state": "done"},
 ])  # fmt: skip
 def test_records_that_others_wrote_are_not_rendered(tmp_path, start, change):
     """If this fails, a file in a folder makes the studio write over others."""

@@ -140,8 +140,14 @@ def test_paths_outside_the_folders_are_refused(client, studio, tmp_path, capfd):
     (root / "link.mkv").symlink_to(outside)
     (root / "linked").symlink_to(outside.parent)
     (root / "image.png").symlink_to("/etc/passwd")
+    (root / "in.colored.side_by_side.png").touch()
     listed = str(client.get("api/films").json())
-    assert "link" not in listed and "passwd" not in listed and "image.png" not in listed
+    assert (
+        "side_by_side" not in listed
+        and "link" not in listed
+        and "passwd" not in listed
+        and "image.png" not in listed
+    )
     for path in (outside, root / "link.mkv", root / "linked" / "in.mkv", root / "../outside/in.mkv",
                  "/etc/passwd", "in.mkv", "../in.mkv", "a\0b", "/" + "x" * 9000):  # fmt: skip
         answer = client.post("api/open", json={"path": str(path)})
