@@ -21,6 +21,8 @@ demo: .venv/run
 	$(BIN)/python sample.py --input $(FILM) --output $(OUT) --palette "$(PALETTE)" --overwrite
 	@test -d $(FILM) || PYTHONPATH=. $(BIN)/python examples/compare_palettes.py $(FILM) \
 	  $(basename $(OUT)).palettes.png $(OTHERS)
+	@echo "To choose palettes in the browser: $(BIN)/pip install -r requirements-studio.txt &&" \
+	  "$(BIN)/python -m palette_vc_jax studio $(FILM)"
 
 test: .venv/dev
 	$(BIN)/ruff check .

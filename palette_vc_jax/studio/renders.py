@@ -134,7 +134,7 @@ class Renders:
         """Queue a render again that was canceled or has failed."""
         with self._changed:
             render = self._get(number)
-            if render.state in ("canceled", "failed") and render.process is None:
+            if render.state in ("canceled", "failed"):  # its process may still be ending
                 self._set(render, "waiting")
 
     def output(self, number: int) -> Path:
