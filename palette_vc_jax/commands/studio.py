@@ -68,11 +68,14 @@ def main(argv: list[str]) -> None:
     own = [args.film.resolve().parent] if args.film is not None else []
     folders = Folders([*own, *args.folder] or [Path.cwd()])
     checkpoint = args.checkpoint.resolve()
+    sample = ["--checkpoint", str(checkpoint), "--weights", args.weights]
+    if args.compile_cache:
+        sample += ["--compile_cache", args.compile_cache]
     serve(
         args.film,
         folders,
         lambda: _load(checkpoint, args.weights),
-        checkpoint,
+        sample,
         args.host,
         args.port,
         not args.no_browser,

@@ -15,7 +15,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,11 @@ class Renders:
 
     Args:
         folders: that may be read and written.
-        checkpoint: folder of the model.
-        flags: further flags of `sample`.
+        flags: flags of `sample`, which name the model.
     """
 
-    def __init__(self, folders: Folders, checkpoint: Path, flags: tuple[str, ...] = ()) -> None:
+    def __init__(self, folders: Folders, flags: Sequence[str]) -> None:
         self._folders = folders
-        self._checkpoint = checkpoint
         self._flags = flags
         self._renders: list[Render] = []
         self._changed = threading.Condition()
@@ -246,7 +244,6 @@ class Renders:
         return [
             "-m", "palette_vc_jax", "sample", "--input", str(render.film),
             "--output", str(render.output), "--plan", str(render.plan),
-            "--checkpoint", str(self._checkpoint),
             *FORMATS.get(render.output.suffix.removeprefix("."), []), *self._flags,
         ]  # fmt: skip
 
@@ -265,7 +262,6 @@ class Renders:
                 stdout=subprocess.DEVNULL,
                 stderr=theirs,
                 start_new_session=True,
-                env=dict(os.environ) | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
             )
         os.close(theirs)
         last = ""

@@ -1,14 +1,12 @@
 """The server of the page: its routes, and the loop that serves them."""
 
-import asyncio
-import contextlib
 import functools
 import json
 import secrets
 import socket
 import threading
 import webbrowser
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,13 @@ from starlette.routing import Route
 
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.studio.folders import Folders
-from palette_vc_jax.studio.guard import MAX_REQUESTS, Guard, TooLarge, is_loopback, log
+from palette_vc_jax.studio.guard import Guard, TooLarge, is_loopback, log
 from palette_vc_jax.studio.pictures import THUMBNAIL, jpeg
 from palette_vc_jax.studio.project import Stale
 from palette_vc_jax.studio.renders import Renders
 from palette_vc_jax.studio.session import Session, described
 
+MAX_CONNECTIONS = 512  # the guard bounds the requests that are answered at the same time
 # What the page is made of: path -> (file, type). No other file is served by its name.
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -143,11 +142,6 @@ def application(studio: Studio, token: str, host: str = "127.0.0.1") -> Guard:
         Route("/api/renders/{number:int}/{change}", studio.change_render, methods=["POST"]),
     ]
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(studio.renders.close)
-
     handlers = {
         TooLarge: _too_large,
         Stale: _stale,
@@ -155,7 +149,7 @@ def application(studio: Studio, token: str, host: str = "127.0.0.1") -> Guard:
         OSError: _failure,
         FloatingPointError: _failure,
     }
-    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=routes, exception_handlers=handlers)
     return Guard(app, token, host, log)
 
 
@@ -163,7 +157,7 @@ def serve(
     film: Path | None,
     folders: Folders,
     load: Callable[[], Model],
-    checkpoint: Path,
+    sample: Sequence[str],
     host: str,
     port: int,
     browser: bool,
@@ -174,7 +168,7 @@ def serve(
         film: opened at the beginning, if given.
         folders: that may be read and written.
         load: returns the model.
-        checkpoint: folder of the model, for renders.
+        sample: flags of `sample` for renders, which name the model.
         host: address to listen on.
         port: port to listen on; 0 for any that is free.
         browser: open the page in the browser.
@@ -193,7 +187,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}/{token}/"
     session = Session(folders, load)
-    studio = Studio(session, Renders(folders, checkpoint))
+    studio = Studio(session, Renders(folders, sample))
     if film is not None:
         session.open(folders.check(film.resolve()))
     if not is_loopback(host):
@@ -207,10 +201,14 @@ def serve(
         access_log=False,
         ws="none",
         server_header=False,
-        limit_concurrency=4 * MAX_REQUESTS,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=2,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        studio.renders.close()
+        session.close()
 
 
 async def _page(path: str, _: Request) -> Response:

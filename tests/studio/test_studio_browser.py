@@ -33,7 +33,7 @@ def project(tmp_path, model):
 def page(project, model):
     """Open the page; no script of it may fail."""
     listening = socket.create_server(("127.0.0.1", 0))
-    studio = Studio(project, Renders(project.folders, model))
+    studio = Studio(project, Renders(project.folders, ["--checkpoint", str(model)]))
     config = uvicorn.Config(application(studio, "token"), log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

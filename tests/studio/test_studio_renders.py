@@ -32,7 +32,7 @@ def start(model):
     started = []
 
     def run(folder):
-        started.append(Renders(Folders([folder]), model))
+        started.append(Renders(Folders([folder]), ["--checkpoint", str(model)]))
         return started[-1]
 
     yield run

@@ -1,7 +1,11 @@
 """The server of the studio: what the page asks for, and what others may not."""
 
+import asyncio
 import io
 import re
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("starlette", reason="needs Starlette: pip install -r requirements-studio.txt")
-pytest.importorskip("httpx", reason="starlette.testclient needs httpx")
+httpx = pytest.importorskip("httpx", reason="starlette.testclient needs httpx")
 
 from starlette.testclient import TestClient  # noqa: E402
 
@@ -20,7 +24,7 @@ from palette_vc_jax.studio import guard  # noqa: E402
 from palette_vc_jax.studio.renders import Renders  # noqa: E402
 from palette_vc_jax.studio.server import Studio, application  # noqa: E402
 from tests import films  # noqa: E402
-from tests.commands import command  # noqa: E402
+from tests.commands import command, runtime_environment  # noqa: E402
 from tests.studio.projects import make_folder, open_session  # noqa: E402
 
 TOKEN = "a-token"
@@ -30,7 +34,7 @@ STATIC = Path(palette_vc_jax.studio.__file__).parent / "static"
 @pytest.fixture
 def studio(tmp_path, model):
     session = open_session(make_folder(tmp_path / "films"), model)
-    found = Studio(session, Renders(session.folders, model))
+    found = Studio(session, Renders(session.folders, ["--checkpoint", str(model)]))
     yield found
     found.renders.close()
 
@@ -225,10 +229,6 @@ def test_other_bodies_are_refused(client, body):
 
 def test_many_requests_at_the_same_time_are_bounded(studio, capfd):
     """If this fails, a burst of requests exhausts threads and memory."""
-    import asyncio
-
-    import httpx
-
     app = application(studio, TOKEN)
 
     async def burst():
@@ -249,3 +249,25 @@ def test_mistakes_of_the_command_are_one_line(tmp_path, capsys):
                   ["--host", "203.0.113.1", "--no_browser"]):  # fmt: skip
         assert command(command_studio.main, *flags) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_command_serves_until_it_is_stopped(tmp_path, model):
+    """If this fails, `palette-vc studio` serves nothing, or cannot be stopped."""
+    film = make_folder(tmp_path)
+    given = [film, "--checkpoint", model, "--no_browser"]
+    environment = runtime_environment()
+    environment["PYTHONPATH"] += f":{Path(__file__).resolve().parents[2]}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "palette_vc_jax", "studio", *map(str, given)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        address = process.stdout.readline().removeprefix("studio: ").strip()
+        assert httpx.get(address).status_code == 200
+        assert httpx.get(f"{address}api/state").json()["error"] is None
+        assert httpx.get(address.rsplit("/", 2)[0]).status_code == 403
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+        assert "Traceback" not in process.stderr.read()
