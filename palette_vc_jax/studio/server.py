@@ -1,12 +1,13 @@
 """The server of the page: its routes, and the loop that serves them."""
 
+import contextlib
 import functools
 import json
 import secrets
 import socket
 import threading
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from palette_vc_jax import signals
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.studio.folders import Folders
 from palette_vc_jax.studio.guard import Guard, TooLarge, is_loopback, log
@@ -126,6 +128,15 @@ class Studio:
         return FileResponse(self.renders.output(request.path_params["number"]))
 
 
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the command, see `palette_vc_jax.signals`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Change no handler."""
+        yield
+
+
 def application(studio: Studio, token: str, host: str = "127.0.0.1") -> Guard:
     """Return the ASGI application."""
     routes = [Route(path, functools.partial(_page, path)) for path in PAGE]
@@ -200,15 +211,16 @@ def serve(
         log_config=None,
         access_log=False,
         ws="none",
+        lifespan="off",
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=2,
     )
     try:
-        uvicorn.Server(config).run(sockets=[listening])
-    finally:
+        _Server(config).run(sockets=[listening])
+    except signals.Terminated as stop:
         studio.renders.close()
-        session.close()
+        signals.leave(stop.number)  # a normal end would abort if a thread is in JAX
 
 
 async def _page(path: str, _: Request) -> Response:

@@ -56,7 +56,6 @@ class Session:
         self.error: str | None = None
         self._load = functools.cache(load)
         self._networks: tuple[tuple[Any, ...], Networks] | None = None
-        self._thread: threading.Thread | None = None  # that opens a film
         self._device = threading.Lock()  # one computation at a time
         self._numbers = itertools.count(1)
         self._opened = 0  # number of the last film that was asked for
@@ -67,17 +66,9 @@ class Session:
         number = self._opened = next(self._numbers)
         self.error = None
         self.opening = {"name": path.name, "stage": "reading the model", "done": 0, "total": None}
-        self._thread = threading.Thread(target=self._open, args=(path, number), daemon=True)
-        self._thread.start()
-        return self._thread
-
-    def close(self) -> None:
-        """Wait for what is under way, because a process must not end while JAX computes."""
-        self._opened = self._asked = next(self._numbers)
-        if self._thread is not None:
-            self._thread.join()
-        with self._device:
-            pass
+        thread = threading.Thread(target=self._open, args=(path, number), daemon=True)
+        thread.start()
+        return thread
 
     def _open(self, path: Path, number: int) -> None:
         def report(stage: str, done: int = 0, total: int | None = None) -> None:
