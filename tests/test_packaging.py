@@ -42,7 +42,7 @@ def _extra(name: str) -> set[str]:
 def test_requirements_files_repeat_the_project():
     """If this fails, `pip install .` and `make demo` install different versions."""
     assert _requirements("requirements.txt") == set(PROJECT["dependencies"])
-    for name in ("words", "tagger", "dev"):
+    for name in ("words", "tagger", "studio", "dev"):
         assert _requirements(f"requirements-{name}.txt") == _extra(name)
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "sample": ("sample", "color a film, a folder of frames or an image"),
     "plan": ("plan", "write a plan of a film's shots that can be edited"),
     "preview": ("preview", "show shots of a film under several palettes"),
+    "studio": ("studio", "choose palettes in the browser, and color films from there"),
     "trim": ("trim", "change the colors of a finished film, without a model"),
     "palette": ("palette", "make a palette without coloring a film"),
     "evaluate": ("evaluate", "measure colored films, or reproduce the paper's tables"),

@@ -32,8 +32,10 @@ from pathlib import Path
 from typing import Any
 
 from palette_vc_jax import atomic, files
+from palette_vc_jax.palette.text import HEX
 from palette_vc_jax.sampling.plan import Plan
 from palette_vc_jax.sampling.shot_settings import ShotSettings
+from palette_vc_jax.video.film import Film
 from palette_vc_jax.video.position import parse_position
 
 VERSION = 1
@@ -108,7 +110,7 @@ def read_plan(path: Path, rate: Fraction) -> list[PlannedShot]:
         place += f" (line {value.line})"
         shot = _shot(value, place, rate, shots[-1].end if shots else 0)
         if merging:
-            shot = _merged(shots.pop(), shot)
+            shot = merged(shots.pop(), shot)
         shots.append(shot)
         merging = value.get("merge_with_next", False)
     if not shots:
@@ -127,25 +129,63 @@ def write_plan(path: Path, plan: Plan, given: Sequence[ShotSettings]) -> None:
         given: the settings of each shot.
     """
     shots = [
-        {
-            "start": start,
-            "end": end,
-            "start_time": _time(start, plan.film.rate),
-            "end_time": _time(end, plan.film.rate),
-            "palette": None if one.palette is None else one.palette.hex(),
-            "reference": one.reference.source,
-            "seed": one.seed,
-            "strength": one.strength,
-            "keep_gray": False,
-            "merge_with_next": False,
-        }
+        PlannedShot(
+            start,
+            end,
+            "",
+            "none" if one.palette is None else ",".join(one.palette.hex()),
+            one.reference.source,
+            one.seed,
+            one.strength,
+        )
         for (start, end), one in zip(plan.shots, given, strict=True)
     ]
-    head = {"version": VERSION, "film": plan.film.path.name, "frames": plan.frames}
+    write_shots(path, plan.film, shots)
+
+
+def write_shots(path: Path, film: Film, shots: Sequence[PlannedShot]) -> None:
+    """Write the shots of a film as a plan file, which `read_plan` reads as the same shots."""
+    head = {"version": VERSION, "film": film.path.name, "frames": shots[-1].end}
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
-    blocks = ",\n".join(_block(shot) for shot in shots)
+    blocks = ",\n".join(_block(_values(shot, film.rate)) for shot in shots)
     text = "\n".join(["{", *lines, '  "shots": [', blocks, "  ]", "}"])
     atomic.write_text(path, text + "\n")
+
+
+def _values(shot: PlannedShot, rate: Fraction) -> dict[str, Any]:
+    """Return the JSON object of a shot, without the values that it does not name."""
+    values = {
+        "start": shot.start,
+        "end": shot.end,
+        "start_time": _time(shot.start, rate),
+        "end_time": _time(shot.end, rate),
+    }
+    if shot.palette is not None:
+        values["palette"] = _palette_value(shot.palette)
+    if shot.reference is not None:
+        values["reference"] = shot.reference
+    if shot.seed is not None:
+        values["seed"] = shot.seed
+    values |= {
+        "strength": shot.strength or 1.0,
+        "keep_gray": shot.strength == 0.0,
+        "merge_with_next": False,
+    }
+    if shot.regions:
+        values["regions"] = [
+            {"mask": mask, "palette": _palette_value(palette)} for mask, palette in shot.regions
+        ]
+    if shot.keyframes:
+        values["keyframes"] = list(shot.keyframes)
+    return values
+
+
+def _palette_value(palette: str) -> list[str] | str | None:
+    """Return a palette as the file has it: a list of codes of colors, another text, or None."""
+    if palette.strip().lower() == "none":
+        return None
+    codes = palette.split(",")
+    return codes if all(HEX.fullmatch(code) for code in codes) else palette
 
 
 def _block(shot: dict[str, Any]) -> str:
@@ -187,7 +227,7 @@ def _shot(value: dict[str, Any], place: str, rate: Fraction, expected: int) -> P
     )
 
 
-def _merged(first: PlannedShot, second: PlannedShot) -> PlannedShot:
+def merged(first: PlannedShot, second: PlannedShot) -> PlannedShot:
     """Return the first shot with the frames, the regions and the keyframes of the second."""
     return PlannedShot(
         first.start,

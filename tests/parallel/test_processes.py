@@ -176,7 +176,8 @@ MODULES = """
 import importlib, pkgutil, sys
 import palette_vc_jax
 for module in pkgutil.walk_packages(palette_vc_jax.__path__, "palette_vc_jax."):
-    if not module.name.startswith("palette_vc_jax.parity") and "__main__" not in module.name:
+    extra = module.name.startswith(("palette_vc_jax.parity", "palette_vc_jax.studio.server"))
+    if not extra and "__main__" not in module.name:
         importlib.import_module(module.name)
 for name in ("train", "sample", "evaluate", "configs.davis", "configs.demo", "configs.demo_vae"):
     importlib.import_module(name)

@@ -1,0 +1,94 @@
+"""Read single frames of a film for the page, and keep those that were read last."""
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from palette_vc_jax.sampling.plan import Plan
+from palette_vc_jax.video import color, hdr
+from palette_vc_jax.video.film import open_film, orient, upright_size
+from palette_vc_jax.video.read import Frame, read_frames
+from palette_vc_jax.video.resize import resize
+
+WIDTH = 640  # maximum width of a frame on the page in pixels
+THUMBNAIL = 160  # and of a thumbnail
+KEPT = 200  # frames
+AHEAD = 60  # frames that are rather read in order than found by seeking
+
+
+class Picture(NamedTuple):
+    """One frame, upright, in SDR."""
+
+    gray: np.ndarray  # Y' `[H, W]` uint8, for the page
+    small: np.ndarray  # Y' `[h, w]` in [0, 1], for the model
+
+
+class Pictures:
+    """The frames of a film; threads take turns.
+
+    Args:
+        plan: from `plan_film`.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[int, Picture] = OrderedDict()
+        self._frames: Iterator[Frame] = iter(())
+        self._next = plan.frames  # number of the next frame of `_frames`
+        height, width = upright_size(plan.film)
+        self.width = min(WIDTH, width)
+        self.height = max(1, round(self.width * height / width))
+
+    def __getitem__(self, number: int) -> Picture:
+        """Return a frame by its number in the film.
+
+        Raises:
+            ValueError: if there is no such frame, or it cannot be read.
+        """
+        if not 0 <= number < self._plan.frames:
+            raise ValueError(f"frame {number}; the film has {self._plan.frames}, counted from 0.")
+        with self._lock:
+            if number not in self._kept:
+                self._read(number)
+            self._kept.move_to_end(number)
+            return self._kept[number]
+
+    def _read(self, number: int) -> None:
+        if not self._next <= number < self._next + AHEAD:
+            film = self._plan.film
+            start = str(number) if number and film.kind != "image" else None
+            self._frames = read_frames(open_film(film.path, film.damaged, start))
+            self._next = number
+        while self._next <= number:
+            frame = next(self._frames, None)
+            if frame is None:
+                self._next = self._plan.frames
+                raise ValueError(f"frame {number} could not be read; open the film again.")
+            self._keep(replace(frame, index=self._next))
+            self._next += 1
+
+    def _keep(self, frame: Frame) -> None:
+        film = self._plan.film
+        gray = hdr.sdr_gray(color.gray(frame.luma, film), film.tags[2])
+        large = resize(orient(gray, film.orientation), self.height, self.width)
+        shown = np.rint(255.0 * np.clip(large, 0.0, 1.0)).astype(np.uint8)
+        self._kept[frame.index] = Picture(shown, self._plan.gray(frame))
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
+
+def jpeg(pixels: np.ndarray, width: int | None = None) -> bytes:
+    """Return a JPEG of pixels `[H, W]` or `[H, W, 3]` uint8, made smaller if it is wider."""
+    image = Image.fromarray(pixels)
+    if width is not None and image.width > width:
+        image.thumbnail((width, image.height))
+    stored = io.BytesIO()
+    image.save(stored, "JPEG", quality=90, subsampling=0)
+    return stored.getvalue()

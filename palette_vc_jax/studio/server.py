@@ -1,0 +1,264 @@
+"""The server of the page: its routes, and the loop that serves them."""
+
+import contextlib
+import functools
+import json
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from palette_vc_jax import signals
+from palette_vc_jax.models.store import Model
+from palette_vc_jax.studio.folders import Folders
+from palette_vc_jax.studio.guard import Guard, TooLarge, is_loopback, log
+from palette_vc_jax.studio.pictures import THUMBNAIL, jpeg
+from palette_vc_jax.studio.project import Stale
+from palette_vc_jax.studio.renders import Renders
+from palette_vc_jax.studio.session import Session, described
+
+MAX_CONNECTIONS = 512  # the guard bounds the requests that are answered at the same time
+# What the page is made of: path -> (file, type). No other file is served by its name.
+PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/studio.css": ("studio.css", "text/css; charset=utf-8"),
+    "/studio.js": ("studio.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/view.js": ("view.js", "text/javascript; charset=utf-8"),
+}
+
+
+class Studio:
+    """The routes of the page.
+
+    Args:
+        session: the open film.
+        renders: the queue.
+    """
+
+    def __init__(self, session: Session, renders: Renders) -> None:
+        self.session = session
+        self.renders = renders
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the page shows, as plain JSON values."""
+        session = self.session
+        return {
+            "opening": session.opening,
+            "error": session.error,
+            "project": session.project.describe() if session.project else None,
+            "renders": self.renders.describe(),
+        }
+
+    async def films(self, _: Request) -> Response:
+        """List the films, images and palettes in the allowed folders."""
+        return JSONResponse(await run_in_threadpool(self.session.folders.contents))
+
+    async def show_state(self, _: Request) -> Response:
+        """Return the state."""
+        return JSONResponse(await run_in_threadpool(self.state))
+
+    async def open(self, request: Request) -> Response:
+        """Begin to open a film."""
+        values = await _values(request)
+        self.session.open(self.session.folders.check(_text(values, "path")))
+        return JSONResponse(self.state())
+
+    async def edit(self, request: Request) -> Response:
+        """Change the plan, and save it."""
+        values = await _values(request)
+        await run_in_threadpool(self.session.opened().edit, values)
+        return JSONResponse(self.state())
+
+    async def propose(self, request: Request) -> Response:
+        """Return a palette."""
+        values = await _values(request)
+        part = values.get("frames")
+        if part is not None:
+            shots = [[shot.start, shot.end] for shot in self.session.opened().shots]
+            if part not in shots:
+                raise ValueError("these frames are no shot; look at the plan, and try again.")
+            part = tuple(part)
+        palette = await run_in_threadpool(self.session.propose, _text(values, "spec"), part)
+        return JSONResponse(described(palette))
+
+    async def preview(self, request: Request) -> Response:
+        """Return one frame in color; nothing if a later request has taken its place."""
+        values = await _values(request)
+        image = await run_in_threadpool(self.session.preview, values)
+        return Response(image, 200 if image else 204, media_type="image/jpeg" if image else None)
+
+    async def frame(self, request: Request) -> Response:
+        """Return one gray frame, or a thumbnail of it."""
+        number = request.path_params["number"]
+        width = THUMBNAIL if request.path_params["size"] == "small" else None
+        pictures = self.session.opened().pictures
+        image = await run_in_threadpool(lambda: jpeg(pictures[number].gray, width))
+        return Response(image, media_type="image/jpeg")
+
+    async def render(self, request: Request) -> Response:
+        """Queue a render of the plan."""
+        values = await _values(request)
+        project = self.session.opened()
+        await run_in_threadpool(self.renders.add, project, _text(values, "format"))
+        return JSONResponse(self.state())
+
+    async def change_render(self, request: Request) -> Response:
+        """Cancel or resume a render."""
+        change = {"cancel": self.renders.cancel, "resume": self.renders.resume}
+        name = request.path_params["change"]
+        if name not in change:
+            raise ValueError(f"{name!r} is not known; use cancel or resume.")
+        await run_in_threadpool(change[name], request.path_params["number"])
+        return JSONResponse(self.state())
+
+    async def film(self, request: Request) -> Response:
+        """Return a finished film."""
+        return FileResponse(self.renders.output(request.path_params["number"]))
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the command, see `palette_vc_jax.signals`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Change no handler."""
+        yield
+
+
+def application(studio: Studio, token: str, host: str = "127.0.0.1") -> Guard:
+    """Return the ASGI application."""
+    routes = [Route(path, functools.partial(_page, path)) for path in PAGE]
+    routes += [
+        Route("/api/films", studio.films),
+        Route("/api/state", studio.show_state),
+        Route("/api/open", studio.open, methods=["POST"]),
+        Route("/api/edit", studio.edit, methods=["POST"]),
+        Route("/api/propose", studio.propose, methods=["POST"]),
+        Route("/api/preview", studio.preview, methods=["POST"]),
+        Route("/api/frames/{number:int}/{size}.jpg", studio.frame),
+        Route("/api/renders", studio.render, methods=["POST"]),
+        Route("/api/renders/{number:int}/film", studio.film),
+        Route("/api/renders/{number:int}/{change}", studio.change_render, methods=["POST"]),
+    ]
+
+    handlers = {
+        TooLarge: _too_large,
+        Stale: _stale,
+        ValueError: _mistake,
+        OSError: _failure,
+        FloatingPointError: _failure,
+    }
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    return Guard(app, token, host, log)
+
+
+def serve(
+    film: Path | None,
+    folders: Folders,
+    load: Callable[[], Model],
+    sample: Sequence[str],
+    host: str,
+    port: int,
+    browser: bool,
+) -> None:
+    """Serve the page until a signal comes.
+
+    Args:
+        film: opened at the beginning, if given.
+        folders: that may be read and written.
+        load: returns the model.
+        sample: flags of `sample` for renders, which name the model.
+        host: address to listen on.
+        port: port to listen on; 0 for any that is free.
+        browser: open the page in the browser.
+
+    Raises:
+        ValueError: if the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"{host}, port {port}: cannot be listened on ({error}); give another --port."
+        ) from None
+    token = secrets.token_urlsafe(24)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}/{token}/"
+    session = Session(folders, load)
+    studio = Studio(session, Renders(folders, sample))
+    if film is not None:
+        session.open(folders.check(film.resolve()))
+    if not is_loopback(host):
+        log(f"warning: {host} can be reached by other machines; the token is all that stops them.")
+    print(f"studio: {address}", flush=True)
+    if browser:
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    config = uvicorn.Config(
+        application(studio, token, host),
+        log_config=None,
+        access_log=False,
+        ws="none",
+        lifespan="off",
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=2,
+    )
+    try:
+        _Server(config).run(sockets=[listening])
+    except signals.Terminated as stop:
+        studio.renders.close()
+        signals.leave(stop.number)  # a normal end would abort if a thread is in JAX
+
+
+async def _page(path: str, _: Request) -> Response:
+    name, kind = PAGE[path]
+    data = (resources("palette_vc_jax.studio") / "static" / name).read_bytes()
+    return Response(data, media_type=kind)
+
+
+async def _values(request: Request) -> dict[str, Any]:
+    """Return the JSON object in the body of a request."""
+    body = await request.body()
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError("the request holds no JSON object.")
+    return values
+
+
+def _text(values: dict[str, Any], key: str) -> str:
+    if not isinstance(values.get(key), str):
+        raise ValueError(f"{key} is missing; give a text.")
+    return values[key]
+
+
+async def _mistake(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+async def _too_large(_: Request, __: Exception) -> Response:
+    return Response("The request is too large.", 413, headers={"connection": "close"})
+
+
+async def _stale(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 409)
+
+
+async def _failure(_: Request, error: Exception) -> Response:
+    log(f"studio: error: {error}")
+    return JSONResponse({"error": str(error)}, 500)

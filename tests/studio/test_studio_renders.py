@@ -1,0 +1,95 @@
+"""Renders of the studio: the real command in a process, which can be stopped and goes on."""
+
+import json
+import time
+
+import pytest
+
+from palette_vc_jax.commands import sample
+from palette_vc_jax.studio.folders import Folders
+from palette_vc_jax.studio.project import plan_of
+from palette_vc_jax.studio.renders import Renders
+from tests import films
+from tests.commands import command
+from tests.studio.projects import SHOTS, make_folder, open_project
+
+
+def wait(true):
+    """Wait until a function returns true."""
+    end = time.monotonic() + 240
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def state_of(renders, number):
+    return renders.describe()[number]["state"]
+
+
+@pytest.fixture
+def start(model):
+    """Return a function that starts the renders of a server; all are stopped at the end."""
+    started = []
+
+    def run(folder):
+        started.append(Renders(Folders([folder]), ["--checkpoint", str(model)]))
+        return started[-1]
+
+    yield run
+    for renders in started:
+        renders.close()
+
+
+def test_a_render_is_canceled_resumed_and_survives_the_server(tmp_path, model, start):
+    """If this fails, a night's work is lost, or a film is not the one that its plan describes."""
+    film = make_folder(tmp_path)
+    plan_of(film).write_text(SHOTS.replace('"5=key.png"', ""))
+    project = open_project(film, model)
+    colors = {"action": "palette", "shots": [1], "colors": ["tomato", "teal"]}
+    for revision, request in enumerate([colors, {"action": "split", "frame": 7}]):
+        project.edit({**request, "revision": revision})
+    output = tmp_path / "in.colored.mkv"
+
+    renders = start(tmp_path)
+    renders.add(project, "mkv")
+    renders.add(project, "mov")
+    wait(lambda: state_of(renders, 0) == "running" and "stage" in renders.describe()[0])
+    renders.cancel(1)
+    renders.cancel(0)
+    wait(lambda: renders._renders[0].process is None)
+    assert [state_of(renders, number) for number in (0, 1)] == ["canceled", "canceled"]
+    renders.resume(0)
+    wait(lambda: state_of(renders, 0) == "running" and "stage" in renders.describe()[0])
+    renders.close()  # as when the server ends; the record says that the render is not over
+    assert not output.exists()
+
+    renders = start(tmp_path)
+    states = {one["output"]: one["state"] for one in renders.describe()}
+    assert states.keys() == {"in.colored.mkv", "in.colored-2.mov"}
+    assert states["in.colored-2.mov"] == "canceled"
+    wait(lambda: "done" in (state_of(renders, 0), state_of(renders, 1)))
+    by_hand = tmp_path / "by_hand.mkv"
+    given = ["--input", film, "--plan", project.file, "--checkpoint", model]
+    assert command(sample.main, *given, "--output", by_hand) == 0
+    assert (films.chroma(by_hand) == films.chroma(output)).all()
+
+
+def test_a_failed_render_says_why(tmp_path, model, start):
+    """If this fails, the page shows a render that failed without a reason."""
+    film = make_folder(tmp_path)  # its keyframe is missing
+    renders = start(tmp_path)
+    renders.add(open_project(film, model), "mp4")
+    wait(lambda: state_of(renders, 0) == "failed")
+    assert "key.png" in renders.describe()[0]["message"]
+
+
+@pytest.mark.parametrize("change", [
+    {"film": "../in.mkv"}, {"film": ".."}, {"film": ""}, {"film": 1}, {"output": "/etc/motd.mkv"},
+    {"output": "other.mkv"}, {"output": "in.colored.sh"}, {"version": 2}, {"state": "new"},
+    {"state": "done"},
+])  # fmt: skip
+def test_records_that_others_wrote_are_not_rendered(tmp_path, start, change):
+    """If this fails, a file in a folder makes the studio write over others."""
+    record = {"version": 1, "film": "in.mkv", "output": "in.colored.mkv", "state": "waiting"}
+    (tmp_path / "in.colored.mkv.render.json").write_text(json.dumps(record | change))
+    assert start(tmp_path).describe() == []
