@@ -18,8 +18,9 @@ from palette_vc_jax.palette.spec import mixture_for, named_file, parse_spec
 from palette_vc_jax.palette.words import from_words, proposer, remarks
 from palette_vc_jax.sampling import tags
 from palette_vc_jax.sampling.auto import (
-    adjust_chroma,
+    FRAMES,
     palette_of_grays,
+    saturate,
     spread,
     training_colorfulness,
 )
@@ -33,8 +34,6 @@ from palette_vc_jax.studio.folders import Folders
 from palette_vc_jax.studio.pictures import Pictures, jpeg
 from palette_vc_jax.studio.project import Project, plan_of, read_shots, with_palette
 from palette_vc_jax.video.film import open_film
-
-AUTO_FRAMES = 4  # that an automatic palette is made of, as in sampling/auto.py
 
 
 class _Superseded(Exception):
@@ -177,7 +176,7 @@ class Session:
                 matrix=project.plan.film.matrix,
             )[0]
         if shot.strength != 1.0:
-            rgb = adjust_chroma(rgb, shot.strength, 0.0, project.plan.film.matrix)
+            rgb = saturate(rgb, shot.strength, np.zeros(2), project.plan.film.matrix)
         return jpeg(np.rint(255.0 * rgb).astype(np.uint8))
 
     def _palette(
@@ -201,7 +200,7 @@ class Session:
         """Return the automatic palette of a part of a film, as `auto_palettes` does."""
         model = self._load()
         target = training_colorfulness(mixture_for("auto", model.folder or DEMO))
-        grays = np.stack([pictures[frame].small for frame in spread(part, AUTO_FRAMES)])
+        grays = np.stack([pictures[frame].small for frame in spread(part, FRAMES)])
         settings = dataclasses.replace(plan.settings, short_side=min(plan.size))
         with self._device:
             networks = self._on_device(plan)
