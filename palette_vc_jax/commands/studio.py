@@ -4,13 +4,19 @@ The page is served on this machine alone. Its address holds a random token, and 
 are refused. The page reads and writes files in the folder of the film and in those of --folder.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib.util
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from palette_vc_jax import DEMO, Model
+from palette_vc_jax import DEMO
 from palette_vc_jax.commands import flags
+
+if TYPE_CHECKING:  # functions import it themselves, so that --help is fast
+    from palette_vc_jax import Model
 
 NEEDED = ("starlette", "uvicorn")
 
