@@ -53,7 +53,7 @@ from palette_vc_jax.pixels import luma, to_gray3
 from palette_vc_jax.sampling import auto
 from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.video.color import limit_gamut, rgb_to_chroma, ycc_to_rgb
-from palette_vc_jax.video.film import find_images
+from palette_vc_jax.video.image_files import find_images
 from palette_vc_jax.video.resize import model_size, resize
 
 MATRIX = "bt601"  # of JPEG frames

@@ -40,7 +40,7 @@ from palette_vc_jax.images import read_image
 from palette_vc_jax.metrics.meters import measure
 from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.sampling.regions import carry_regions
-from palette_vc_jax.video.film import find_images
+from palette_vc_jax.video.image_files import find_images
 from palette_vc_jax.video.resize import resize
 
 HUE, CHROMA = 300.0, 35.0  # degrees in (a*, b*), purple, and the length of the vector

@@ -13,7 +13,7 @@ from palette_vc_jax.commands.coloring import color_one
 from palette_vc_jax.models.store import Model, file_hashes
 from palette_vc_jax.sampling import unfinished
 from palette_vc_jax.sampling.side_files import side_files
-from palette_vc_jax.video.film import find_images, natural
+from palette_vc_jax.video.image_files import find_images, natural
 
 RECORD = "batch.json"
 # Flags that do not change what a film becomes.
@@ -109,19 +109,19 @@ def _begin(args: argparse.Namespace, folder: Path, model: Model, outputs: Sequen
     weights = model.origin or (file_hashes(model.folder) if model.folder else None)
     record = json.loads(json.dumps({"flags": flags, "weights": weights}, default=str))
     path = folder / RECORD
-    if path.exists() and not args.overwrite:
+    if path.exists():
         try:
             changed = unfinished.difference(files.read_json(path), record)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: not the record of a batch ({error}).") from None
-        if changed:
+        if changed and not args.overwrite:
             raise ValueError(
                 f"{folder}: holds films of a batch with {changed}; give the same to go on, another "
                 "folder, or --overwrite."
             )
-    elif path.exists() and unfinished.difference(files.read_json(path), record):
-        for output in outputs:  # so that no film counts as complete
-            side_files(output)["settings"].unlink(missing_ok=True)
+        if changed:
+            for output in outputs:  # so that no film counts as complete
+                side_files(output)["settings"].unlink(missing_ok=True)
     atomic.write_text(path, json.dumps(record, indent=2) + "\n")
 
 

@@ -93,7 +93,8 @@ def color_one(
     def plan() -> Plan:
         with cli.reporting("shots", "frame", film.frames) as report:
             found = plan_film(film, model, settings, steering.references[0], report, cuts)
-        _check_end(found, steering.shots)
+        if steering.shots:
+            plan_file.check_end(steering.shots, found.frames)
         return found
 
     if args.topology:
@@ -190,16 +191,8 @@ def _cuts(
     if shots and args.cuts:
         raise ValueError("--plan and --cuts given; give one of them, because both name the shots.")
     if shots:
-        return [shot.start for shot in shots[1:]]
+        return plan_file.cuts_of(shots)
     return read_cuts(args.cuts, film.rate) if args.cuts else None
-
-
-def _check_end(plan: Plan, shots: Sequence[PlannedShot] | None) -> None:
-    if shots and shots[-1].end != plan.frames:
-        raise ValueError(
-            f"{shots[-1].place}: ends at frame {shots[-1].end}, and the film has {plan.frames} "
-            "frames; end the last shot there, or give the plan of this film."
-        )
 
 
 def palette_maker(
@@ -236,16 +229,12 @@ def palette_maker(
         def auto() -> Palette | None:
             return None if args.dry_run else automatic(shot is not None)[shot]
 
-        return parse_spec(spec, mixture, seed, read_words, auto)
-
-    def palette(spec: str, shot: Shot | None, seed: int) -> Palette | None:
-        # Only an automatic palette is another one for each shot.
-        found = palette_of(spec, shot if spec.strip().lower() == "auto" else None, seed)
+        found = parse_spec(spec, mixture, seed, read_words, auto)
         for line in remarks(found):
             print(line, file=sys.stderr)
         return found
 
-    return palette
+    return palette_of
 
 
 def _is_auto(args: argparse.Namespace, shot: PlannedShot | None) -> bool:

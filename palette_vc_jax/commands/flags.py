@@ -78,6 +78,17 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def add_damaged(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says what is done with damaged frames."""
+    parser.add_argument(
+        "--damaged",
+        choices=("stop", "repeat", "drop"),
+        default="stop",
+        help="damaged frames: refuse the film, show the frame before again, or leave them out; a "
+        "film that is cut off ends where it is cut (default: %(default)s)",
+    )
+
+
 def add_run_weights(parser: argparse.ArgumentParser) -> None:
     """Add the flag that chooses between the weights of a run."""
     parser.add_argument(

@@ -43,7 +43,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     add("--plan", type=flags.path, help="plan file that names the shots")
     add("--overwrite", action="store_true", help="replace an existing output")
-    add("--damaged", choices=("stop", "repeat", "drop"), default="stop", help="as sample.py")
+    flags.add_damaged(parser)
     flags.add_words_flags(parser)
     flags.add_settings(parser)
     # What palettes are made with, as for sample.py.
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
     from palette_vc_jax.parallel.compile_cache import use_compile_cache
     from palette_vc_jax.parallel.device_memory import use_most_memory
     from palette_vc_jax.sampling.colorize import check_hardware, networks_for
-    from palette_vc_jax.sampling.plan_file import read_plan
+    from palette_vc_jax.sampling.plan_file import check_end, cuts_of, read_plan
     from palette_vc_jax.sampling.preview import Column, contact_sheet, preview
     from palette_vc_jax.sampling.side_files import check_side_files
 
@@ -85,12 +85,15 @@ def main(argv: list[str]) -> None:
     settings = default_settings(model.config, **flags.settings_of(args))
     check_hardware(settings)
     shots = read_plan(args.plan, film.rate) if args.plan else None
-    cuts = [shot.start for shot in shots[1:]] if shots else None
+    cuts = cuts_of(shots) if shots else None
 
     @functools.cache
     def plan() -> Plan:
         with cli.reporting("shots", "frame", film.frames) as report:
-            return plan_film(film, model, settings, None, report, cuts)
+            found = plan_film(film, model, settings, None, report, cuts)
+        if shots:
+            check_end(shots, found.frames)
+        return found
 
     networks = functools.cache(lambda: networks_for(model, plan().settings, plan().runs))
     mixture = mixture_for(args.palettes[0], model.folder)

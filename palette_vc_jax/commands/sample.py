@@ -100,13 +100,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     add("--seed", type=int, default=0, help="seed of the noise, and of gmm without SEED")
     add("--luma", choices=("source", "model"), default="source", help="luma of the output")
-    add(
-        "--damaged",
-        choices=("stop", "repeat", "drop"),
-        default="stop",
-        help="damaged frames: refuse the film, show the frame before again, or leave them out; a "
-        "film that is cut off ends where it is cut",
-    )
+    flags.add_damaged(parser)
     add(
         "--audio",
         choices=("copy", "aac", "flac", "none"),

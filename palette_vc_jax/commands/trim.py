@@ -6,6 +6,7 @@ No model runs, so this takes seconds. The film's luma, sound, times and size sta
 import argparse
 
 from palette_vc_jax import cli
+from palette_vc_jax.commands import flags
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -38,12 +39,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         default=1.0,
         help="luma, 0 to 1, above which color fades out",
     )
-    add(
-        "--damaged",
-        choices=("stop", "repeat", "drop"),
-        default="stop",
-        help="damaged frames: refuse the film, show the frame before again, or leave them out",
-    )
+    flags.add_damaged(parser)
     return parser.parse_args(argv)
 
 

@@ -67,13 +67,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Run all stages, and write the report."""
     args = parse(argv)
+    from palette_vc_jax.sampling.side_files import check_side_files
+
     if args.frames < 2 or args.train_steps < 0:
         raise ValueError("give at least 2 frames, and 0 or more training steps.")
     files = [args.output.with_suffix(suffix) for suffix in (".md", ".json")]
-    atomic.check_targets(files)
-    for path in files:
-        if path.exists() and not args.overwrite:
-            raise ValueError(f"{path}: exists; give --overwrite, or another name.")
+    check_side_files(files[0], files[1:], [], args.overwrite)
     if not args.weights.exists():
         raise ValueError(f"{args.weights}: no such folder; give SVD's weights or a model folder.")
     with tempfile.TemporaryDirectory(prefix="palette_vc_verify_") as name:

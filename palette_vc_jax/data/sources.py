@@ -16,6 +16,7 @@ from palette_vc_jax import files
 from palette_vc_jax.data.recent import RecentClips
 from palette_vc_jax.images import parse_image, read_image
 from palette_vc_jax.video import film as films
+from palette_vc_jax.video.image_files import find_images
 from palette_vc_jax.video.rgb import VIDEOS, to_rgb
 
 TFDS_FOLDER = "davis/full_resolution"  # the paper's
@@ -254,7 +255,7 @@ def list_clips(root: str | Path) -> tuple[Path, ...]:
     root = Path(root)
     found = sorted(root.iterdir()) if root.is_dir() else []
     folders = [path for path in found if path.is_dir() and not path.name.startswith(".")]
-    clips = tuple(folder for folder in folders if films.find_images(folder))
+    clips = tuple(folder for folder in folders if find_images(folder))
     if not clips:
         raise ValueError(
             f"{root}: no clips found; give a folder whose sub-folders hold JPEG or PNG frames."
@@ -267,7 +268,7 @@ def list_photos(root: Path) -> tuple[Path, ...]:
 
     Raises ValueError if the folder is missing or holds none.
     """
-    found = films.find_images(root) if root.is_dir() else ()
+    found = find_images(root) if root.is_dir() else ()
     if not found:
         raise ValueError(f"{root}: no photos found; give a folder that holds JPEG or PNG files.")
     return found
@@ -304,7 +305,7 @@ def _is_hidden(path: Path) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _images(folder: Path) -> tuple[Path, ...]:
-    return films.find_images(folder)
+    return find_images(folder)
 
 
 @functools.lru_cache(maxsize=4096)

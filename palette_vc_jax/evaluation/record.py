@@ -9,7 +9,7 @@ from pathlib import Path
 from palette_vc_jax import atomic, files
 from palette_vc_jax.evaluation.results import Results
 from palette_vc_jax.evaluation.tables import to_json
-from palette_vc_jax.video.film import find_images
+from palette_vc_jax.video.image_files import find_images
 
 
 def check_record(path: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from palette_vc_jax.files import check_regular
-from palette_vc_jax.video.film import natural
 from palette_vc_jax.video.flow import Flow, seen, warped
+from palette_vc_jax.video.image_files import natural
 
 DIRECTIONS = ("forward", "backward")
 FLO_MAGIC, FLO_HEADER = b"PIEH", 12  # bytes: the float 202021.25, width and height

@@ -140,15 +140,14 @@ def color_film(
         )
     sheet = SideBySide(plan.frames, plan.film)
     frames = read_frames(plan.film)
-    strengths = [one.strength for one in given]
     with unfinished.noted(folder), FilmWriter(output, plan.film, options) as writer:
 
         def finish(small: np.ndarray) -> None:
             frame = next(frames)
-            strength = strengths[_shot_of(plan.shots, frame.index)]
-            frame, chroma, replaced = _merge(frame, small, plan, luma, strength)
+            own = given[_shot_of(plan.shots, frame.index)]
+            written, chroma = _merge(frame, small, plan, luma, own.strength)
             sheet.add(frame.index, color.gray(frame.luma, plan.film), chroma)
-            writer.write(replaced, chroma)
+            writer.write(written, chroma)
 
         loaded = networks or networks_for(model, plan.settings, plan.runs)
         latents = functools.partial(
@@ -262,10 +261,10 @@ def _color_frames(
 
 def _merge(
     frame: Frame, small: np.ndarray, plan: Plan, luma: str, strength: float
-) -> tuple[Frame, np.ndarray, Frame]:
+) -> tuple[Frame, np.ndarray]:
     """Merge a source frame with `small`, the model's RGB `[h, w, 3]`, its chroma times `strength`.
 
-    Returns the frame, its chroma `[H, W, 2]`, and the frame whose luma is written.
+    Returns the frame whose luma is written, and its chroma `[H, W, 2]`.
     """
     film, light = plan.film, plan.lights.get(frame.index, FULL)
     gray = color.gray(frame.luma, film)
@@ -282,4 +281,4 @@ def _merge(
         chroma = merge_chroma(gray, small, film.matrix, plan.settings.neutral, light)
     if strength != 1.0:
         chroma = color.limit_gamut(gray, strength * chroma, film.matrix)
-    return frame, chroma, written
+    return written, chroma

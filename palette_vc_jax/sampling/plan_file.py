@@ -120,6 +120,20 @@ def read_plan(path: Path, rate: Fraction) -> list[PlannedShot]:
     return shots
 
 
+def cuts_of(shots: Sequence[PlannedShot]) -> list[int]:
+    """Return the first frames of the shots after the first, as `plan_film` takes them."""
+    return [shot.start for shot in shots[1:]]
+
+
+def check_end(shots: Sequence[PlannedShot], frames: int) -> None:
+    """Raise ValueError unless the shots of a plan file end with a film of `frames` frames."""
+    if shots[-1].end != frames:
+        raise ValueError(
+            f"{shots[-1].place}: ends at frame {shots[-1].end}, and the film has {frames} frames; "
+            "end the last shot there, or give the plan of this film."
+        )
+
+
 def write_plan(path: Path, plan: Plan, given: Sequence[ShotSettings]) -> None:
     """Write a plan file.
 

@@ -11,10 +11,10 @@ from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.frames import color_frames
 from palette_vc_jax.sampling.plan import Plan
 from palette_vc_jax.sampling.windows import Shot
-from palette_vc_jax.video import color
-from palette_vc_jax.video.film import orient, upright_size
+from palette_vc_jax.video.film import upright_size
 from palette_vc_jax.video.read import Frame, read_frames
-from palette_vc_jax.video.resize import resize
+from palette_vc_jax.video.resize import small_gray
+from palette_vc_jax.video.shrink import limited_size
 
 WIDTH = 320  # maximum width of a frame in pixels
 GAP = 4  # pixels between frames
@@ -56,11 +56,10 @@ def preview(
         columns: palettes and seeds.
         progress: called with (done, total) windows.
     """
-    width = min(WIDTH, upright_size(plan.film)[1])
-    height = max(1, round(width * upright_size(plan.film)[0] / upright_size(plan.film)[1]))
+    size = limited_size(*upright_size(plan.film), WIDTH)
     spans = [middle(plan.shots[number], plan.settings.sampler.window) for number in shots]
     done, total = 0, len(spans) * len(columns)
-    for number, grays in zip(shots, _grays(plan, spans, (height, width)), strict=True):
+    for number, grays in zip(shots, _grays(plan, spans, size), strict=True):
         colored = []
         for column in columns:
             frames = color_frames(
@@ -90,13 +89,10 @@ def middle(shot: Shot, frames: int) -> Shot:
 
 def _grays(plan: Plan, spans: Sequence[Shot], size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yield the frames `[T, H, W]` of each span, upright."""
-
-    def gray(frame: Frame) -> np.ndarray:
-        return resize(orient(color.gray(frame.luma, plan.film), plan.film.orientation), *size)
-
     frames = read_frames(plan.film)
     for start, stop in spans:
-        yield np.stack([gray(one) for one in _until(frames, stop) if one.index >= start])
+        shown = (frame for frame in _until(frames, stop) if frame.index >= start)
+        yield np.stack([small_gray(frame, plan.film, size) for frame in shown])
 
 
 def _until(frames: Iterator[Frame], stop: int) -> Iterator[Frame]:

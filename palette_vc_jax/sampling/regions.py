@@ -17,7 +17,8 @@ from palette_vc_jax.pixels import luma
 from palette_vc_jax.sampling.keyframes import check_aspect
 from palette_vc_jax.sampling.tracking import carry, read_shots
 from palette_vc_jax.sampling.windows import Shot
-from palette_vc_jax.video.film import Film, find_images, upright_size
+from palette_vc_jax.video.film import Film, upright_size
+from palette_vc_jax.video.image_files import find_images
 from palette_vc_jax.video.position import parse_position
 from palette_vc_jax.video.resize import resize
 

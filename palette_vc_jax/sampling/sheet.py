@@ -9,6 +9,7 @@ from palette_vc_jax import atomic
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import Film, orient
 from palette_vc_jax.video.resize import resize
+from palette_vc_jax.video.shrink import limited_size
 
 COLUMNS = 4
 WIDTH = 320  # pixels of a frame at most
@@ -44,8 +45,7 @@ class SideBySide:
             orient(chroma, self._film.orientation),
         )
         height, width = gray.shape
-        if width > WIDTH:
-            height, width = max(1, round(height * WIDTH / width)), WIDTH
+        height, width = limited_size(height, width, WIDTH)
         gray, chroma = resize(gray, height, width), resize(chroma, height, width)
         pair = [color.ycc_to_rgb(gray, c, self._film.matrix) for c in (0.0 * chroma, chroma)]
         gap = np.ones((GAP, width, 3), np.float32)

@@ -17,8 +17,8 @@ from palette_vc_jax.video.chroma import read_colored
 from palette_vc_jax.video.film import Film, open_film
 from palette_vc_jax.video.neutral import Neutral, check_neutral, neutralize
 from palette_vc_jax.video.read import Frame, read_frames
-from palette_vc_jax.video.resize import resize
 from palette_vc_jax.video.shots import find_shots
+from palette_vc_jax.video.shrink import shrink
 from palette_vc_jax.video.write import FilmWriter, check_output, check_times
 
 LONGEST = 25  # frames that chroma is averaged over, which are held in memory
@@ -163,9 +163,7 @@ def _survey(film: Film) -> _Survey:
     def small() -> Iterator[np.ndarray]:
         for frame in read_frames(film):
             times[:] = frame.pts, max(times[1], frame.pts - times[0])
-            gray = color.gray(frame.luma, film)
-            rows = min(ROWS, film.height)
-            yield resize(gray, rows, max(1, round(film.width * rows / film.height)))
+            yield shrink(color.gray(frame.luma, film), ROWS)
 
     shots = find_shots(small())
     return _Survey(shots, times[1] * film.time_base)

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from palette_vc_jax.palette import swatches
-from palette_vc_jax.video.film import natural
 from palette_vc_jax.video.formats import IMAGES
+from palette_vc_jax.video.image_files import natural
 
 FILMS = {
     ".avi", ".dv", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",

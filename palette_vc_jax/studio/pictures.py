@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from palette_vc_jax.sampling.plan import Plan
-from palette_vc_jax.video import color, hdr
-from palette_vc_jax.video.film import open_film, orient, upright_size
+from palette_vc_jax.video.film import open_film, upright_size
 from palette_vc_jax.video.read import Frame, read_frames
-from palette_vc_jax.video.resize import resize
+from palette_vc_jax.video.resize import small_gray
+from palette_vc_jax.video.shrink import limited_size
 
 WIDTH = 640  # maximum width of a frame on the page in pixels
 THUMBNAIL = 160  # and of a thumbnail
@@ -42,9 +42,7 @@ class Pictures:
         self._kept: OrderedDict[int, Picture] = OrderedDict()
         self._frames: Iterator[Frame] = iter(())
         self._next = plan.frames  # number of the next frame of `_frames`
-        height, width = upright_size(plan.film)
-        self.width = min(WIDTH, width)
-        self.height = max(1, round(self.width * height / width))
+        self.height, self.width = limited_size(*upright_size(plan.film), WIDTH)
 
     def __getitem__(self, number: int) -> Picture:
         """Return a frame by its number in the film.
@@ -75,9 +73,7 @@ class Pictures:
             self._next += 1
 
     def _keep(self, frame: Frame) -> None:
-        film = self._plan.film
-        gray = hdr.sdr_gray(color.gray(frame.luma, film), film.tags[2])
-        large = resize(orient(gray, film.orientation), self.height, self.width)
+        large = small_gray(frame, self._plan.film, (self.height, self.width))
         shown = np.rint(255.0 * np.clip(large, 0.0, 1.0)).astype(np.uint8)
         self._kept[frame.index] = Picture(shown, self._plan.gray(frame))
         while len(self._kept) > KEPT:

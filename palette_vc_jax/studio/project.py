@@ -1,14 +1,14 @@
 """An open film: its plan, which edits change and a file keeps, and undo."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.sampling.plan import Plan
-from palette_vc_jax.sampling.plan_file import PlannedShot, read_plan, write_shots
+from palette_vc_jax.sampling.plan_file import PlannedShot, write_shots
 from palette_vc_jax.studio import edits
 from palette_vc_jax.studio.pictures import Pictures
 
@@ -24,15 +24,16 @@ class Project:
 
     Args:
         plan: from `plan_film`.
+        pictures: the film's frames.
         file: the plan file, which is written after each edit.
         shots: the shots; each has a palette.
     """
 
-    def __init__(self, plan: Plan, file: Path, shots: edits.Shots) -> None:
+    def __init__(self, plan: Plan, pictures: Pictures, file: Path, shots: edits.Shots) -> None:
         self.plan = plan
         self.file = file
         self.shots = shots
-        self.pictures = Pictures(plan)
+        self.pictures = pictures
         self.revision = 0
         self._before: list[edits.Shots] = []
         self._after: list[edits.Shots] = []
@@ -102,36 +103,25 @@ def plan_of(film: Path) -> Path:
     return film.with_name(f"{film.name}.plan.json")
 
 
-def read_shots(
-    file: Path, plan: Plan, resolve: Callable[[PlannedShot], Palette | None]
+def with_colors(
+    shots: Sequence[PlannedShot], resolve: Callable[[PlannedShot], Palette | None]
 ) -> edits.Shots:
-    """Return the shots of an existing plan file, with the colors of their palettes.
+    """Return shots with the colors of their palettes, and seeds.
 
     Args:
-        file: the plan file.
-        plan: the film's plan.
+        shots: of a plan file, or of a new plan.
         resolve: returns the palette of a shot.
 
     Raises:
-        ValueError: if the file is not a plan of the film, or a palette is not valid.
+        ValueError: naming the shot, if its palette is not valid.
     """
-    given = read_plan(file, plan.film.rate)
-    if given[-1].end != plan.frames:
-        raise ValueError(
-            f"{file}: ends at frame {given[-1].end}, and the film has {plan.frames} frames; move "
-            "this plan away, or correct its last shot."
-        )
-    shots = []
-    for shot in given:
+    found = []
+    for shot in shots:
         with shot.naming():
-            shots.append(with_palette(shot, resolve(shot)))
-    return tuple(shots)
-
-
-def with_palette(shot: PlannedShot, palette: Palette | None) -> PlannedShot:
-    """Return a shot with the colors of a palette, and a seed."""
-    text = "none" if palette is None else ",".join(palette.hex())
-    return replace(shot, place="", palette=text, seed=shot.seed or 0)
+            palette = resolve(shot)
+        text = "none" if palette is None else ",".join(palette.hex())
+        found.append(replace(shot, place="", palette=text, seed=shot.seed or 0))
+    return tuple(found)
 
 
 def _describe(shot: PlannedShot) -> dict[str, Any]:

@@ -27,12 +27,12 @@ from palette_vc_jax.sampling.auto import (
 from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings, networks_for
 from palette_vc_jax.sampling.frames import color_frames
 from palette_vc_jax.sampling.plan import Plan, plan_film
-from palette_vc_jax.sampling.plan_file import PlannedShot, read_plan
+from palette_vc_jax.sampling.plan_file import PlannedShot, check_end, cuts_of, read_plan
 from palette_vc_jax.sampling.reference import Reference, parse_reference
 from palette_vc_jax.studio import edits
 from palette_vc_jax.studio.folders import Folders
 from palette_vc_jax.studio.pictures import Pictures, jpeg
-from palette_vc_jax.studio.project import Project, plan_of, read_shots, with_palette
+from palette_vc_jax.studio.project import Project, plan_of, with_colors
 from palette_vc_jax.video.film import open_film
 
 
@@ -90,7 +90,7 @@ class Session:
         file = self.folders.check(plan_of(path))
         film = open_film(path)
         given = read_plan(file, film.rate) if file.exists() else None
-        cuts = [shot.start for shot in given[1:]] if given else None
+        cuts = cuts_of(given) if given else None
         find = functools.partial(report, "finding the shots")
         plan = plan_film(film, model, default_settings(model.config, devices=1), None, find, cuts)
         report("choosing the first palette")
@@ -104,9 +104,10 @@ class Session:
             return self._palette(spec, plan, shot.seed or 0, lambda: automatic(part))
 
         if given:
-            return Project(plan, file, read_shots(file, plan, resolve))
-        shots = [PlannedShot(*shot, "") for shot in plan.shots]
-        return Project(plan, file, tuple(with_palette(shot, automatic(whole)) for shot in shots))
+            check_end(given, plan.frames)
+            return Project(plan, pictures, file, with_colors(given, resolve))
+        palette, shots = automatic(whole), [PlannedShot(*shot, "") for shot in plan.shots]
+        return Project(plan, pictures, file, with_colors(shots, lambda _: palette))
 
     def opened(self) -> Project:
         """Return the open film.

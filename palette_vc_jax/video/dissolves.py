@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from palette_vc_jax.video.flow import both_flows, warped
+from palette_vc_jax.video.shrink import shrink
 
 LENGTHS = (8, 10, 12, 14, 16, 20, 24, 32, 40, 48, 64)  # frames from the last of A to the first of B
 ROWS, FLOW_ROWS = 28, 56  # rows of the frames that are compared
@@ -47,8 +48,8 @@ class DissolveFinder:
 
     def add(self, gray: np.ndarray) -> None:
         """Add the next frame, Y' `[h, w]` in [0, 1]."""
-        small = _without_bars(_resize(gray, FLOW_ROWS))
-        detail = _high_pass(_resize(small, ROWS), SCALE).ravel()
+        small = _without_bars(shrink(gray, FLOW_ROWS))
+        detail = _high_pass(shrink(small, ROWS), SCALE).ravel()
         self._seen.append(small)
         self._details.append(detail)
         # Products of this frame with those before it, the newest last.
@@ -144,10 +145,3 @@ def _flow_codes(gray: np.ndarray) -> np.ndarray:
 
 def _high_pass(gray: np.ndarray, scale: float) -> np.ndarray:
     return gray - cv2.GaussianBlur(gray, (0, 0), scale)
-
-
-def _resize(gray: np.ndarray, rows: int) -> np.ndarray:
-    height, width = gray.shape
-    rows = min(rows, height)
-    size = (max(1, round(rows * width / height)), rows)
-    return cv2.resize(np.ascontiguousarray(gray, np.float32), size, interpolation=cv2.INTER_AREA)

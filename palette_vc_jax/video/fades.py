@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+
+from palette_vc_jax.video.shrink import shrink
 
 LONGEST = 240  # frames of a fade
 SHORTEST = 4  # frames; fewer are a flash or a cut
@@ -73,7 +74,7 @@ class FadeFinder:
 
     def add(self, gray: np.ndarray) -> None:
         """Add the next frame, Y' `[h, w]` in [0, 1]."""
-        small = _small(gray)
+        small = shrink(gray, ROWS)
         index, self._count = self._count, self._count + 1
         self._seen.append(small)
         if _blank(small):
@@ -151,10 +152,3 @@ def fade_gains(frames: Sequence[np.ndarray]) -> list[float] | None:
 def _blank(small: np.ndarray) -> bool:
     mean = float(small.mean())
     return float(small.std()) < BLANK and min(mean, 1.0 - mean) < NEAR
-
-
-def _small(gray: np.ndarray) -> np.ndarray:
-    height, width = gray.shape
-    rows = min(ROWS, height)
-    size = (max(1, round(rows * width / height)), rows)
-    return cv2.resize(np.ascontiguousarray(gray, np.float32), size, interpolation=cv2.INTER_AREA)

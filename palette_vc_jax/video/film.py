@@ -25,8 +25,6 @@ from palette_vc_jax.video.facts import display_matrix, luma_facts
 from palette_vc_jax.video.fields import field_order
 from palette_vc_jax.video.formats import IMAGES, OTHER_IMAGES, readable_formats, refuse_playlist
 from palette_vc_jax.video.image_files import UPRIGHT, decode_image, image_orientation, list_images
-from palette_vc_jax.video.image_files import find_images as find_images  # importable from here too
-from palette_vc_jax.video.image_files import natural as natural
 from palette_vc_jax.video.timeline import Shifts, find_shifts, read_packets
 
 FOLDER_RATE = Fraction(24)  # frames per second of a folder of images, which stores no timing

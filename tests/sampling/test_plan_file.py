@@ -143,3 +143,12 @@ def test_what_a_plan_names_is_checked_before_coloring(model, film, tmp_path, cap
     said = capsys.readouterr().err
     assert word in said and len(said.splitlines()) == 1
     assert not list(tmp_path.glob("out*"))
+
+
+def test_what_words_mean_is_said_once(model, film, tmp_path, capsys):
+    """If this fails, a film of 800 shots prints the same line 800 times."""
+    (tmp_path / "cuts.csv").write_text("Scene Number,Start Frame\n1,1\n2,6\n3,9\n")
+    given = ["--input", film, "--checkpoint", model, "--cuts", tmp_path / "cuts.csv"]
+    given += ["--palette", "words:grass, qwzx", "--write_plan", tmp_path / "plan.json"]
+    assert command(sample.main, *given) == 0
+    assert capsys.readouterr().err.count("words without a known color: qwzx") == 1

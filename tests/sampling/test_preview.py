@@ -22,6 +22,8 @@ def run(model, tmp_path, monkeypatch):
     films.write_film(tmp_path / "in.mkv", films.lumas(12))
     shots = '{"start": 0, "end": 2}, {"start": 2, "end": 9}, {"start": 9, "end": 12}'
     (tmp_path / "plan.json").write_text(f'{{"version": 1, "shots": [{shots}]}}')
+    short = shots.rpartition(", {")[0]
+    (tmp_path / "short.json").write_text(f'{{"version": 1, "shots": [{short}]}}')
     given = ["in.mkv", "--checkpoint", model, "--plan", "plan.json", "--output", "sheet.png"]
     return lambda *flags: command(command_preview.main, *given, *flags)
 
@@ -60,6 +62,7 @@ def test_an_automatic_palette_is_shown(run, tmp_path):
 @pytest.mark.parametrize(("flags", "word"), [(["--shots", "4"], "the film has 3"),
                                              (["--seeds", "-1"], "seed -1"),
                                              (["--palettes", "nothing"], "nothing"),
+                                             (["--plan", "short.json"], "ends at frame 9"),
                                              (["--output", "in.mkv"], "PNG")])  # fmt: skip
 def test_a_mistake_is_one_line(run, tmp_path, capsys, flags, word):
     """If this fails, a wrong number is a traceback, or the film is replaced by its preview."""

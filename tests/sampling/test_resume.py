@@ -147,7 +147,7 @@ def test_a_folder_of_another_kind_is_left_alone(color, tmp_path, capsys):
     ],
 )
 def test_the_first_difference_is_named(before, now, found):
-    """If this fails, the user is not told what differs, or is told of what does not matter."""
+    """If this fails, a changed setting is not named, or one without effect stops a run."""
     assert unfinished.difference(before, now).startswith(found)
     assert bool(found) == bool(unfinished.difference(before, now))
 
