@@ -11,7 +11,7 @@ from flax import nnx
 
 from palette_vc_jax.models.attention import attention
 from palette_vc_jax.models.config import ImageEncoderConfig
-from palette_vc_jax.models.layers import LayerNorm
+from palette_vc_jax.models.layers import LayerNorm, gelu
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training pictures, RGB in [0, 1]
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -65,7 +65,7 @@ class MLP(nnx.Module):
         self.fc2 = nnx.Linear(hidden, width, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class EncoderLayer(nnx.Module):

@@ -15,6 +15,7 @@ from palette_vc_jax.models.layers import (
     LayerNorm,
     Linear,
     TimestepEmbedding,
+    gelu,
     sinusoid,
 )
 from palette_vc_jax.models.memory import map_chunks
@@ -55,7 +56,7 @@ class GEGLU(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         value, gate = jnp.split(self.proj(x), 2, axis=-1)
-        return value * jax.nn.gelu(gate, approximate=False)
+        return value * gelu(gate)
 
 
 class Dropout(nnx.Module):
