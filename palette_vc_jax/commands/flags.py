@@ -37,7 +37,10 @@ SETTINGS = {
     "motion_bucket": (int, "micro-conditioning: amount of motion, 0 to 255"),
     "neutral_dark": (float, "luma, 0 to 1, below which color fades to gray; 0 keeps all color"),
     "neutral_bright": (float, "luma, 0 to 1, above which color fades to gray; 1 keeps all color"),
-    "transitions": (str, "fades and dissolves: color them by their shots (bridge), or ignore"),
+    "transitions": (
+        str,
+        "fades, dissolves, wipes: color them by their shots (bridge), or ignore",
+    ),
     "noise_augmentation": (float, "standard deviation of noise on the gray frames, 0 to 1"),
 }
 # Flags that say how the same film is computed.

@@ -1,4 +1,4 @@
-"""Bridge transitions: mix both shots' colors in a dissolve, and light keyframes in a fade."""
+"""Bridge transitions: mix both shots' colors in dissolves and wipes, light keyframes in fades."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -8,32 +8,35 @@ import numpy as np
 from palette_vc_jax.sampling.keyframes import Keyframe
 from palette_vc_jax.video.dissolves import Dissolve
 from palette_vc_jax.video.fades import FULL, Light
+from palette_vc_jax.video.wipes import Wipe
 
 
-def bridge(images: Iterable[np.ndarray], dissolves: Sequence[Dissolve]) -> Iterator[np.ndarray]:
-    """Replace the model's colors in dissolves, where it sees two pictures at once.
+def bridge(
+    images: Iterable[np.ndarray], transitions: Iterable[Dissolve | Wipe]
+) -> Iterator[np.ndarray]:
+    """Replace the model's colors in dissolves and wipes, where it sees two pictures at once.
 
     The colors of the last whole frame of the first shot and of the first whole frame of the second
-    are mixed by the weights of the dissolve. Memory holds these two frames.
+    are mixed by the shares of the transition. Memory holds these two frames.
 
     Args:
         images: the model's RGB `[h, w, 3]` of each frame of the film; only its chroma is used.
-        dissolves: of the film, in order.
+        transitions: of the film; a whole frame is between two of them.
     """
-    ahead, frames = iter(dissolves), enumerate(images)
-    dissolve = next(ahead, None)
+    ahead, frames = iter(sorted(transitions, key=lambda one: one.first)), enumerate(images)
+    transition = next(ahead, None)
     before = None
     for index, image in frames:
-        if dissolve is None or before is None or index < dissolve.first:
+        if transition is None or before is None or index < transition.first:
             before = image
             yield image
             continue
-        while index <= dissolve.last:
+        while index <= transition.last:
             index, image = next(frames)
-        for weight in dissolve.weights:
-            yield np.float32(1.0 - weight) * before + np.float32(weight) * image
+        for share in transition.shares(*image.shape[:2]):
+            yield (1.0 - share) * before + share * image
         yield image
-        before, dissolve = image, next(ahead, None)
+        before, transition = image, next(ahead, None)
 
 
 def lit_keyframes(keyframes: Sequence[Keyframe], lights: Mapping[int, Light]) -> list[Keyframe]:

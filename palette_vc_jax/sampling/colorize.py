@@ -59,7 +59,7 @@ class ColorizeSettings:
     memory: float | None = None  # GiB of a device that may be used; None: what the device says
     neutral_dark: float = 0.12  # Y' below which chroma fades out, see `neutral.Neutral`
     neutral_bright: float = 0.9  # Y' above which chroma fades out
-    transitions: str = "bridge"  # color fades and dissolves by their shots, or "ignore" them
+    transitions: str = "bridge"  # color fades, dissolves and wipes by their shots; or "ignore"
     leaving: bool = False  # whether networks leave the device while others work; see memory_plan
 
     def __post_init__(self) -> None:

@@ -162,7 +162,7 @@ def color_film(
         stored = functools.partial(_kept, folder, described, plan)
         with in_background(finish, FRAMES_AHEAD) as put:
             images = _color_frames(plan, given, latents, decode, stored, progress)
-            for small in images if luma == "model" else bridge(images, plan.dissolves):
+            for small in images if luma == "model" else bridge(images, plan.bridged):
                 put(small)
     atomic.write_text(sides["settings"], json.dumps(described, indent=2) + "\n")
     sheet.save(sides["side by side"])

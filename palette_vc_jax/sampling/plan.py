@@ -25,6 +25,7 @@ from palette_vc_jax.video.film import Film, open_film, upright_size
 from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import model_size, small_gray
 from palette_vc_jax.video.shots import divide, only_cuts
+from palette_vc_jax.video.wipes import Wipe
 
 RUN_BYTES = 2**30  # maximum bytes of the arrays of one run of shots
 RUN_FRAMES = 1000  # and maximum of its frames: the work that is lost if a run is killed
@@ -48,11 +49,17 @@ class Plan:
     longest_gap: Fraction = Fraction(0)  # seconds from a frame to the next, the maximum
     fades: tuple[Fade, ...] = ()
     dissolves: tuple[Dissolve, ...] = ()
+    wipes: tuple[Wipe, ...] = ()
 
     @property
     def frames(self) -> int:
         """Return the number of the film's frames."""
         return self.shots[-1][1]
+
+    @property
+    def bridged(self) -> tuple[Dissolve | Wipe, ...]:
+        """Return the transitions that show two shots at once."""
+        return *self.dissolves, *self.wipes
 
     @functools.cached_property
     def lights(self) -> dict[int, Light]:
@@ -105,14 +112,14 @@ def plan_film(
                 progress(frame.index + 1, film.frames)
 
     find = divide if settings.transitions == "bridge" else only_cuts
-    shots, fades, dissolves = find(small())
+    shots, fades, dissolves, wipes = find(small())
     if cuts is not None:
         shots = shots_at(cuts, shots[-1][1], film)
     down = config.vae.downscale
     shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
     runs = group_shots(shots, run_frames(shape))
     gap = times[1] * film.time_base
-    found = tuple(damage), gap, fades, dissolves
+    found = tuple(damage), gap, fades, dissolves, wipes
     return Plan(film, config, settings, reference, shots, size, shape, runs, *found)
 
 

@@ -60,6 +60,7 @@ def describe(
         "shots": [list(shot) for shot in plan.shots],
         "fades": [[fade.first, fade.last + 1] for fade in plan.fades],
         "dissolves": [[one.first, one.last + 1] for one in plan.dissolves],
+        "wipes": [[one.first, one.last + 1] for one in plan.wipes],
         "windows": windows,
         "network_evaluations": windows * sampler.steps * (2 if guided else 1),
         "latents_bytes": film_bytes((longest, *plan.latent_shape)),

@@ -1,11 +1,13 @@
 """Find dissolves: frames that are a mixture of the shot before and the shot after."""
 
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from palette_vc_jax.video.candidates import Candidates
 from palette_vc_jax.video.flow import both_flows, warped
 from palette_vc_jax.video.shrink import shrink
 
@@ -34,6 +36,11 @@ class Dissolve(NamedTuple):
         """Return the first frame that shows more of the second shot than of the first."""
         return self.first + sum(weight < 0.5 for weight in self.weights)
 
+    def shares(self, height: int, width: int) -> Iterator[np.ndarray]:
+        """Yield the share of the second shot in each pixel of each frame, `[h, w, 1]`."""
+        for weight in self.weights:
+            yield np.full((height, width, 1), weight, np.float32)
+
 
 class DissolveFinder:
     """Find dissolves in a stream of frames; memory holds the frames of one dissolve."""
@@ -43,12 +50,11 @@ class DissolveFinder:
         self._products: deque[np.ndarray] = deque(maxlen=LENGTHS[-1] + 1)
         self._details: deque[np.ndarray] = deque(maxlen=LENGTHS[-1] + 1)  # high-passed, flat
         self._count = 0
-        self._best: tuple[float, Dissolve] | None = None  # of candidates that overlap
-        self.found: list[Dissolve] = []
+        self._candidates: Candidates[Dissolve] = Candidates()
 
     def add(self, gray: np.ndarray) -> None:
         """Add the next frame, Y' `[h, w]` in [0, 1]."""
-        small = _without_bars(shrink(gray, FLOW_ROWS))
+        small = without_bars(shrink(gray, FLOW_ROWS))
         detail = _high_pass(shrink(small, ROWS), SCALE).ravel()
         self._seen.append(small)
         self._details.append(detail)
@@ -59,19 +65,11 @@ class DissolveFinder:
             if length < len(self._seen):
                 self._try(length)
         # No later candidate begins before the first whole frame of this one.
-        if self._best is not None and self._count > self._best[1].last + LENGTHS[-1] + 1:
-            self._keep()
+        self._candidates.settle(self._count - LENGTHS[-1])
 
     def finish(self) -> list[Dissolve]:
         """Return all dissolves after the last frame was added."""
-        if self._best is not None:
-            self._keep()
-        return self.found
-
-    def _keep(self) -> None:
-        assert self._best is not None
-        self.found.append(self._best[1])
-        self._best = None
+        return self._candidates.finish()
 
     def _try(self, length: int) -> None:
         """Test whether the frames between this one and the one `length` before it are mixtures."""
@@ -98,18 +96,15 @@ class DissolveFinder:
         steps = np.diff(weights, prepend=0.0, append=1.0)
         if bend > BEND or steps.min() < -BACK or steps.max() > 0.5:
             return
-        end = self._count - 1
+        first = self._count - length
         score = float(residual.mean() + bend + max(alike, 0.0))
-        overlaps = self._best is not None and end - length < self._best[1].last + 1
-        if overlaps and self._best is not None and score >= self._best[0]:
+        if not self._candidates.beats(first, score):
             return
         if _same_scene(self._seen[-1 - length], self._seen[-1]):
             return
-        if self._best is not None and not overlaps:
-            self._keep()
         rising = np.maximum.accumulate(weights)
-        found = Dissolve(end - length + 1, end - 1, tuple(round(float(w), 4) for w in rising))
-        self._best = score, found
+        found = tuple(round(float(weight), 4) for weight in rising)
+        self._candidates.add(Dissolve(first, self._count - 2, found), score)
 
 
 def _same_scene(first: np.ndarray, second: np.ndarray) -> bool:
@@ -125,13 +120,13 @@ def _same_scene(first: np.ndarray, second: np.ndarray) -> bool:
     return False
 
 
-def _without_bars(gray: np.ndarray) -> np.ndarray:
+def without_bars(gray: np.ndarray) -> np.ndarray:
     """Fill black rows and columns at the borders, whose edges all shots share, from inside."""
     for axis in (0, 1):
         inside = np.flatnonzero(gray.max(axis=1 - axis) > BAR)
         if inside.size:
             # One more line is a mixture of the bar and the picture.
-            first = inside[0] + (inside[0] > 0)
+            first = min(inside[0] + (inside[0] > 0), inside[-1])
             last = max(first, inside[-1] - (inside[-1] < gray.shape[axis] - 1))
             gray = gray.take(np.clip(np.arange(gray.shape[axis]), first, last), axis=axis)
     return gray

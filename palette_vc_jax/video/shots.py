@@ -1,4 +1,4 @@
-"""Find the cuts, fades and dissolves of a film from its luma."""
+"""Find the cuts, fades, dissolves and wipes of a film from its luma."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from scenedetect.detectors import AdaptiveDetector
 
 from palette_vc_jax.video.dissolves import Dissolve, DissolveFinder
 from palette_vc_jax.video.fades import Fade, FadeFinder
+from palette_vc_jax.video.wipes import Wipe, WipeFinder
 
 MIN_FRAMES = 8  # frames of a shot; two cuts closer than this are a flash or a splice
 RATIO = 3.0  # ratio of the change at a cut to the mean change of its neighbors
@@ -24,10 +25,11 @@ class Division(NamedTuple):
     shots: list[tuple[int, int]]
     fades: tuple[Fade, ...]
     dissolves: tuple[Dissolve, ...]
+    wipes: tuple[Wipe, ...]
 
 
 def divide(grays: Iterable[np.ndarray]) -> Division:
-    """Divide a film into shots at its cuts, in the middle of dissolves, and in black.
+    """Divide a film into shots at its cuts, in the middle of dissolves and wipes, and in black.
 
     Args:
         grays: as for `find_shots`.
@@ -35,30 +37,36 @@ def divide(grays: Iterable[np.ndarray]) -> Division:
     Raises:
         ValueError: if there is no frame.
     """
-    fading, dissolving = FadeFinder(), DissolveFinder()
+    fading, dissolving, wiping = FadeFinder(), DissolveFinder(), WipeFinder()
 
     def watched() -> Iterator[np.ndarray]:
         for gray in grays:
-            fading.add(_unit(gray))
-            dissolving.add(_unit(gray))
+            for finder in (fading, dissolving, wiping):
+                finder.add(_unit(gray))
             yield gray
 
     shots = find_shots(watched())
     fades, blanks = fading.finish()
-    dissolves = dissolving.finish()
+    wipes = wiping.finish()
+    dissolves = [d for d in dissolving.finish() if not any(_meet(d, wipe) for wipe in wipes)]
+    mixed = [*dissolves, *wipes]
     cuts = [start for start, _ in shots[1:]]
-    for first, last in [(f.first, f.last) for f in fades] + [
-        (d.first, d.last + 1) for d in dissolves
-    ]:
+    for first, last in [(f.first, f.last) for f in fades] + [(m.first, m.last + 1) for m in mixed]:
         cuts = [cut for cut in cuts if not first < cut <= last]
-    cuts += [dissolve.cut for dissolve in dissolves]
+    cuts += [one.cut for one in mixed]
     cuts += _cuts_in_blanks(cuts, fades, blanks, frames=shots[-1][1])
-    return Division(_shots_of(cuts, shots[-1][1]), tuple(fades), tuple(dissolves))
+    shots = _shots_of(cuts, shots[-1][1])
+    return Division(shots, tuple(fades), tuple(dissolves), tuple(wipes))
 
 
 def only_cuts(grays: Iterable[np.ndarray]) -> Division:
     """Divide a film into shots at its cuts, as `find_shots`, without transitions."""
-    return Division(find_shots(grays), (), ())
+    return Division(find_shots(grays), (), (), ())
+
+
+def _meet(dissolve: Dissolve, wipe: Wipe) -> bool:
+    """Return whether no whole frame is between a dissolve and a wipe."""
+    return dissolve.first <= wipe.last + 1 and wipe.first <= dissolve.last + 1
 
 
 def _cuts_in_blanks(

@@ -1,4 +1,4 @@
-"""Fades and dissolves on the way through `color_film`, with a stand-in for the networks."""
+"""Fades, dissolves and wipes on the way through `color_film`, with a stand-in for the networks."""
 
 import json
 
@@ -13,6 +13,7 @@ from palette_vc_jax.sampling.keyframes import Keyframe
 from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.video.dissolves import Dissolve
 from palette_vc_jax.video.fades import Light
+from palette_vc_jax.video.wipes import Wipe
 from tests import films, tiny
 from tests.video.test_transitions import moving
 
@@ -93,6 +94,24 @@ def test_a_dissolve_is_bridged_by_the_colors_of_both_shots(color):
     np.testing.assert_allclose(means[first:stop], mixed, atol=2.0)
     plain, record = color("plain", film, **PLAIN)
     assert record["dissolves"] == [] and len(record["shots"]) == 1
+
+
+def test_each_side_of_a_wipe_has_the_colors_of_its_shot(color):
+    """If this fails, colors of one shot flow into the picture of the other."""
+    edges = np.clip((np.arange(36) - 10) / 14, 0.0, 1.0)
+    shares = np.stack(list(Wipe(0, 35, "left", tuple(edges)).shares(54, 96)))[..., 0]
+    film = (1.0 - shares) * np.stack(moving(36, 0, 0.0)) + shares * moving(36, 200, 0.0)
+    found, record = color("wipe", film, neutral_dark=0.0, neutral_bright=1.0)
+    ((first, stop),) = record["wipes"]
+    assert len(record["shots"]) == 2 and first < record["shots"][1][0] < stop
+    chroma = found[:, 1:]
+    assert np.abs(chroma[stop] - chroma[first - 1]).mean() > 4.0
+    width = chroma.shape[-1]
+    for frame in range(first, stop):
+        edge, margin = round(edges[frame] * width), width // 4
+        behind, ahead = np.s_[..., : max(edge - margin, 0)], np.s_[..., edge + margin :]
+        np.testing.assert_allclose(chroma[frame][behind], chroma[stop][behind], atol=3.0)
+        np.testing.assert_allclose(chroma[frame][ahead], chroma[first - 1][ahead], atol=3.0)
 
 
 def test_bridges_mix_whole_frames():

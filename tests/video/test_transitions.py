@@ -1,4 +1,4 @@
-"""Fades and dissolves: what is found, what is not, and where shots are divided."""
+"""Fades, dissolves and wipes: what is found, what is not, and where shots are divided."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 from palette_vc_jax.video.fades import FULL, Light, lights
 from palette_vc_jax.video.resize import merge_chroma, resize
 from palette_vc_jax.video.shots import divide, only_cuts
+from palette_vc_jax.video.wipes import SIDES, Wipe
 from tests.video.test_shots import WIDE, pan
 
 RNG = np.random.default_rng(0)
@@ -34,8 +35,8 @@ def test_fades_are_found_with_their_gains(level, into):
     """If this fails, a fade passes through other hues, or an even shot is brightened."""
     gains = np.clip((np.arange(40) - 5) / 16, 0.0, 1.0)
     gains = gains if into else gains[::-1]
-    shots, fades, dissolves = divide(faded(moving(40), gains, level))
-    assert shots == [(0, 40)] and not dissolves
+    shots, fades, *others = divide(faded(moving(40), gains, level))
+    assert shots == [(0, 40)] and not any(others)
     (fade,) = fades
     assert fade.level == pytest.approx(level, abs=0.02)
     assert np.sum((gains > 0.08) & (gains < 0.95)) <= len(fade.gains) <= 21
@@ -47,7 +48,7 @@ def test_shots_are_divided_in_black():
     down = np.clip((25 - np.arange(30)) / 16, 0.0, 1.0)
     first = faded(moving(30), down, 0.0)
     second = faded(moving(30, 200), down[::-1], 0.0)
-    shots, fades, _ = divide([*first, *second])
+    shots, fades, *_ = divide([*first, *second])
     assert len(fades) == 2 and fades[0].last < 30 <= fades[1].last
     assert len(shots) == 2 and 24 <= shots[1][0] <= 36
 
@@ -58,13 +59,43 @@ def test_dissolves_are_found_with_their_weights(length, bars):
     weights = np.clip((np.arange(60) - 20) / length, 0.0, 1.0)[:, None, None]
     film = (1.0 - weights) * np.stack(moving(60, 0, 0.1)) + weights * moving(60, 200, 0.1)
     film[:, :bars] = film[:, 54 - bars :] = 0.02  # letterbox bars have edges in both shots
-    shots, fades, dissolves = divide(film)
-    (found,) = dissolves
-    assert not fades and abs(found.first - 21) <= 3 and abs(found.last - (19 + length)) <= 3
+    shots, fades, (found,), wipes = divide(film)
+    assert not fades and not wipes
+    assert abs(found.first - 21) <= 3 and abs(found.last - (19 + length)) <= 3
     assert shots == [(0, found.cut), (found.cut, 60)] and abs(found.cut - 20 - length / 2) <= 2
     true = weights[found.first : found.last + 1, 0, 0]
     np.testing.assert_allclose(found.weights, true, atol=0.15)
     assert np.all(np.diff(found.weights) >= 0.0)
+
+
+@pytest.mark.parametrize("length", [10, 24])
+@pytest.mark.parametrize("side", SIDES)
+def test_wipes_are_found_with_their_edges(side, length):
+    """If this fails, the colors of one shot cover the picture of the other in a wipe."""
+    edges = np.clip((np.arange(60) - 20) / length, 0.0, 1.0)
+    shares = np.stack(list(Wipe(0, 59, side, tuple(edges)).shares(54, 96)))[..., 0]
+    film = (1.0 - shares) * np.stack(moving(60, 0, 0.1)) + shares * moving(60, 200, 0.1)
+    shots, fades, dissolves, (found,) = divide(film)
+    assert not fades and not dissolves and found.side == side
+    assert abs(found.first - 21) <= 2 and abs(found.last - (19 + length)) <= 2
+    assert shots == [(0, found.cut), (found.cut, 60)] and abs(found.cut - 20 - length / 2) <= 2
+    np.testing.assert_allclose(found.edges, edges[found.first : found.last + 1], atol=0.1)
+
+
+def test_a_wipe_covers_the_picture_from_its_side():
+    """If this fails, a wipe has the colors of the wrong shot on each side of its edge."""
+    expected = {"left": [[1, 0.5, 0], [1, 0.5, 0]], "right": [[0, 0.5, 1], [0, 0.5, 1]],
+                "top": [[1, 1, 1], [0, 0, 0]], "bottom": [[0, 0, 0], [1, 1, 1]]}  # fmt: skip
+    for side, shares in expected.items():
+        (found,) = Wipe(4, 4, side, (0.5,)).shares(2, 3)
+        np.testing.assert_allclose(found[..., 0], shares)
+
+
+def test_a_film_of_one_lit_line_is_read():
+    """If this fails, a film whose last line alone is lit ends in a traceback."""
+    film = np.zeros((70, 54, 96), np.float32)
+    film[:, -1] = 0.5
+    assert divide(film).shots == [(0, 70)]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +114,7 @@ def test_dissolves_are_found_with_their_weights(length, bars):
 def test_ordinary_shots_have_no_transitions(film):
     """If this fails, ordinary motion is cut to pieces, or its light is changed for the model."""
     division = divide(film)
-    assert not division.fades and not division.dissolves
+    assert not any(division[1:])
     assert division.shots == only_cuts(film).shots
 
 
