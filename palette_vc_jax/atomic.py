@@ -16,16 +16,19 @@ from pathlib import Path
 _held: set[Path] = set()  # temporary files and folders that this process writes
 
 
-def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+def check_targets(
+    targets: Iterable[Path], inputs: Iterable[Path] = (), overwrite: bool = True
+) -> None:
     """Check that files may be written at `targets`, following links, before any work is done.
 
     Args:
         targets: files that will be written or replaced.
         inputs: files that the run reads.
+        overwrite: whether regular files that exist may be replaced.
 
     Raises:
         ValueError: if a target exists and is not a regular file (a folder, a device, a FIFO), or
-            is one of the inputs; or if its name is too long.
+            is one of the inputs; if it exists, unless `overwrite`; or if its name is too long.
     """
     targets = list(targets)
     for target in targets:
@@ -34,13 +37,17 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     for target, found in existing.items():
         if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{target}: exists and is not a regular file; give another name.")
-    if not existing:
-        return
     read = {(found.st_dev, found.st_ino) for path in inputs if (found := _status(path))}
     for target, found in existing.items():
         if (found.st_dev, found.st_ino) in read:
             raise ValueError(
                 f"{target}: the run reads this file and would replace it; give the output another "
+                "name."
+            )
+    for target in [] if overwrite else targets:
+        if os.path.lexists(target):  # a link that leads nowhere is somebody's, too
+            raise ValueError(
+                f"{target}: exists; give --overwrite to replace it, or give the output another "
                 "name."
             )
 

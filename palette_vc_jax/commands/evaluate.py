@@ -42,6 +42,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         default=Path("evaluation.json"),
         help="JSON file to write (%(default)s)",
     )
+    add("--overwrite", action="store_true", help="replace a --json file that exists")
     add(
         "--flow",
         type=flags.path,
@@ -107,9 +108,9 @@ def main(argv: list[str] | None = None) -> None:
 def _print_comparison(args: argparse.Namespace, outputs: dict[str, Path], options: Any) -> None:
     from palette_vc_jax.evaluation import evaluate, films, record, text_table
 
-    record.check_record(args.json)
+    record.check_record(args.json, args.overwrite)
     found = [films.find_films(path) for path in (args.reference, *outputs.values())]
-    record.check_replaced(args.json, found)
+    record.check_inputs(args.json, found)
     results = evaluate(args.reference, outputs, options)
     print(text_table(results))
     record.write_record(args.json, results)
@@ -121,12 +122,12 @@ def _print_paper(args: argparse.Namespace, outputs: dict[str, Path], options: An
     from palette_vc_jax.parallel.device_memory import use_most_memory
 
     use_most_memory()
-    record.check_record(args.json)
+    record.check_record(args.json, args.overwrite)
     found = [films.find_films(path) for path in outputs.values()]
     found.append(films.davis_films(args.data, args.split))
     read = [args.mixture or args.checkpoint / "mixture.json", *flags.named_files(args)]
     read += [args.palettes] if args.palettes else []
-    record.check_replaced(args.json, found, read)
+    record.check_inputs(args.json, found, read)
     given = PaperOptions(
         checkpoint=args.checkpoint,
         data=args.data,

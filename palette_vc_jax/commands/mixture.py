@@ -29,6 +29,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         type=flags.path,
         help="JSON file, such as MODEL/mixture.json",
     )
+    add("--overwrite", action="store_true", help="replace a file that exists")
     add("--components", type=int, default=16, help="number of Gaussians")
     add("--seed", type=int, default=0, help="seed of the frames, the pixels and the fit")
     return parser.parse_args(argv)
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
     from palette_vc_jax.palette import gmm
     from palette_vc_jax.training.mixture import fit
 
-    atomic.check_targets([args.output])
+    atomic.check_targets([args.output], overwrite=args.overwrite)
     if not args.output.absolute().parent.is_dir():
         raise ValueError(f"{args.output}: its folder does not exist; create it first.")
     if args.components < 1 or args.seed < 0:

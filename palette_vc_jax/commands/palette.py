@@ -40,6 +40,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         type=flags.path,
         help="palette file (.json); an image of the colors (.swatch.png) is written with it",
     )
+    add("--overwrite", action="store_true", help="replace files that exist")
     add(
         "--proposals",
         type=int,
@@ -153,19 +154,14 @@ def _targets(args: argparse.Namespace) -> tuple[list[Path], Path]:
 
 
 def _check_targets(args: argparse.Namespace) -> None:
-    """Raise ValueError if the command would replace a file that it did not write."""
-    from palette_vc_jax.palette.file import is_sheet, load_palette
+    """Raise ValueError if the command would replace a file that it must not replace."""
     from palette_vc_jax.palette.spec import named_file
 
     files, image = _targets(args)
     read = [named_file(args.spec), _mixture(args), *flags.named_files(args)]
     if args.frame:
         read.append(Path(_frame(args.frame)[0]))
-    atomic.check_targets([*files, image], filter(None, read))
-    for file in filter(Path.exists, files):
-        load_palette(file)
-    if image.exists() and not is_sheet(image):
-        raise ValueError(f"{image}: exists and is not a palette's image; give another --output.")
+    atomic.check_targets([*files, image], filter(None, read), args.overwrite)
 
 
 def _check(args: argparse.Namespace) -> None:

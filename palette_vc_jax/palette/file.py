@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 from palette_vc_jax import atomic, files
 from palette_vc_jax.palette import swatches
 from palette_vc_jax.palette.palette import Palette, to_hex
 from palette_vc_jax.palette.text import parse_colors
 
-SOFTWARE = "palette_vc_jax"  # tag of swatch images; other images are never replaced
 SWATCH = 96  # width and height of one color in pixels
 GAP = 8  # white pixels between palettes
 
@@ -93,19 +91,8 @@ def save_sheet(palettes: Sequence[Palette], path: str | Path) -> None:
             middle = SWATCH // 4, index * (SWATCH + GAP) + SWATCH // 2
             draw.text(middle, str(index + 1), fill="black", font=font, anchor="mm")
         sheet = wide
-    note = PngInfo()
-    note.add_text("Software", SOFTWARE)
     with atomic.file(Path(path)) as partial:
-        sheet.save(partial, "PNG", pnginfo=note)
-
-
-def is_sheet(path: str | Path) -> bool:
-    """Return whether `save_sheet` wrote the image at `path`."""
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return image.info.get("Software") == SOFTWARE
-    except Exception:  # Pillow raises errors of every kind for damaged files
-        return False
+        sheet.save(partial, "PNG")
 
 
 def _row(palette: Palette) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The files that are written next to a film, and the check that a run replaces no other file."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,11 +39,5 @@ def check_side_files(
     """
     sides = list(sides)
     films = [] if output.is_dir() else [output]
-    atomic.check_targets([*films, *sides], inputs)
-    if overwrite or unfinished.folder_of(output).exists():
-        return
-    for path in [*films, *sides]:
-        if os.path.lexists(path):
-            raise ValueError(
-                f"{path}: exists; give --overwrite to replace it, or give the output another name."
-            )
+    began = unfinished.folder_of(output).exists()
+    atomic.check_targets([*films, *sides], inputs, overwrite or began)

@@ -72,7 +72,7 @@ def test_a_film_equals_its_frames(films, tmp_path):
 def test_single_films_match_and_single_folders_do_not(films, capsys):
     """If this fails, a film is compared with any other that is alone in its folder."""
     one = films / "mine" / "a"
-    arguments = ["--metrics", "psnr_rgb", "--json", films / "o.json", "--reference"]
+    arguments = ["--metrics", "psnr_rgb", "--json", films / "o.json", "--overwrite", "--reference"]
     assert command(evaluate.main, *arguments, films / "truth" / "a", "--output", one) == 0
     for folder, name in (("m1", "a"), ("m2", "c")):
         (films / folder).mkdir()
@@ -199,7 +199,7 @@ def test_fid_and_fvd_need_two(films, capsys, monkeypatch):
     assert content["gaps"]["a, fvd"] == "fewer than 16 frames"
     last = films / "mine" / "b" / "006.png"
     last.write_bytes(b"no image")  # b is left out of all rows
-    assert run(films, metrics="fid") == 0
+    assert run(films, "--overwrite", metrics="fid") == 0
     content = json.loads((films / "out.json").read_text())
     assert content["pooled_items"]["fid"] == 6 and "006.png" in content["gaps"]["b"]
 

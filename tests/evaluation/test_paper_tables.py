@@ -57,6 +57,7 @@ def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
     arguments = [
         "--checkpoint", model, "--data", films / "truth", "--tables", "--metrics", "colorfulness",
         "--workdir", tmp_path / "work", "--json", tmp_path / "t.json", "--palettes", palettes,
+        "--overwrite",
     ]  # fmt: skip
     assert command(evaluate.main, *arguments) == 0
     out = capsys.readouterr().out

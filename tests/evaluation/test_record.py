@@ -25,4 +25,13 @@ def test_the_report_replaces_no_input_and_no_other_file(films, capsys):
         assert run(films, "--json", films / name) == 2
         assert name in capsys.readouterr().err.strip().splitlines()[-1]
     assert {path: path.read_bytes() for path in films.rglob("*") if path.is_file()} == before
-    assert run(films) == run(films) == 0  # its own is replaced
+
+
+def test_an_evaluation_is_replaced_with_overwrite_alone(films, capsys):
+    """If this fails, the numbers of an earlier evaluation are lost."""
+    (films / "out.json").write_text("numbers")
+    assert run(films) == 2
+    assert "out.json: exists; give --overwrite" in capsys.readouterr().err
+    assert (films / "out.json").read_text() == "numbers"
+    assert run(films, "--overwrite") == 0
+    assert (films / "out.json").read_text() != "numbers"

@@ -54,7 +54,8 @@ def ask(tmp_path, capsys):
     def asked(server, *flags, words=WORDS, timeout=5.0):
         file = tmp_path / "out" / "palette.json"
         file.parent.mkdir(exist_ok=True)
-        file.unlink(missing_ok=True)
+        for made in file.parent.iterdir():
+            made.unlink()
         given = (f"words:{words}", "--output", file, "--words_model", "m", "--words_server",
                  server.url, "--words_timeout", timeout, *flags)  # fmt: skip
         capsys.readouterr()

@@ -51,7 +51,7 @@ def test_other_specs_serve_too(tmp_path):
     picture = tmp_path / "p.png"
     Image.fromarray(np.full((8, 8, 3), 99, np.uint8)).save(picture)
     for spec in (f"image:{picture}", "gmm:3", "tomato,#123456"):
-        assert command(palette.main, spec, "--output", tmp_path / "p.json") == 0
+        assert command(palette.main, spec, "--output", tmp_path / "p.json", "--overwrite") == 0
         assert len(json.loads((tmp_path / "p.json").read_text())["colors"]) == 5
     assert Image.open(picture).size == (8, 8)  # the swatch has not taken its place
 
@@ -81,8 +81,8 @@ def test_mistakes_are_told_in_one_line(tmp_path, monkeypatch, capsys, arguments,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_file_of_another_origin_is_replaced(tmp_path, monkeypatch, capsys):
-    """If this fails, a picture or a file of the user's is gone for a swatch or a proposal."""
+def test_existing_files_are_replaced_with_overwrite_alone(tmp_path, monkeypatch, capsys):
+    """If this fails, a picture, a palette or another file of the user is lost."""
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8), "teal").save("p.swatch.png")
     Path("q.2.json").write_text('{"mine": 1}')
@@ -93,6 +93,8 @@ def test_no_file_of_another_origin_is_replaced(tmp_path, monkeypatch, capsys):
         (["tomato", "--output", "p.json"], "p.swatch.png"),
         (["image:p.swatch.png", "--output", "p.json"], "p.swatch.png"),
         (["gmm", "--proposals", 3, "--output", "q.json"], "q.2.json"),
+        (["teal", "--output", "r.json"], "r.json: exists; give --overwrite"),
+        (["file:r.json", "--output", "r.json", "--overwrite"], "r.json"),
         (["file:r.json", "--output", "r.json"], "r.json"),
         (["file:r.json", "--output", "link.json"], "link.json"),
     ]:
@@ -100,8 +102,8 @@ def test_no_file_of_another_origin_is_replaced(tmp_path, monkeypatch, capsys):
         said = capsys.readouterr().err
         assert len(said.splitlines()) == 1 and word in said
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    for colors in ("tomato", "teal"):  # its own files are replaced
-        assert command(palette.main, colors, "--output", "s.json") == 0
+    assert command(palette.main, "teal", "--output", "p.json", "--overwrite") == 0
+    assert Path("p.swatch.png").read_bytes() != before["p.swatch.png"]
 
 
 def test_times():

@@ -70,6 +70,18 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(clips, tmp_path, capsys, c
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mixture_is_replaced_with_overwrite_alone(clips, tmp_path, capsys):
+    """If this fails, a model loses the mixture that it was trained with."""
+    output = tmp_path / "mixture.json"
+    output.write_text("{}")
+    given = ["--clips", clips / "folders", "--components", 1, "--output", output]
+    assert command(mixture.main, *given) == 2
+    assert "mixture.json: exists; give --overwrite" in capsys.readouterr().err
+    assert output.read_text() == "{}"
+    assert command(mixture.main, *given, "--overwrite") == 0
+    assert len(gmm.load(output).means) == 1
+
+
 def test_gray_clips_are_refused_and_nothing_is_written(tmp_path, capsys):
     """If this fails, old film in gray gives a mixture of nothing, or half a file."""
     rng = np.random.default_rng(0)
@@ -77,6 +89,7 @@ def test_gray_clips_are_refused_and_nothing_is_written(tmp_path, capsys):
     films.write_pictures(tmp_path / "clips" / "old", [p.astype(np.uint8) for p in pictures])
     output = tmp_path / "mixture.json"
     output.write_text(json.dumps("kept"))
-    assert command(mixture.main, "--clips", tmp_path / "clips", "--output", output) == 2
+    given = ["--clips", tmp_path / "clips", "--output", output, "--overwrite"]
+    assert command(mixture.main, *given) == 2
     assert "pixels have color" in capsys.readouterr().err
     assert json.loads(output.read_text()) == "kept"
