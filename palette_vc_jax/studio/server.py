@@ -1,13 +1,12 @@
 """The server of the page: its routes, and the loop that serves them."""
 
-import contextlib
 import functools
 import json
 import secrets
 import socket
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
@@ -128,15 +127,6 @@ class Studio:
         return FileResponse(self.renders.output(request.path_params["number"]))
 
 
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the command, see `palette_vc_jax.signals`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Change no handler."""
-        yield
-
-
 def application(studio: Studio, token: str, host: str = "127.0.0.1") -> Guard:
     """Return the ASGI application."""
     routes = [Route(path, functools.partial(_page, path)) for path in PAGE]
@@ -214,10 +204,13 @@ def serve(
         lifespan="off",
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
-        timeout_graceful_shutdown=2,
     )
+    # The main thread only waits for signals, so that none interrupts the loop or waits for JAX.
+    run = functools.partial(uvicorn.Server(config).run, sockets=[listening])
+    serving = threading.Thread(target=run, daemon=True)
+    serving.start()
     try:
-        _Server(config).run(sockets=[listening])
+        serving.join()
     except signals.Terminated as stop:
         studio.renders.close()
         signals.leave(stop.number)  # a normal end would abort if a thread is in JAX
