@@ -1,6 +1,8 @@
 """The server of the page: its routes, and the loop that serves them."""
 
+import asyncio
 import functools
+import io
 import json
 import secrets
 import socket
@@ -21,8 +23,8 @@ from starlette.routing import Route
 from palette_vc_jax import signals
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.studio.folders import Folders
-from palette_vc_jax.studio.guard import Guard, TooLarge, is_loopback, log
-from palette_vc_jax.studio.pictures import THUMBNAIL, jpeg
+from palette_vc_jax.studio.guard import IMAGES, Guard, TooLarge, is_loopback, log
+from palette_vc_jax.studio.pictures import THUMBNAIL, jpeg, png
 from palette_vc_jax.studio.project import Stale
 from palette_vc_jax.studio.renders import Renders
 from palette_vc_jax.studio.session import Session, described
@@ -49,6 +51,7 @@ class Studio:
     def __init__(self, session: Session, renders: Renders) -> None:
         self.session = session
         self.renders = renders
+        self._one_image = asyncio.Lock()
 
     def state(self) -> dict[str, Any]:
         """Return all that the page shows, as plain JSON values."""
@@ -96,7 +99,10 @@ class Studio:
         """Return one frame in color; nothing if a later request has taken its place."""
         values = await _values(request)
         image = await run_in_threadpool(self.session.preview, values)
-        return Response(image, 200 if image else 204, media_type="image/jpeg" if image else None)
+        if image is None:
+            return Response(None, 204)
+        kind = "image/png" if values.get("full") else "image/jpeg"
+        return Response(image, media_type=kind)
 
     async def frame(self, request: Request) -> Response:
         """Return one gray frame, or a thumbnail of it."""
@@ -105,6 +111,31 @@ class Studio:
         pictures = self.session.opened().pictures
         image = await run_in_threadpool(lambda: jpeg(pictures[number].gray, width))
         return Response(image, media_type="image/jpeg")
+
+    async def gray(self, request: Request) -> Response:
+        """Return one gray frame at the film's size, as a PNG."""
+        pictures, number = self.session.opened().pictures, request.path_params["number"]
+        image = await run_in_threadpool(lambda: png(pictures.full(number)))
+        return Response(image, media_type="image/png")
+
+    async def images(self, request: Request) -> Response:
+        """Keep the image that is the body."""
+        async with self._one_image:  # large bodies are read one after the other
+            file = io.BytesIO(await request.body())
+            name = await run_in_threadpool(self.session.keep_image, file, "the image")
+        return JSONResponse({"image": name})
+
+    async def pick(self, request: Request) -> Response:
+        """Keep a copy of an image in an allowed folder."""
+        path = self.session.folders.check(_text(await _values(request), "path"))
+        async with self._one_image:
+            name = await run_in_threadpool(self.session.keep_image, path, path.name)
+        return JSONResponse({"image": name})
+
+    async def mask(self, request: Request) -> Response:
+        """Return an image that shows the mask of a region in a frame."""
+        place = functools.partial(self.session.mask, **request.path_params)
+        return Response(await run_in_threadpool(place), media_type="image/png")
 
     async def render(self, request: Request) -> Response:
         """Queue a render of the plan."""
@@ -137,7 +168,11 @@ def application(studio: Studio, token: str, host: str = "127.0.0.1") -> Guard:
         Route("/api/edit", studio.edit, methods=["POST"]),
         Route("/api/propose", studio.propose, methods=["POST"]),
         Route("/api/preview", studio.preview, methods=["POST"]),
+        Route("/api/frames/{number:int}/full.png", studio.gray),
         Route("/api/frames/{number:int}/{size}.jpg", studio.frame),
+        Route(IMAGES, studio.images, methods=["POST"]),
+        Route("/api/pick", studio.pick, methods=["POST"]),
+        Route("/api/masks/{shot:int}/{region:int}/{frame:int}.png", studio.mask),
         Route("/api/renders", studio.render, methods=["POST"]),
         Route("/api/renders/{number:int}/film", studio.film),
         Route("/api/renders/{number:int}/{change}", studio.change_render, methods=["POST"]),

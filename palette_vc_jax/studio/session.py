@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,20 +20,20 @@ from palette_vc_jax.sampling import tags
 from palette_vc_jax.sampling.auto import (
     FRAMES,
     palette_of_grays,
-    saturate,
     spread,
     training_colorfulness,
 )
 from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings, networks_for
-from palette_vc_jax.sampling.frames import color_frames
 from palette_vc_jax.sampling.plan import Plan, plan_film
 from palette_vc_jax.sampling.plan_file import PlannedShot, check_end, cuts_of, read_plan
-from palette_vc_jax.sampling.reference import Reference, parse_reference
+from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.studio import edits
+from palette_vc_jax.studio.colored import alone, color_part
 from palette_vc_jax.studio.folders import Folders
-from palette_vc_jax.studio.pictures import Pictures, jpeg
-from palette_vc_jax.studio.project import Project, plan_of, with_colors
-from palette_vc_jax.video.film import open_film
+from palette_vc_jax.studio.pictures import THUMBNAIL, Pictures, jpeg, overlay, png
+from palette_vc_jax.studio.project import Project, plan_of, with_colors, with_numbers
+from palette_vc_jax.studio.uploads import keep
+from palette_vc_jax.video.film import open_film, upright_size
 
 
 class _Superseded(Exception):
@@ -59,6 +59,7 @@ class Session:
         self._numbers = itertools.count(1)
         self._opened = 0  # number of the last film that was asked for
         self._asked = 0  # number of the last preview that was asked for
+        self._shown = 0  # and of the last mask
 
     def open(self, path: Path) -> threading.Thread:
         """Open a film in a thread; `opening` has its progress, `error` says why it failed."""
@@ -98,16 +99,14 @@ class Session:
         automatic = functools.cache(lambda part: self._auto(plan, pictures, part))
         whole = 0, plan.frames
 
-        def resolve(shot: PlannedShot) -> Palette | None:
-            part = whole if shot.palette is None else (shot.start, shot.end)
-            spec = shot.palette or "auto"
-            return self._palette(spec, plan, shot.seed or 0, lambda: automatic(part))
+        def resolve(spec: str, part: Shot | None, seed: int) -> Palette | None:
+            return self._palette(spec, plan, seed, lambda: automatic(part or whole))
 
         if given:
             check_end(given, plan.frames)
-            return Project(plan, pictures, file, with_colors(given, resolve))
-        palette, shots = automatic(whole), [PlannedShot(*shot, "") for shot in plan.shots]
-        return Project(plan, pictures, file, with_colors(shots, lambda _: palette))
+            given = with_numbers(given, film, file.parent)
+        shots = given or [PlannedShot(*shot, "") for shot in plan.shots]
+        return Project(plan, pictures, file, with_colors(shots, resolve))
 
     def opened(self) -> Project:
         """Return the open film.
@@ -142,43 +141,77 @@ class Session:
 
         Args:
             request: `frame`, and optionally the shot's `colors`, `seed` and `strength`, in place
-                of those of the plan.
+                of those of the plan; with `region`, `colors` are those of a region of the shot.
+                `width` is the maximum width of a JPEG; `full` asks for a PNG of the film's size.
 
         Returns:
-            A JPEG; None if another preview was asked for before this one began.
+            The image; None if something else was asked for before this one was complete.
+
+        Raises:
+            ValueError: if the request is not valid, or a file that the plan names cannot be read.
         """
+        project = self.opened()
+        frame = _frame(request, project)
+        shot = _changed(edits.shot_at(project.shots, frame), request)
+        full, width = bool(request.get("full")), request.get("width")
+        grays = [project.pictures.full(frame)] if full else None
+        images = self._colored(shot, (frame, frame + 1), alone(project.plan.settings), grays)
+        if images is None:
+            return None
+        return png(images[0]) if full else jpeg(images[0], width if width == THUMBNAIL else None)
+
+    def _colored(
+        self,
+        shot: PlannedShot,
+        part: Shot,
+        settings: ColorizeSettings,
+        grays: list[np.ndarray] | None = None,
+        report: Callable[[int], Any] = lambda _: None,
+    ) -> list[np.ndarray] | None:
+        """Color a part of a shot; return None if something else is asked for meanwhile."""
         number = self._asked = next(self._numbers)
         project = self.opened()
-        frame = request.get("frame")
-        if not isinstance(frame, int):
-            raise ValueError(f"frame is {frame!r}; give a whole number.")
-        shot = edits.shot_at(project.shots, frame)
-        for action, key in (("palette", "colors"), ("seed", "seed"), ("strength", "strength")):
-            if key in request:
-                wanted = {"action": action, "shots": [0], "colors": request.get("colors")}
-                (shot,) = edits.edit((shot,), wanted | {"value": request[key]})
-        gray = project.pictures[frame].gray
-        if shot.strength == 0.0:
-            return jpeg(gray)
-        palette = parse_spec(shot.palette or "none")
-        reference = _reference(shot.reference) or project.plan.reference
-        with self._device:
+
+        def check() -> None:
             if number != self._asked:
-                return None
-            networks = self._on_device(project.plan)
-            rgb = color_frames(
-                gray[None].astype(np.float32) / np.float32(255.0),
-                networks,
-                palette,
-                _alone(project.plan.settings),
-                seed=shot.seed or 0,
-                reference=reference,
-                shots=[(frame, frame + 1)],
-                matrix=project.plan.film.matrix,
-            )[0]
-        if shot.strength != 1.0:
-            rgb = saturate(rgb, shot.strength, np.zeros(2), project.plan.film.matrix)
-        return jpeg(np.rint(255.0 * rgb).astype(np.uint8))
+                raise _Superseded
+
+        try:
+            with self._device:
+                check()
+                networks = self._on_device(project.plan)
+                given = project, networks, shot, part, settings, check, grays
+                return [report(count) or one for count, one in enumerate(color_part(*given))]
+        except _Superseded:
+            return None
+
+    def keep_image(self, file: Path | BinaryIO, name: str) -> str:
+        """Keep an image beside the plan, see `uploads.keep`."""
+        project = self.opened()
+        folder = self.folders.check(project.images)
+        return keep(file, name, folder, upright_size(project.plan.film))
+
+    def mask(self, shot: int, region: int, frame: int) -> bytes:
+        """Return an image that shows the mask of a region in a frame of its shot.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        project = self.opened()
+        if not 0 <= shot < len(project.shots):
+            raise ValueError(f"shot {shot} is not known; look at the plan, and try again.")
+        own = project.shots[shot]
+        if not 0 <= region < len(own.regions) or not own.start <= frame < own.end:
+            raise ValueError(f"region {region} is not known; look at the plan, and try again.")
+        number = self._shown = next(self._numbers)
+
+        def check() -> None:
+            if number != self._shown:
+                raise ValueError("another mask was asked for meanwhile.")
+
+        text, _ = own.regions[region]
+        cover = project.masks.cover(text, (own.start, own.end), frame, check)
+        return overlay(np.zeros((1, 1), np.uint8) if cover is None else cover)
 
     def _palette(
         self, spec: str, plan: Plan, seed: int, auto: Callable[[], Palette]
@@ -227,14 +260,19 @@ def described(palette: Palette | None) -> dict[str, Any]:
     return {"colors": colors, "source": palette.source, "remarks": remarks(palette)}
 
 
-def _alone(settings: ColorizeSettings) -> ColorizeSettings:
-    """Return settings for a window of one frame, which takes the least time."""
-    sampler = dataclasses.replace(settings.sampler, window=1, overlap=0, windows_per_batch=1)
-    return dataclasses.replace(
-        settings, sampler=sampler, encode_batch=1, decode_chunk=1, decode_context=0, decode_fade=0
-    )
+def _frame(request: dict[str, Any], project: Project) -> int:
+    frame = request.get("frame")
+    if not isinstance(frame, int) or not 0 <= frame < project.plan.frames:
+        raise ValueError(f"frame {frame!r}; give a number from 0 to {project.plan.frames - 1}.")
+    return frame
 
 
-@functools.lru_cache(maxsize=8)
-def _reference(text: str | None) -> Reference | None:
-    return None if text is None else parse_reference(text)
+def _changed(shot: PlannedShot, request: dict[str, Any]) -> PlannedShot:
+    """Return a shot with what a request names in place of the plan's."""
+    for action, key in (("palette", "colors"), ("seed", "seed"), ("strength", "strength")):
+        if key in request:
+            wanted = {"action": action, "shots": [0], "value": request[key], "shot": 0}
+            if action == "palette" and "region" in request:
+                wanted |= {"action": "color_region", "region": request["region"]}
+            (shot,) = edits.edit((shot,), wanted | {"colors": request.get("colors")})
+    return shot

@@ -82,7 +82,7 @@ def test_a_preview_follows_the_palette(client):
     """If this fails, a restorer chooses colors by a picture of other colors."""
 
     def preview(**values):
-        answer = client.post("api/preview", json={"frame": 5, **values})
+        answer = client.post("api/preview", json={"frame": 6, **values})
         with Image.open(io.BytesIO(answer.content)) as image:
             return np.asarray(image.convert("RGB")).astype(int)
 
