@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from palette_vc_jax.sampling.keyframes import (
 from palette_vc_jax.sampling.plan import Plan
 from palette_vc_jax.sampling.plan_file import PlannedShot
 from palette_vc_jax.sampling.reference import Reference, parse_reference
+from palette_vc_jax.sampling.sampler import Progress
 from palette_vc_jax.sampling.shot_settings import ShotSettings
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.studio.masks import part_of
@@ -36,7 +37,7 @@ def color_part(
     shot: PlannedShot,
     part: Shot,
     settings: ColorizeSettings,
-    check: Callable[[], None],
+    check: Progress,
     grays: Sequence[np.ndarray] | None = None,
 ) -> Iterator[np.ndarray]:
     """Color a part of a shot, with the regions and the keyframes in it; yield RGB uint8.
@@ -49,7 +50,7 @@ def color_part(
         shot: how it is colored.
         part: half-open range of frames.
         settings: of the sampler.
-        check: called between steps; may raise to stop.
+        check: called between steps, with (done, total) of those of the sampler; may raise to stop.
         grays: Y' `[H, W]` uint8 of each frame, whose luma is kept; None for those of the page.
 
     Raises:
@@ -72,14 +73,14 @@ def color_part(
         [part],
         [given],
         settings,
-        lambda *_: check(),
-        project.masks.maps(regions, span, part, check),
+        check,
+        project.masks.maps(regions, span, part, lambda: check(0, 1)),
         _keyframes(plan, shot, part, project.file.parent),
         plan.film.matrix,
     )
     images = itertools.chain.from_iterable(chunks)
     for frame, codes, image in zip(range(*part), grays, images, strict=True):
-        check()
+        check(1, 1)
         gray = codes / np.float32(255.0)
         light = plan.lights.get(frame, FULL)
         chroma = merge_chroma(gray, image, plan.film.matrix, settings.neutral, light)

@@ -110,7 +110,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def overlay(cover: np.ndarray) -> bytes:
-    """Return a PNG that is laid over a frame to show a mask `[h, w]` uint8."""
+    """Return a PNG that is laid over a frame to show a mask `[H, W]`, 0 to 255."""
     tint = np.broadcast_to(np.uint8(TINT), (*cover.shape, 3))
     alpha = np.rint(OPACITY * cover)[..., None].astype(np.uint8)
     return _stored(Image.fromarray(np.concatenate([tint, alpha], axis=-1)), "PNG")

@@ -35,7 +35,9 @@ PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/studio.css": ("studio.css", "text/css; charset=utf-8"),
     "/studio.js": ("studio.js", "text/javascript; charset=utf-8"),
+    "/draw.js": ("draw.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/panels.js": ("panels.js", "text/javascript; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
 }
 
@@ -59,6 +61,7 @@ class Studio:
         return {
             "opening": session.opening,
             "error": session.error,
+            "clip": session.clip_progress,
             "project": session.project.describe() if session.project else None,
             "renders": self.renders.describe(),
         }
@@ -103,6 +106,20 @@ class Studio:
             return Response(None, 204)
         kind = "image/png" if values.get("full") else "image/jpeg"
         return Response(image, media_type=kind)
+
+    async def clip(self, request: Request) -> Response:
+        """Color a few seconds; nothing if a later request has taken their place."""
+        found = await run_in_threadpool(self.session.clip, await _values(request))
+        return Response(None, 204) if found is None else JSONResponse(found)
+
+    async def clip_frame(self, request: Request) -> Response:
+        """Return one frame of the last clip."""
+        return Response(self.session.clip_frame(**request.path_params), media_type="image/jpeg")
+
+    async def cancel(self, _: Request) -> Response:
+        """Stop the preview or the clip that is computed."""
+        self.session.cancel()
+        return Response(None, 204)
 
     async def frame(self, request: Request) -> Response:
         """Return one gray frame, or a thumbnail of it."""
@@ -168,6 +185,9 @@ def application(studio: Studio, token: str, host: str = "127.0.0.1") -> Guard:
         Route("/api/edit", studio.edit, methods=["POST"]),
         Route("/api/propose", studio.propose, methods=["POST"]),
         Route("/api/preview", studio.preview, methods=["POST"]),
+        Route("/api/clip", studio.clip, methods=["POST"]),
+        Route("/api/clips/{number:int}/{frame:int}.jpg", studio.clip_frame),
+        Route("/api/cancel", studio.cancel, methods=["POST"]),
         Route("/api/frames/{number:int}/full.png", studio.gray),
         Route("/api/frames/{number:int}/{size}.jpg", studio.frame),
         Route(IMAGES, studio.images, methods=["POST"]),

@@ -30,10 +30,14 @@ from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.studio import edits
 from palette_vc_jax.studio.colored import alone, color_part
 from palette_vc_jax.studio.folders import Folders
-from palette_vc_jax.studio.pictures import THUMBNAIL, Pictures, jpeg, overlay, png
+from palette_vc_jax.studio.pictures import WIDTH, Pictures, jpeg, overlay, png
 from palette_vc_jax.studio.project import Project, plan_of, with_colors, with_numbers
 from palette_vc_jax.studio.uploads import keep
 from palette_vc_jax.video.film import open_film, upright_size
+from palette_vc_jax.video.resize import resize
+
+CLIP = 2  # seconds of a clip
+LONGEST = 60  # and maximum of its frames
 
 
 class _Superseded(Exception):
@@ -53,6 +57,7 @@ class Session:
         self.project: Project | None = None
         self.opening: dict[str, Any] | None = None
         self.error: str | None = None
+        self.clip_progress: dict[str, int] | None = None
         self._load = functools.cache(load)
         self._networks: tuple[tuple[Any, ...], Networks] | None = None
         self._device = threading.Lock()  # one computation at a time
@@ -60,6 +65,7 @@ class Session:
         self._opened = 0  # number of the last film that was asked for
         self._asked = 0  # number of the last preview that was asked for
         self._shown = 0  # and of the last mask
+        self._clip: tuple[int, dict[int, bytes]] = (0, {})  # number and JPEGs of the last clip
 
     def open(self, path: Path) -> threading.Thread:
         """Open a film in a thread; `opening` has its progress, `error` says why it failed."""
@@ -153,12 +159,56 @@ class Session:
         project = self.opened()
         frame = _frame(request, project)
         shot = _changed(edits.shot_at(project.shots, frame), request)
-        full, width = bool(request.get("full")), request.get("width")
+        full, width = request.get("full") is True, request.get("width", WIDTH)
+        if not isinstance(width, int) or not 1 <= width <= WIDTH:
+            raise ValueError(f"width {width!r}; give a number from 1 to {WIDTH}.")
         grays = [project.pictures.full(frame)] if full else None
         images = self._colored(shot, (frame, frame + 1), alone(project.plan.settings), grays)
         if images is None:
             return None
-        return png(images[0]) if full else jpeg(images[0], width if width == THUMBNAIL else None)
+        return png(images[0]) if full else jpeg(images[0], width)
+
+    def clip(self, request: dict[str, Any]) -> dict[str, int] | None:
+        """Color the frames of `CLIP` seconds around a frame, within its shot.
+
+        Args:
+            request: `frame`.
+
+        Returns:
+            `id`, `start` and `end` (the frame after the last), for `clip_frame`; None if something
+            else was asked for before it was complete.
+
+        Raises:
+            ValueError: as `preview`.
+        """
+        project = self.opened()
+        frame = _frame(request, project)
+        shot = edits.shot_at(project.shots, frame)
+        part = _around(shot, frame, min(LONGEST, max(1, round(CLIP * project.plan.film.rate))))
+        try:
+            images = self._colored(shot, part, project.plan.settings, shown=True)
+        finally:
+            self.clip_progress = None
+        if images is None:
+            return None
+        number = next(self._numbers)
+        self._clip = number, dict(zip(range(*part), map(jpeg, images), strict=True))
+        return {"id": number, "start": part[0], "end": part[1]}
+
+    def clip_frame(self, number: int, frame: int) -> bytes:
+        """Return a frame of the last clip as a JPEG.
+
+        Raises:
+            ValueError: if it is not in the clip.
+        """
+        own, images = self._clip
+        if own != number or frame not in images:
+            raise ValueError("this clip is no longer kept; ask for it again.")
+        return images[frame]
+
+    def cancel(self) -> None:
+        """Stop the preview or the clip that is computed."""
+        self._asked = next(self._numbers)
 
     def _colored(
         self,
@@ -166,22 +216,23 @@ class Session:
         part: Shot,
         settings: ColorizeSettings,
         grays: list[np.ndarray] | None = None,
-        report: Callable[[int], Any] = lambda _: None,
+        shown: bool = False,
     ) -> list[np.ndarray] | None:
         """Color a part of a shot; return None if something else is asked for meanwhile."""
         number = self._asked = next(self._numbers)
         project = self.opened()
 
-        def check() -> None:
+        def check(done: int, total: int) -> None:
             if number != self._asked:
                 raise _Superseded
+            if shown:
+                self.clip_progress = {"done": done, "total": total}
 
         try:
             with self._device:
-                check()
+                check(0, 1)
                 networks = self._on_device(project.plan)
-                given = project, networks, shot, part, settings, check, grays
-                return [report(count) or one for count, one in enumerate(color_part(*given))]
+                return list(color_part(project, networks, shot, part, settings, check, grays))
         except _Superseded:
             return None
 
@@ -211,7 +262,8 @@ class Session:
 
         text, _ = own.regions[region]
         cover = project.masks.cover(text, (own.start, own.end), frame, check)
-        return overlay(np.zeros((1, 1), np.uint8) if cover is None else cover)
+        size = project.pictures.height, project.pictures.width
+        return overlay(resize(np.zeros(size) if cover is None else cover, *size))
 
     def _palette(
         self, spec: str, plan: Plan, seed: int, auto: Callable[[], Palette]
@@ -265,6 +317,12 @@ def _frame(request: dict[str, Any], project: Project) -> int:
     if not isinstance(frame, int) or not 0 <= frame < project.plan.frames:
         raise ValueError(f"frame {frame!r}; give a number from 0 to {project.plan.frames - 1}.")
     return frame
+
+
+def _around(shot: PlannedShot, frame: int, count: int) -> Shot:
+    """Return `count` frames of a shot, with `frame` in the middle if it is not near an end."""
+    start = max(shot.start, min(frame - count // 2, shot.end - count))
+    return start, min(shot.end, start + count)
 
 
 def _changed(shot: PlannedShot, request: dict[str, Any]) -> PlannedShot:
