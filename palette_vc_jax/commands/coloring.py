@@ -84,7 +84,8 @@ def color_one(
     steering = _read_steering(args, film, model)
     mixture = mixture_for(args.palette, model.folder)
     _check_files(args, film, output, steering, mixture)
-    settings = default_settings(model.config, **flags.settings_of(args))
+    of_plan = plan_file.read_film_settings(args.plan) if args.plan else {}
+    settings = default_settings(model.config, **(of_plan | flags.settings_of(args)))
     if not args.topology:
         check_hardware(settings)
     cuts = _cuts(args, film, steering.shots)

@@ -25,7 +25,13 @@ from palette_vc_jax.sampling.auto import (
 )
 from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings, networks_for
 from palette_vc_jax.sampling.plan import Plan, plan_film
-from palette_vc_jax.sampling.plan_file import PlannedShot, check_end, cuts_of, read_plan
+from palette_vc_jax.sampling.plan_file import (
+    PlannedShot,
+    check_end,
+    cuts_of,
+    read_film_settings,
+    read_plan,
+)
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.studio import edits
 from palette_vc_jax.studio.colored import alone, color_part
@@ -97,9 +103,12 @@ class Session:
         file = self.folders.check(plan_of(path))
         film = open_film(path)
         given = read_plan(file, film.rate) if file.exists() else None
+        named = read_film_settings(file) if given else {}
         cuts = cuts_of(given) if given else None
         find = functools.partial(report, "finding the shots")
-        plan = plan_film(film, model, default_settings(model.config, devices=1), None, find, cuts)
+        settings = default_settings(model.config, devices=1)
+        plan = plan_film(film, model, settings, None, find, cuts)
+        dataclasses.replace(settings, **named)  # reports values that are not valid
         report("choosing the first palette")
         pictures = Pictures(plan)
         automatic = functools.cache(lambda part: self._auto(plan, pictures, part))
@@ -112,7 +121,7 @@ class Session:
             check_end(given, plan.frames)
             given = with_numbers(given, film, file.parent)
         shots = given or [PlannedShot(*shot, "") for shot in plan.shots]
-        return Project(plan, pictures, file, with_colors(shots, resolve))
+        return Project(plan, pictures, file, with_colors(shots, resolve), named)
 
     def opened(self) -> Project:
         """Return the open film.
@@ -163,7 +172,7 @@ class Session:
         if not isinstance(width, int) or not 1 <= width <= WIDTH:
             raise ValueError(f"width {width!r}; give a number from 1 to {WIDTH}.")
         grays = [project.pictures.full(frame)] if full else None
-        images = self._colored(shot, (frame, frame + 1), alone(project.plan.settings), grays)
+        images = self._colored(shot, (frame, frame + 1), alone(project.settings), grays)
         if images is None:
             return None
         return png(images[0]) if full else jpeg(images[0], width)
@@ -186,7 +195,7 @@ class Session:
         shot = edits.shot_at(project.shots, frame)
         part = _around(shot, frame, min(LONGEST, max(1, round(CLIP * project.plan.film.rate))))
         try:
-            images = self._colored(shot, part, project.plan.settings, shown=True)
+            images = self._colored(shot, part, project.settings, shown=True)
         finally:
             self.clip_progress = None
         if images is None:

@@ -59,6 +59,7 @@ def test_a_render_is_canceled_resumed_and_survives_the_server(tmp_path, model, s
         {"action": "add_region", "frame": 2, **rectangle},
         {"action": "add_region", "frame": 9, "image": mask, "colors": ["navy"]},
         {"action": "set_keyframe", "frame": 5, "image": key},
+        {"action": "neutral", "dark": 0.2, "bright": 0.8},
     ]):  # fmt: skip
         project.edit({**request, "revision": revision})
     output = tmp_path / "in.colored.mkv"
@@ -87,6 +88,7 @@ def test_a_render_is_canceled_resumed_and_survives_the_server(tmp_path, model, s
     assert (films.chroma(by_hand) == films.chroma(output)).all()
     record = json.loads(by_hand.with_suffix(".run.json").read_text())
     assert len(record["regions"]) == 2 and record["keyframes"][0]["frame"] == 5
+    assert record["settings"]["neutral_bright"] == 0.8
 
 
 def test_a_failed_render_says_why(tmp_path, model, start):

@@ -73,11 +73,14 @@ function show(found) {
     $("chooser").close();
     fillFiles();
   }
-  const shots = JSON.stringify([project.path, project.shots]);
+  const shots = JSON.stringify([project.path, project.shots, project.neutral]);
   if (shots === drawn.shots) return;
   drawn.shots = shots;
   dropClip();
   frame = Math.min(frame, project.frames - 1);
+  ["dark", "bright"].forEach((id, place) => {
+    if (document.activeElement !== $(id)) $(id).value = project.neutral[place];
+  });
   drawStrip(project, shotAt(project, frame), chooseShot);
   go(frame);
 }
@@ -437,6 +440,9 @@ function listen() {
     preview({ strength: Number($("strength").value) });
   };
   $("strength").onchange = () => edit({ action: "strength", value: Number($("strength").value) });
+  for (const id of ["dark", "bright"]) {
+    $(id).onchange = () => edit({ action: "neutral", dark: Number($("dark").value), bright: Number($("bright").value) });
+  }
   $("dice").onclick = dice;
   $("clip").onclick = colorClip;
   $("mask").onload = () => { $("mask").hidden = region < 0 || playing !== 0 || Boolean(drawing.tool); };
