@@ -157,7 +157,8 @@ class Session:
         Args:
             request: `frame`, and optionally the shot's `colors`, `seed` and `strength`, in place
                 of those of the plan; with `region`, `colors` are those of a region of the shot.
-                `width` is the maximum width of a JPEG; `full` asks for a PNG of the film's size.
+                `width` is the maximum width of a JPEG; `full` asks for a PNG of the film's size,
+                which no later request cancels.
 
         Returns:
             The image; None if something else was asked for before this one was complete.
@@ -228,11 +229,12 @@ class Session:
         shown: bool = False,
     ) -> list[np.ndarray] | None:
         """Color a part of a shot; return None if something else is asked for meanwhile."""
-        number = self._asked = next(self._numbers)
-        project = self.opened()
+        number, project = next(self._numbers), self.opened()
+        if grays is None:
+            self._asked = number
 
         def check(done: int, total: int) -> None:
-            if number != self._asked:
+            if number != self._asked and grays is None:
                 raise _Superseded
             if shown:
                 self.clip_progress = {"done": done, "total": total}

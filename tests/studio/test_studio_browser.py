@@ -209,7 +209,7 @@ def test_a_frame_is_taken_out_and_put_back(page, project):
     page.wait_for_selector("#message:has-text('cannot be read as an image')")
 
 
-def test_a_clip_is_colored_played_and_canceled(page):
+def test_a_clip_is_colored_played_and_canceled(page, project):
     """If this fails, a restorer sees flicker only in the finished film."""
     page.click("#strip li:nth-child(2) button")
     preview(page)
@@ -225,8 +225,13 @@ def test_a_clip_is_colored_played_and_canceled(page):
     page.keyboard.press("d")  # a clip of other colors is not kept
     preview(page, page.get_attribute("#after", "src"))
     page.wait_for_selector("#note:has-text('one frame')")
-    page.click("#clip")
-    page.keyboard.press("ArrowLeft")
+    with project._device:  # a computation that is under way
+        asked = project._asked
+        page.click("#clip")
+        page.wait_for_selector("#clip:has-text('Cancel')")
+        page.keyboard.press("ArrowLeft")
+        while project._asked < asked + 2:
+            page.wait_for_timeout(50)
     page.wait_for_selector("#clip:has-text('Preview clip')")
     page.wait_for_selector("#note:has-text('one frame')")
 

@@ -88,9 +88,8 @@ export function listenPanels(app) {
     const { frame, project } = app.at();
     app.say("Coloring the frame in the size of the film ...");
     const image = await ask("preview", { frame, full: true });
-    app.say(image ? "" : "Stopped, because something else was asked for.");
-    if (image) save(image, `${project.name}.frame-${frame}.png`);
-    if ($("after").hidden) app.preview();
+    app.say("");
+    save(image, `${project.name}.frame-${frame}.png`);
   });
   $("save-gray").onclick = attempt(async () => {
     const { frame, project } = app.at();
