@@ -38,6 +38,8 @@ PAGE = {
     "/draw.js": ("draw.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
     "/panels.js": ("panels.js", "text/javascript; charset=utf-8"),
+    "/palettes.js": ("palettes.js", "text/javascript; charset=utf-8"),
+    "/server.js": ("server.js", "text/javascript; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
 }
 
@@ -151,8 +153,8 @@ class Studio:
 
     async def mask(self, request: Request) -> Response:
         """Return an image that shows the mask of a region in a frame."""
-        place = functools.partial(self.session.mask, **request.path_params)
-        return Response(await run_in_threadpool(place), media_type="image/png")
+        image = await run_in_threadpool(lambda: self.session.mask(**request.path_params))
+        return Response(image, media_type="image/png") if image else Response(None, 204)
 
     async def render(self, request: Request) -> Response:
         """Queue a render of the plan."""

@@ -253,8 +253,11 @@ class Session:
         folder = self.folders.check(project.images)
         return keep(file, name, folder, upright_size(project.plan.film))
 
-    def mask(self, shot: int, region: int, frame: int) -> bytes:
+    def mask(self, shot: int, region: int, frame: int) -> bytes | None:
         """Return an image that shows the mask of a region in a frame of its shot.
+
+        Returns:
+            The image; None if another mask was asked for before this one was complete.
 
         Raises:
             ValueError: if there is none.
@@ -269,10 +272,13 @@ class Session:
 
         def check() -> None:
             if number != self._shown:
-                raise ValueError("another mask was asked for meanwhile.")
+                raise _Superseded
 
         text, _ = own.regions[region]
-        cover = project.masks.cover(text, (own.start, own.end), frame, check)
+        try:
+            cover = project.masks.cover(text, (own.start, own.end), frame, check)
+        except _Superseded:
+            return None
         size = project.pictures.height, project.pictures.width
         return overlay(resize(np.zeros(size) if cover is None else cover, *size))
 

@@ -83,10 +83,15 @@ def test_a_film_is_edited_and_rendered(page, project):
     """If this fails, a restorer cannot color a film in the page."""
     first = preview(page)
     page.fill("#text0", "tomato")
+    page.fill("#text1", "gold")
+    page.fill("#text4", "teal")
     page.keyboard.press("Tab")
     page.wait_for_selector("#saved:has-text('saved in in.mkv.plan.json')")
     preview(page, first)
-    assert "#ff6347" in project.opened().shots[1].palette
+    page.wait_for_function(
+        "[...document.querySelectorAll('.well input')].some(one => one.value == '#008080')"
+    )
+    assert {"#ff6347", "#ffd700", "#008080"} < set(project.opened().shots[1].palette.split(","))
 
     page.click("#strip li:nth-child(2) button")
     page.keyboard.press("s")

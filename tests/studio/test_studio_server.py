@@ -25,7 +25,7 @@ from palette_vc_jax.commands import studio as command_studio  # noqa: E402
 from palette_vc_jax.studio import guard  # noqa: E402
 from palette_vc_jax.studio.project import plan_of  # noqa: E402
 from palette_vc_jax.studio.renders import Renders  # noqa: E402
-from palette_vc_jax.studio.server import Studio, application  # noqa: E402
+from palette_vc_jax.studio.server import PAGE, Studio, application  # noqa: E402
 from tests import films  # noqa: E402
 from tests.commands import command, runtime_environment  # noqa: E402
 from tests.studio.projects import SHOTS, make_folder, open_session  # noqa: E402
@@ -49,8 +49,9 @@ def client(studio):
 
 def test_the_page_and_its_files_are_served_with_a_strict_policy(client):
     """If this fails, the page is not shown, or may run the scripts of other hosts."""
-    for name in ("", "studio.css", "studio.js", "view.js"):
-        answer = client.get(name)
+    assert {path.name for path in STATIC.iterdir()} == {name for name, _ in PAGE.values()}
+    for name in PAGE:
+        answer = client.get(name.removeprefix("/"))
         assert answer.status_code == 200, name
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
         assert "unsafe" not in answer.headers["content-security-policy"]

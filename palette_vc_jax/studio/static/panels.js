@@ -1,8 +1,10 @@
 // The panels of regions and keyframes, and the contact sheet.
 
-import { $, make, swatchOf } from "./view.js";
+import { draws } from "./palettes.js";
+import { ask, attempt } from "./server.js";
+import { $, make, say, swatchOf } from "./view.js";
 
-const DRAWS = 8; // palettes of the mixture on a contact sheet
+const CELLS = 12; // proposals on a contact sheet
 const SMALL = 240; // pixels, width of a frame there
 
 const button = (label, name, run, more = {}) => make("button", { type: "button", textContent: label, ariaLabel: name, onclick: run, ...more });
@@ -40,7 +42,7 @@ async function fillSheet(app, isCurrent) {
   const specs = [["as it is", null], ["automatic", "auto"]];
   if ($("words").value) specs.push([$("words").value, `words:${$("words").value}`]);
   if ($("file").value) specs.push([$("file").selectedOptions[0].textContent, $("file").value]);
-  for (let count = 1; count <= DRAWS; count += 1) specs.push([`mixture, ${count}`, app.draws()]);
+  for (let count = 1; specs.length < CELLS; count += 1) specs.push([`mixture, ${count}`, draws()]);
   const cells = specs.map(([label]) => {
     const cell = make("button", { type: "button", ariaLabel: label, disabled: true });
     cell.append(make("img", { alt: "" }), swatchOf(null), make("span", { textContent: label }));
@@ -59,7 +61,7 @@ async function fillSheet(app, isCurrent) {
         app.edit(app.colorEdit(colors));
       };
       cell.disabled = false;
-      const image = await app.ask("preview", { frame: app.at().frame, width: SMALL, ...app.colorPreview(colors) });
+      const image = await ask("preview", { frame: app.at().frame, width: SMALL, ...app.colorPreview(colors) });
       if (!isCurrent()) return;
       if (image) picture.src = URL.createObjectURL(image);
     } catch (error) {
@@ -69,7 +71,7 @@ async function fillSheet(app, isCurrent) {
 }
 
 export function listenPanels(app) {
-  const { ask, attempt, edit } = app;
+  const { edit } = app;
   let sheets = 0;
   const sheet = () => {
     if (!app.at().project) return;
@@ -86,9 +88,9 @@ export function listenPanels(app) {
   const putBack = async (image) => edit({ action: "set_keyframe", frame: app.at().frame, image });
   $("save-color").onclick = attempt(async () => {
     const { frame, project } = app.at();
-    app.say("Coloring the frame in the size of the film ...");
+    say("Coloring the frame in the size of the film ...");
     const image = await ask("preview", { frame, full: true });
-    app.say("");
+    say("");
     save(image, `${project.name}.frame-${frame}.png`);
   });
   $("save-gray").onclick = attempt(async () => {

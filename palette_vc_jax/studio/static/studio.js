@@ -3,7 +3,9 @@
 // a clip that was colored.
 
 import { Drawing } from "./draw.js";
+import { draws, wellColors, withLocks } from "./palettes.js";
 import { drawKeyframes, drawRegions, listenPanels } from "./panels.js";
+import { ask, attempt } from "./server.js";
 import { $, clock, drawHead, drawQueue, drawStrip, drawWells, make, markShot, say, shotAt, showShot, wells } from "./view.js";
 
 let state = { project: null, renders: [], opening: null, error: null };
@@ -17,41 +19,9 @@ let drawn = { shots: "", renders: "", path: "" };
 let waiting = 0; // timer of the preview
 let asked = 0; // number of the last preview
 
-// Ask the server; `values` are sent as JSON, and a file as it is.
-async function ask(path, values) {
-  const file = values instanceof Blob;
-  const options = values === undefined ? {} : {
-    method: "POST",
-    headers: { "content-type": file ? "application/octet-stream" : "application/json" },
-    body: file ? values : JSON.stringify(values),
-  };
-  let answer;
-  try {
-    answer = await fetch(`api/${path}`, options);
-  } catch {
-    throw new Error("The studio does not answer. Start it again with the same command, and open its new address.");
-  }
-  if (answer.status === 204) return null;
-  if (answer.ok) return answer.headers.get("content-type").startsWith("image/") ? answer.blob() : answer.json();
-  const text = await answer.text();
-  let reason = text;
-  try { reason = JSON.parse(text).error; } catch { /* a plain text */ }
-  if (answer.status === 409) await refresh();
-  throw new Error(reason);
-}
-
-function attempt(work) {
-  return async (...given) => {
-    try {
-      await work(...given);
-    } catch (error) {
-      say(error.message, true);
-    }
-  };
-}
-
 async function refresh() {
-  show(await ask("state"));
+  const found = await ask("state");
+  if (!pending) show(found);
 }
 
 function show(found) {
@@ -253,15 +223,30 @@ function colorPreview(colors) {
   return scope() === "region" ? { region, colors } : { colors };
 }
 
-const edit = attempt(async (values) => {
-  if (!state.project) return;
-  const found = await ask("edit", { shots: chosenShots(), revision: state.project.revision, ...values });
-  say("");
-  show(found);
-});
+// Edits follow each other, so that each names the revision that the one before it has made. The wells
+// keep what was typed until the last of them is answered.
+let edited = Promise.resolve();
+let pending = 0; // edits that are not answered
 
-function wellColors() {
-  return wells().map((one) => one.text.value.trim());
+function edit(values) {
+  if (!state.project) return edited;
+  const given = { shots: chosenShots(), ...values };
+  pending += 1;
+  edited = edited.then(attempt(async () => {
+    let found;
+    try {
+      found = await ask("edit", { revision: state.project.revision, ...given });
+    } catch (error) {
+      if (error.stale) found = await ask("state");
+      throw error;
+    } finally {
+      pending -= 1;
+      state = found ?? state;
+      if (!pending) show(state);
+    }
+    say("");
+  }));
+  return edited;
 }
 
 const commitWells = attempt(async () => {
@@ -269,23 +254,6 @@ const commitWells = attempt(async () => {
   await edit(colorEdit(wellColors()));
   if (state.project.revision === before) go(frame);
 });
-
-function withLocks(colors) {
-  if (!colors) return colors;
-  const locked = wells().filter((one) => one.lock.checked).map((one) => one.text.value);
-  const rest = [...colors];
-  for (const color of locked) {
-    const near = rest.map((other) => distance(color, other));
-    rest.splice(near.indexOf(Math.min(...near)), 1);
-  }
-  return [...locked, ...rest];
-}
-
-function distance(one, other) {
-  const parts = (code) => [1, 3, 5].map((place) => parseInt(code.slice(place, place + 2), 16));
-  const [a, b] = [parts(one), parts(other)];
-  return a.reduce((sum, value, place) => sum + (value - b[place]) ** 2, 0);
-}
 
 // Return a proposed palette, and what is to be said of it.
 async function proposed(spec) {
@@ -305,7 +273,6 @@ const propose = attempt(async (spec) => {
   say(text);
 });
 
-const draws = () => `gmm:${Math.floor(Math.random() * 2 ** 32)}`;
 const dice = () => propose(draws());
 const act = attempt(async (id, change) => show(await ask(`renders/${id}/${change}`, {})));
 
@@ -402,7 +369,7 @@ function onKey(event) {
   if (target.matches("input[type=text], input[type=number], input[type=file], select")) return;
   if (key === " " && target.matches("button, input")) return;
   if (key.startsWith("Arrow")) {
-    if (target.matches("input")) return;
+    if (target.matches("input:not([type=checkbox])")) return;
     event.preventDefault();
     const place = state.project ? shotAt(state.project, frame) : 0;
     const steps = { ArrowLeft: -1, ArrowRight: 1 }[key];
@@ -420,7 +387,7 @@ function compare() {
 
 function listen() {
   drawWells(commitWells, () => preview(colorPreview(wellColors())));
-  listenPanels({ ask, attempt, edit, say, draws, proposed, preview, colorEdit, colorPreview, shownColors, at: () => ({ project: state.project, frame }) });
+  listenPanels({ edit, proposed, preview, colorEdit, colorPreview, shownColors, at: () => ({ project: state.project, frame }) });
   document.addEventListener("keydown", onKey);
   $("compare").oninput = compare;
   $("position").oninput = () => { playing = 0; go(Number($("position").value)); };

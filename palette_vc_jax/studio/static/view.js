@@ -110,7 +110,9 @@ export function drawWells(change, live) {
     color.setAttribute("aria-keyshortcuts", String(place + 1));
     color.oninput = () => { text.value = color.value; live(); };
     color.onchange = () => change();
-    text.onchange = () => change();
+    text.oninput = () => { text.isTyped = true; };
+    text.onblur = () => { text.isTyped = false; };
+    text.onchange = () => { text.isTyped = false; change(); };
     $("wells").append(make("div", { className: "well" }, color, text, make("label", {}, lock, " lock")));
   }
 }
@@ -127,7 +129,7 @@ export function showShot(shot, palette) {
   const locked = new Set(own.filter((one) => one.lock.checked).map((one) => one.text.value));
   own.forEach((one, place) => {
     const color = palette?.[place] ?? "";
-    if (document.activeElement !== one.text || color) one.text.value = color;
+    if (!one.text.isTyped) one.text.value = color;
     one.color.value = color || "#000000";
     one.color.disabled = one.text.disabled = one.lock.disabled = !palette;
     one.lock.checked = locked.has(color);
