@@ -12,12 +12,14 @@ pytest.importorskip("httpx", reason="starlette.testclient needs httpx")
 
 from starlette.testclient import TestClient  # noqa: E402
 
+from palette_vc_jax.commands import sample  # noqa: E402
 from palette_vc_jax.sampling.plan_file import read_plan  # noqa: E402
 from palette_vc_jax.sampling.regions import carry_regions, parse_region  # noqa: E402
 from palette_vc_jax.studio import guard, masks, uploads  # noqa: E402
 from palette_vc_jax.studio.project import plan_of  # noqa: E402
 from palette_vc_jax.studio.renders import Renders  # noqa: E402
 from palette_vc_jax.studio.server import Studio, application  # noqa: E402
+from tests.commands import command  # noqa: E402
 from tests.studio.projects import SHOTS, make_folder, open_session  # noqa: E402
 
 COLORS = ["#800000", "#a04040", "#c06060", "#e08080", "#ffa0a0"]
@@ -59,10 +61,13 @@ def give(client, data):
     return answer.json()["image"]
 
 
-def preview(client, **values):
-    answer = client.post("api/preview", json=values)
-    with Image.open(io.BytesIO(answer.content)) as image:
+def opened(data):
+    with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB")).astype(int)
+
+
+def preview(client, **values):
+    return opened(client.post("api/preview", json=values).content)
 
 
 def test_a_region_is_in_the_plan_the_preview_and_the_page(client, edit, session):
@@ -130,6 +135,31 @@ def test_a_keyframe_is_taken_out_repaired_and_put_back(client, edit, session):
     edit("undo")
     assert session.opened().shots[1].keyframes[1] == f"6=in.mkv.plan/{other}"
     assert not any(".plan/" in one["path"] for one in client.get("api/films").json()["images"])
+
+
+def test_a_clip_has_the_colors_of_the_film(client, edit, session, model, tmp_path):
+    """If this fails, a clip shows regions, keyframes or strengths that the film does not have."""
+    key = give(client, image_bytes(np.full((48, 64, 3), (200, 60, 60), np.uint8)))
+    edit("set_keyframe", frame=6, image=key)
+    edit("add_region", frame=9, rectangle=[0, 0, 32, 48], colors=["gold"])
+    edit("strength", shots=[1], value=1.5)
+    edit("neutral", dark=0.3, bright=0.8)
+    found = client.post("api/clip", json={"frame": 8}).json()
+    assert (found["start"], found["end"]) == (4, 12)  # the whole shot, so that windows are equal
+    project = session.opened()
+    given = ["--input", project.plan.film.path, "--plan", project.file, "--checkpoint", model]
+    assert command(sample.main, *given, "--output", tmp_path / "film") == 0
+    frames = sorted((tmp_path / "film").glob("*.png"))[4:12]
+    colored = session._colored(project.shots[1], (4, 12), project.settings)
+    for number, (path, clip) in enumerate(zip(frames, colored, strict=True), 4):
+        with Image.open(path) as image:
+            film = np.asarray(image.convert("RGB")).astype(int)
+        assert np.ptp(film, axis=-1).max() > 30
+        shown = opened(client.get(f"api/clips/{found['id']}/{number}.jpg").content)
+        assert np.abs(clip - film).mean() < 0.5  # the page has gray in 8 bits
+        assert np.abs(shown - film).mean() < 4.0  # JPEG
+    assert client.get(f"api/clips/{found['id']}/3.jpg").status_code == 400
+    assert client.post("api/clip", json={"frame": 12}).status_code == 400
 
 
 def test_split_shots_keep_their_own_regions_and_keyframes(client, edit, session):
