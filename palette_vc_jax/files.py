@@ -37,6 +37,15 @@ def check_regular(path: str | Path) -> None:
             raise ValueError(f"{path}: {kind}; give a regular file.")
 
 
+def beside(name: str, folder: Path | None) -> Path:
+    """Return the path of a file that a file in `folder` names.
+
+    It is in `folder`, or else in the current folder, as it is without `folder`.
+    """
+    path = Path(name) if folder is None else folder / name
+    return path if path.exists() else Path(name)
+
+
 def read_text(path: str | Path) -> str:
     """Read a file of UTF-8 text.
 

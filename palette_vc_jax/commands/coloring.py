@@ -84,7 +84,8 @@ def color_one(
     steering = _read_steering(args, film, model)
     mixture = mixture_for(args.palette, model.folder)
     _check_files(args, film, output, steering, mixture)
-    settings = default_settings(model.config, **flags.settings_of(args))
+    of_plan = plan_file.read_film_settings(args.plan) if args.plan else {}
+    settings = default_settings(model.config, **(of_plan | flags.settings_of(args)))
     if not args.topology:
         check_hardware(settings)
     cuts = _cuts(args, film, steering.shots)
@@ -153,10 +154,11 @@ def _read_steering(args: argparse.Namespace, film: Film, model: Model) -> Steeri
     regions = [(parse_region(mask, film), spec) for mask, spec in map(_split, args.region)]
     keyframes = [parse_keyframe(text, film) for text in args.keyframe]
     references = []
+    beside = args.plan.parent if args.plan else None
     for shot in shots or ():
         with shot.naming():
-            regions += [(parse_region(mask, film), spec) for mask, spec in shot.regions]
-            keyframes += [parse_keyframe(text, film) for text in shot.keyframes]
+            regions += [(parse_region(mask, film, beside), spec) for mask, spec in shot.regions]
+            keyframes += [parse_keyframe(text, film, beside) for text in shot.keyframes]
             references.append(usual() if shot.reference is None else parse(shot.reference))
     return Steering(shots, regions, keyframes, references or [usual()])
 

@@ -67,7 +67,12 @@ def main(argv: list[str]) -> None:
     from palette_vc_jax.parallel.compile_cache import use_compile_cache
     from palette_vc_jax.parallel.device_memory import use_most_memory
     from palette_vc_jax.sampling.colorize import check_hardware, networks_for
-    from palette_vc_jax.sampling.plan_file import check_end, cuts_of, read_plan
+    from palette_vc_jax.sampling.plan_file import (
+        check_end,
+        cuts_of,
+        read_film_settings,
+        read_plan,
+    )
     from palette_vc_jax.sampling.preview import Column, contact_sheet, preview
     from palette_vc_jax.sampling.side_files import check_side_files
 
@@ -82,7 +87,8 @@ def main(argv: list[str]) -> None:
     read = [film.path, *film.files, *filter(None, map(named_file, args.palettes))]
     check_side_files(args.output, [], read, args.overwrite)
     model = load_model(args.checkpoint)
-    settings = default_settings(model.config, **flags.settings_of(args))
+    of_plan = read_film_settings(args.plan) if args.plan else {}
+    settings = default_settings(model.config, **(of_plan | flags.settings_of(args)))
     check_hardware(settings)
     shots = read_plan(args.plan, film.rate) if args.plan else None
     cuts = cuts_of(shots) if shots else None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from palette_vc_jax.files import beside
 from palette_vc_jax.images import read_image
 from palette_vc_jax.sampling.settings import Known
 from palette_vc_jax.sampling.tracking import read_shots, trace
@@ -43,19 +44,35 @@ class Keyframe:
     files: tuple[Path, ...] = ()
 
 
-def parse_keyframe(text: str, film: Film) -> Keyframe:
+def parse_keyframe(text: str, film: Film, folder: Path | None = None) -> Keyframe:
     """Return the keyframe of `POSITION=IMAGE`.
+
+    Args:
+        text: see above.
+        film: from `open_film`.
+        folder: of a plan, see `files.beside`.
 
     Raises:
         ValueError: if the text has another form, or the image is missing, is not an image, or has
             another aspect ratio than the film.
     """
+    frame, name = split_keyframe(text, film)
+    path = beside(name, folder)
+    image = read_image(path)
+    check_aspect(image.shape[:2], upright_size(film), f"keyframe {text}")
+    return Keyframe(frame, image, path.name, (path,))
+
+
+def split_keyframe(text: str, film: Film) -> tuple[int, str]:
+    """Return the number of the frame of `POSITION=IMAGE`, and IMAGE.
+
+    Raises:
+        ValueError: if the text has another form.
+    """
     position, equals, path = text.partition("=")
     if not equals or not path:
         raise ValueError(f"keyframe {text!r}; give {FORMS}, such as 48=repaired.png.")
-    image = read_image(path)
-    check_aspect(image.shape[:2], upright_size(film), f"keyframe {text}")
-    return Keyframe(parse_position(position, film.rate), image, Path(path).name, (Path(path),))
+    return parse_position(position, film.rate), path
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@
         ...
 
 `start` and `end` are frames, or positions such as "0:04.8"; the times beside them are for people.
+`neutral_dark` and `neutral_bright` may stand beside `frames`, as the flags of these names.
 A palette is a list of colors or any text that `--palette` takes; `auto` is that of the shot. Values
 that a shot does not name are those of the command's flags. A shot may have `regions`, a list of
 {"mask": ..., "palette": ...}, and `keyframes`, a list of "POSITION=IMAGE".
@@ -21,7 +22,7 @@ that a shot does not name are those of the command's flags. A shot may have `reg
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -39,6 +40,8 @@ from palette_vc_jax.video.film import Film
 from palette_vc_jax.video.position import parse_position
 
 VERSION = 1
+# Keys of settings of the whole film, which are named as those of `ColorizeSettings`.
+FILM_KEYS = ("neutral_dark", "neutral_bright")
 # Key of a shot -> types of its JSON value.
 KEYS: dict[str, tuple[type, ...]] = {
     "start": (int, str),
@@ -89,18 +92,7 @@ def read_plan(path: Path, rate: Fraction) -> list[PlannedShot]:
     Raises:
         ValueError: naming the shot and its line, if the file is not a plan.
     """
-    try:
-        values = json.loads(files.read_text(path), cls=_Lines)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such plan file; --write_plan writes one.") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error}).") from None
-    if not isinstance(values, dict) or not isinstance(values.get("shots"), list):
-        raise ValueError(f"{path}: not a plan; --write_plan writes one.")
-    if values.get("version") != VERSION:
-        raise ValueError(
-            f"{path}: version {values.get('version')!r}; this program reads version {VERSION}."
-        )
+    values = _read(path)
     shots: list[PlannedShot] = []
     merging = False
     for number, value in enumerate(values["shots"], 1):
@@ -118,6 +110,37 @@ def read_plan(path: Path, rate: Fraction) -> list[PlannedShot]:
     if merging:
         raise ValueError(f"{shots[-1].place}: merge_with_next, and no shot follows.")
     return shots
+
+
+def read_film_settings(path: Path) -> dict[str, float]:
+    """Read the settings of the whole film (`FILM_KEYS`) that a plan file names.
+
+    Raises:
+        ValueError: if the file is not a plan, or a value is not a number.
+    """
+    values = _read(path)
+    found = {key: values[key] for key in FILM_KEYS if key in values}
+    for key, value in found.items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{path}: {key} is {value!r}; give a number.")
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read the JSON object of a plan file, whose objects know their lines."""
+    try:
+        values = json.loads(files.read_text(path), cls=_Lines)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such plan file; --write_plan writes one.") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error}).") from None
+    if not isinstance(values, dict) or not isinstance(values.get("shots"), list):
+        raise ValueError(f"{path}: not a plan; --write_plan writes one.")
+    if values.get("version") != VERSION:
+        raise ValueError(
+            f"{path}: version {values.get('version')!r}; this program reads version {VERSION}."
+        )
+    return values
 
 
 def cuts_of(shots: Sequence[PlannedShot]) -> list[int]:
@@ -157,9 +180,21 @@ def write_plan(path: Path, plan: Plan, given: Sequence[ShotSettings]) -> None:
     write_shots(path, plan.film, shots)
 
 
-def write_shots(path: Path, film: Film, shots: Sequence[PlannedShot]) -> None:
-    """Write the shots of a film as a plan file, which `read_plan` reads as the same shots."""
-    head = {"version": VERSION, "film": film.path.name, "frames": shots[-1].end}
+def write_shots(
+    path: Path,
+    film: Film,
+    shots: Sequence[PlannedShot],
+    settings: Mapping[str, float] | None = None,
+) -> None:
+    """Write the shots of a film as a plan file, which `read_plan` reads as the same shots.
+
+    Args:
+        path: the file.
+        film: from `open_film`.
+        shots: its shots.
+        settings: what `read_film_settings` returns.
+    """
+    head = {"version": VERSION, "film": film.path.name, "frames": shots[-1].end, **(settings or {})}
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
     blocks = ",\n".join(_block(_values(shot, film.rate)) for shot in shots)
     text = "\n".join(["{", *lines, '  "shots": [', blocks, "  ]", "}"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from palette_vc_jax.files import beside
 from palette_vc_jax.images import read_image
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.pixels import luma
@@ -82,7 +83,7 @@ class RegionMaps:
         return None if None in found else [region for region in found if region is not None]
 
 
-def parse_region(text: str, film: Film) -> Region:
+def parse_region(text: str, film: Film, folder: Path | None = None) -> Region:
     """Return the region of the mask `text`, without a palette.
 
     The text is what stands before `=SPEC` in one of `FORMS`.
@@ -93,17 +94,15 @@ def parse_region(text: str, film: Film) -> Region:
     Args:
         text: see above.
         film: from `open_film`.
+        folder: of a plan, see `files.beside`.
 
     Raises:
         ValueError: if the text has another form, the position is not valid, or the mask cannot be
             read or does not fit the film.
     """
     upright = upright_size(film)
-    what, at, position = text.rpartition("@")
-    if not at or Path(text).exists():
-        what, position = text, "0"
-    frame = parse_position(position, film.rate)
-    path = Path(what)
+    what, frame = split_mask(text, film, folder)
+    path = beside(what, folder)
     if path.is_dir():
         files = find_images(path)
         if not files:
@@ -116,6 +115,20 @@ def parse_region(text: str, film: Film) -> Region:
     mask = read_mask(path)
     check_aspect(mask.shape, upright, f"region {text}")
     return Region(None, mask, frame, text, (path,))
+
+
+def split_mask(text: str, film: Film, folder: Path | None = None) -> tuple[str, int]:
+    """Return what stands before the position of the mask `text`, and the number of its frame.
+
+    The arguments are those of `parse_region`.
+
+    Raises:
+        ValueError: if the position is not valid.
+    """
+    what, at, position = text.rpartition("@")
+    if not at or beside(text, folder).exists():
+        what, position = text, "0"
+    return what, parse_position(position, film.rate)
 
 
 def carry_regions(
@@ -146,10 +159,14 @@ def carry_regions(
         own = np.zeros((stop - start, *shape, len(regions)), np.uint8)
         for number, region in enumerate(regions):
             for frame, mask in _masks(region, (start, stop), frames):
-                small = resize(mask, *shape)
-                own[frame - start, ..., number] = np.rint(255.0 * np.clip(small, 0.0, 1.0))
+                own[frame - start, ..., number] = covered(mask, shape)
         maps[start] = own
     return RegionMaps(tuple(region.palette for region in regions), maps, shape)
+
+
+def covered(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the share of latent pixels `shape` that a mask `[H, W]` covers, times 255, uint8."""
+    return np.rint(255.0 * np.clip(resize(mask, *shape), 0.0, 1.0)).astype(np.uint8)
 
 
 def _masks(region: Region, shot: Shot, frames: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

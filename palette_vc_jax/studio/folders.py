@@ -12,6 +12,7 @@ FILMS = {
     ".avi", ".dv", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",
     ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
 }  # fmt: skip
+OF_PLAN = ".plan"  # ending of the folders of images that plans name
 OWN = (".side_by_side.png", ".palette.png")  # images that are written next to colored films
 DEPTH = 3  # folders inside of each other that are listed
 MOST = 2000  # entries that are listed
@@ -79,7 +80,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
     except OSError:
         return
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name.endswith(OF_PLAN):
             continue
         yield Path(entry.path)
         if depth > 1 and entry.is_dir(follow_symlinks=False):

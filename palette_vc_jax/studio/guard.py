@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 MAX_BODY = 64 * 1024  # bytes
+MAX_IMAGE = 64 * 1024**2  # bytes of a body at `IMAGES`
+IMAGES = "/api/images"
 MAX_REQUESTS = 32  # that are answered at the same time
 QUOTED = 120  # characters of a path in the log
 HEADERS = {
@@ -28,7 +30,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class TooLarge(Exception):
-    """The body of a request has more than `MAX_BODY` bytes."""
+    """The body of a request has more bytes than are possible at its path."""
 
 
 class Guard:
@@ -71,7 +73,8 @@ class Guard:
             await send(message)
 
         try:
-            await self._app(self._without_token(scope), _bounded(receive), guarded)
+            inner = self._without_token(scope)
+            await self._app(inner, _bounded(receive, _most(inner["path"])), guarded)
         finally:
             self._running -= 1
 
@@ -94,7 +97,7 @@ class Guard:
         if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
             return 403, "another site"
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > MAX_BODY:
+        if not length.isdigit() or int(length) > _most(self._without_token(scope)["path"]):
             return 413, f"a body of {length.decode('latin-1')[:20]} bytes"
         if self._running >= MAX_REQUESTS:
             return 503, f"more than {MAX_REQUESTS} requests at the same time"
@@ -148,7 +151,12 @@ def log(line: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _bounded(receive: Receive) -> Receive:
+def _most(path: str) -> int:
+    """Return the number of bytes that a body may have."""
+    return MAX_IMAGE if path == IMAGES else MAX_BODY
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
     """Return a `receive` that counts the bytes of the body."""
     count = 0
 
@@ -156,7 +164,7 @@ def _bounded(receive: Receive) -> Receive:
         nonlocal count
         message = await receive()
         count += len(message.get("body", b""))
-        if count > MAX_BODY:
+        if count > most:
             raise TooLarge
         return message
 

@@ -112,7 +112,7 @@ class Renders:
         with self._changed:
             output = self._free(film.path, extension)
             render = Render(len(self._renders), film.path, output)
-            write_shots(render.plan, film, project.shots)
+            write_shots(render.plan, film, project.shots, project.named)
             self._renders.append(render)
             self._set(render, "waiting")
         return render

@@ -1,13 +1,14 @@
 """The server of the page: its routes, and the loop that serves them."""
 
-import contextlib
+import asyncio
 import functools
+import io
 import json
 import secrets
 import socket
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from starlette.routing import Route
 from palette_vc_jax import signals
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.studio.folders import Folders
-from palette_vc_jax.studio.guard import Guard, TooLarge, is_loopback, log
-from palette_vc_jax.studio.pictures import THUMBNAIL, jpeg
+from palette_vc_jax.studio.guard import IMAGES, Guard, TooLarge, is_loopback, log
+from palette_vc_jax.studio.pictures import THUMBNAIL, jpeg, png
 from palette_vc_jax.studio.project import Stale
 from palette_vc_jax.studio.renders import Renders
 from palette_vc_jax.studio.session import Session, described
@@ -34,7 +35,11 @@ PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/studio.css": ("studio.css", "text/css; charset=utf-8"),
     "/studio.js": ("studio.js", "text/javascript; charset=utf-8"),
+    "/draw.js": ("draw.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/panels.js": ("panels.js", "text/javascript; charset=utf-8"),
+    "/palettes.js": ("palettes.js", "text/javascript; charset=utf-8"),
+    "/server.js": ("server.js", "text/javascript; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
 }
 
@@ -50,6 +55,7 @@ class Studio:
     def __init__(self, session: Session, renders: Renders) -> None:
         self.session = session
         self.renders = renders
+        self._one_image = asyncio.Lock()
 
     def state(self) -> dict[str, Any]:
         """Return all that the page shows, as plain JSON values."""
@@ -57,6 +63,7 @@ class Studio:
         return {
             "opening": session.opening,
             "error": session.error,
+            "clip": session.clip_progress,
             "project": session.project.describe() if session.project else None,
             "renders": self.renders.describe(),
         }
@@ -97,7 +104,24 @@ class Studio:
         """Return one frame in color; nothing if a later request has taken its place."""
         values = await _values(request)
         image = await run_in_threadpool(self.session.preview, values)
-        return Response(image, 200 if image else 204, media_type="image/jpeg" if image else None)
+        if image is None:
+            return Response(None, 204)
+        kind = "image/png" if values.get("full") else "image/jpeg"
+        return Response(image, media_type=kind)
+
+    async def clip(self, request: Request) -> Response:
+        """Color a few seconds; nothing if a later request has taken their place."""
+        found = await run_in_threadpool(self.session.clip, await _values(request))
+        return Response(None, 204) if found is None else JSONResponse(found)
+
+    async def clip_frame(self, request: Request) -> Response:
+        """Return one frame of the last clip."""
+        return Response(self.session.clip_frame(**request.path_params), media_type="image/jpeg")
+
+    async def cancel(self, _: Request) -> Response:
+        """Stop the preview or the clip that is computed."""
+        self.session.cancel()
+        return Response(None, 204)
 
     async def frame(self, request: Request) -> Response:
         """Return one gray frame, or a thumbnail of it."""
@@ -106,6 +130,31 @@ class Studio:
         pictures = self.session.opened().pictures
         image = await run_in_threadpool(lambda: jpeg(pictures[number].gray, width))
         return Response(image, media_type="image/jpeg")
+
+    async def gray(self, request: Request) -> Response:
+        """Return one gray frame at the film's size, as a PNG."""
+        pictures, number = self.session.opened().pictures, request.path_params["number"]
+        image = await run_in_threadpool(lambda: png(pictures.full(number)))
+        return Response(image, media_type="image/png")
+
+    async def images(self, request: Request) -> Response:
+        """Keep the image that is the body."""
+        async with self._one_image:  # large bodies are read one after the other
+            file = io.BytesIO(await request.body())
+            name = await run_in_threadpool(self.session.keep_image, file, "the image")
+        return JSONResponse({"image": name})
+
+    async def pick(self, request: Request) -> Response:
+        """Keep a copy of an image in an allowed folder."""
+        path = self.session.folders.check(_text(await _values(request), "path"))
+        async with self._one_image:
+            name = await run_in_threadpool(self.session.keep_image, path, path.name)
+        return JSONResponse({"image": name})
+
+    async def mask(self, request: Request) -> Response:
+        """Return an image that shows the mask of a region in a frame."""
+        image = await run_in_threadpool(lambda: self.session.mask(**request.path_params))
+        return Response(image, media_type="image/png") if image else Response(None, 204)
 
     async def render(self, request: Request) -> Response:
         """Queue a render of the plan."""
@@ -128,15 +177,6 @@ class Studio:
         return FileResponse(self.renders.output(request.path_params["number"]))
 
 
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the command, see `palette_vc_jax.signals`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Change no handler."""
-        yield
-
-
 def application(studio: Studio, token: str, host: str = "127.0.0.1") -> Guard:
     """Return the ASGI application."""
     routes = [Route(path, functools.partial(_page, path)) for path in PAGE]
@@ -147,7 +187,14 @@ def application(studio: Studio, token: str, host: str = "127.0.0.1") -> Guard:
         Route("/api/edit", studio.edit, methods=["POST"]),
         Route("/api/propose", studio.propose, methods=["POST"]),
         Route("/api/preview", studio.preview, methods=["POST"]),
+        Route("/api/clip", studio.clip, methods=["POST"]),
+        Route("/api/clips/{number:int}/{frame:int}.jpg", studio.clip_frame),
+        Route("/api/cancel", studio.cancel, methods=["POST"]),
+        Route("/api/frames/{number:int}/full.png", studio.gray),
         Route("/api/frames/{number:int}/{size}.jpg", studio.frame),
+        Route(IMAGES, studio.images, methods=["POST"]),
+        Route("/api/pick", studio.pick, methods=["POST"]),
+        Route("/api/masks/{shot:int}/{region:int}/{frame:int}.png", studio.mask),
         Route("/api/renders", studio.render, methods=["POST"]),
         Route("/api/renders/{number:int}/film", studio.film),
         Route("/api/renders/{number:int}/{change}", studio.change_render, methods=["POST"]),
@@ -214,10 +261,13 @@ def serve(
         lifespan="off",
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
-        timeout_graceful_shutdown=2,
     )
+    # The main thread only waits for signals, so that none interrupts the loop or waits for JAX.
+    run = functools.partial(uvicorn.Server(config).run, sockets=[listening])
+    serving = threading.Thread(target=run, daemon=True)
+    serving.start()
     try:
-        _Server(config).run(sockets=[listening])
+        serving.join()
     except signals.Terminated as stop:
         studio.renders.close()
         signals.leave(stop.number)  # a normal end would abort if a thread is in JAX

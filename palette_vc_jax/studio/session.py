@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,20 +20,30 @@ from palette_vc_jax.sampling import tags
 from palette_vc_jax.sampling.auto import (
     FRAMES,
     palette_of_grays,
-    saturate,
     spread,
     training_colorfulness,
 )
 from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings, networks_for
-from palette_vc_jax.sampling.frames import color_frames
 from palette_vc_jax.sampling.plan import Plan, plan_film
-from palette_vc_jax.sampling.plan_file import PlannedShot, check_end, cuts_of, read_plan
-from palette_vc_jax.sampling.reference import Reference, parse_reference
+from palette_vc_jax.sampling.plan_file import (
+    PlannedShot,
+    check_end,
+    cuts_of,
+    read_film_settings,
+    read_plan,
+)
+from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.studio import edits
+from palette_vc_jax.studio.colored import alone, color_part
 from palette_vc_jax.studio.folders import Folders
-from palette_vc_jax.studio.pictures import Pictures, jpeg
-from palette_vc_jax.studio.project import Project, plan_of, with_colors
-from palette_vc_jax.video.film import open_film
+from palette_vc_jax.studio.pictures import WIDTH, Pictures, jpeg, overlay, png
+from palette_vc_jax.studio.project import Project, plan_of, with_colors, with_numbers
+from palette_vc_jax.studio.uploads import keep
+from palette_vc_jax.video.film import open_film, upright_size
+from palette_vc_jax.video.resize import resize
+
+CLIP = 2  # seconds of a clip
+LONGEST = 60  # and maximum of its frames
 
 
 class _Superseded(Exception):
@@ -53,12 +63,15 @@ class Session:
         self.project: Project | None = None
         self.opening: dict[str, Any] | None = None
         self.error: str | None = None
+        self.clip_progress: dict[str, int] | None = None
         self._load = functools.cache(load)
         self._networks: tuple[tuple[Any, ...], Networks] | None = None
         self._device = threading.Lock()  # one computation at a time
         self._numbers = itertools.count(1)
         self._opened = 0  # number of the last film that was asked for
         self._asked = 0  # number of the last preview that was asked for
+        self._shown = 0  # and of the last mask
+        self._clip: tuple[int, dict[int, bytes]] = (0, {})  # number and JPEGs of the last clip
 
     def open(self, path: Path) -> threading.Thread:
         """Open a film in a thread; `opening` has its progress, `error` says why it failed."""
@@ -90,24 +103,25 @@ class Session:
         file = self.folders.check(plan_of(path))
         film = open_film(path)
         given = read_plan(file, film.rate) if file.exists() else None
+        named = read_film_settings(file) if given else {}
         cuts = cuts_of(given) if given else None
         find = functools.partial(report, "finding the shots")
-        plan = plan_film(film, model, default_settings(model.config, devices=1), None, find, cuts)
+        settings = default_settings(model.config, devices=1)
+        plan = plan_film(film, model, settings, None, find, cuts)
+        dataclasses.replace(settings, **named)  # reports values that are not valid
         report("choosing the first palette")
         pictures = Pictures(plan)
         automatic = functools.cache(lambda part: self._auto(plan, pictures, part))
         whole = 0, plan.frames
 
-        def resolve(shot: PlannedShot) -> Palette | None:
-            part = whole if shot.palette is None else (shot.start, shot.end)
-            spec = shot.palette or "auto"
-            return self._palette(spec, plan, shot.seed or 0, lambda: automatic(part))
+        def resolve(spec: str, part: Shot | None, seed: int) -> Palette | None:
+            return self._palette(spec, plan, seed, lambda: automatic(part or whole))
 
         if given:
             check_end(given, plan.frames)
-            return Project(plan, pictures, file, with_colors(given, resolve))
-        palette, shots = automatic(whole), [PlannedShot(*shot, "") for shot in plan.shots]
-        return Project(plan, pictures, file, with_colors(shots, lambda _: palette))
+            given = with_numbers(given, film, file.parent)
+        shots = given or [PlannedShot(*shot, "") for shot in plan.shots]
+        return Project(plan, pictures, file, with_colors(shots, resolve), named)
 
     def opened(self) -> Project:
         """Return the open film.
@@ -142,43 +156,131 @@ class Session:
 
         Args:
             request: `frame`, and optionally the shot's `colors`, `seed` and `strength`, in place
-                of those of the plan.
+                of those of the plan; with `region`, `colors` are those of a region of the shot.
+                `width` is the maximum width of a JPEG; `full` asks for a PNG of the film's size,
+                which no later request cancels.
 
         Returns:
-            A JPEG; None if another preview was asked for before this one began.
+            The image; None if something else was asked for before this one was complete.
+
+        Raises:
+            ValueError: if the request is not valid, or a file that the plan names cannot be read.
         """
-        number = self._asked = next(self._numbers)
         project = self.opened()
-        frame = request.get("frame")
-        if not isinstance(frame, int):
-            raise ValueError(f"frame is {frame!r}; give a whole number.")
+        frame = _frame(request, project)
+        shot = _changed(edits.shot_at(project.shots, frame), request)
+        full, width = request.get("full") is True, request.get("width", WIDTH)
+        if not isinstance(width, int) or not 1 <= width <= WIDTH:
+            raise ValueError(f"width {width!r}; give a number from 1 to {WIDTH}.")
+        grays = [project.pictures.full(frame)] if full else None
+        images = self._colored(shot, (frame, frame + 1), alone(project.settings), grays)
+        if images is None:
+            return None
+        return png(images[0]) if full else jpeg(images[0], width)
+
+    def clip(self, request: dict[str, Any]) -> dict[str, int] | None:
+        """Color the frames of `CLIP` seconds around a frame, within its shot.
+
+        Args:
+            request: `frame`.
+
+        Returns:
+            `id`, `start` and `end` (the frame after the last), for `clip_frame`; None if something
+            else was asked for before it was complete.
+
+        Raises:
+            ValueError: as `preview`.
+        """
+        project = self.opened()
+        frame = _frame(request, project)
         shot = edits.shot_at(project.shots, frame)
-        for action, key in (("palette", "colors"), ("seed", "seed"), ("strength", "strength")):
-            if key in request:
-                wanted = {"action": action, "shots": [0], "colors": request.get("colors")}
-                (shot,) = edits.edit((shot,), wanted | {"value": request[key]})
-        gray = project.pictures[frame].gray
-        if shot.strength == 0.0:
-            return jpeg(gray)
-        palette = parse_spec(shot.palette or "none")
-        reference = _reference(shot.reference) or project.plan.reference
-        with self._device:
-            if number != self._asked:
-                return None
-            networks = self._on_device(project.plan)
-            rgb = color_frames(
-                gray[None].astype(np.float32) / np.float32(255.0),
-                networks,
-                palette,
-                _alone(project.plan.settings),
-                seed=shot.seed or 0,
-                reference=reference,
-                shots=[(frame, frame + 1)],
-                matrix=project.plan.film.matrix,
-            )[0]
-        if shot.strength != 1.0:
-            rgb = saturate(rgb, shot.strength, np.zeros(2), project.plan.film.matrix)
-        return jpeg(np.rint(255.0 * rgb).astype(np.uint8))
+        part = _around(shot, frame, min(LONGEST, max(1, round(CLIP * project.plan.film.rate))))
+        try:
+            images = self._colored(shot, part, project.settings, shown=True)
+        finally:
+            self.clip_progress = None
+        if images is None:
+            return None
+        number = next(self._numbers)
+        self._clip = number, dict(zip(range(*part), map(jpeg, images), strict=True))
+        return {"id": number, "start": part[0], "end": part[1]}
+
+    def clip_frame(self, number: int, frame: int) -> bytes:
+        """Return a frame of the last clip as a JPEG.
+
+        Raises:
+            ValueError: if it is not in the clip.
+        """
+        own, images = self._clip
+        if own != number or frame not in images:
+            raise ValueError("this clip is no longer kept; ask for it again.")
+        return images[frame]
+
+    def cancel(self) -> None:
+        """Stop the preview or the clip that is computed."""
+        self._asked = next(self._numbers)
+
+    def _colored(
+        self,
+        shot: PlannedShot,
+        part: Shot,
+        settings: ColorizeSettings,
+        grays: list[np.ndarray] | None = None,
+        shown: bool = False,
+    ) -> list[np.ndarray] | None:
+        """Color a part of a shot; return None if something else is asked for meanwhile."""
+        number, project = next(self._numbers), self.opened()
+        if grays is None:
+            self._asked = number
+
+        def check(done: int, total: int) -> None:
+            if number != self._asked and grays is None:
+                raise _Superseded
+            if shown:
+                self.clip_progress = {"done": done, "total": total}
+
+        try:
+            with self._device:
+                check(0, 1)
+                networks = self._on_device(project.plan)
+                return list(color_part(project, networks, shot, part, settings, check, grays))
+        except _Superseded:
+            return None
+
+    def keep_image(self, file: Path | BinaryIO, name: str) -> str:
+        """Keep an image beside the plan, see `uploads.keep`."""
+        project = self.opened()
+        folder = self.folders.check(project.images)
+        return keep(file, name, folder, upright_size(project.plan.film))
+
+    def mask(self, shot: int, region: int, frame: int) -> bytes | None:
+        """Return an image that shows the mask of a region in a frame of its shot.
+
+        Returns:
+            The image; None if another mask was asked for before this one was complete.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        project = self.opened()
+        if not 0 <= shot < len(project.shots):
+            raise ValueError(f"shot {shot} is not known; look at the plan, and try again.")
+        own = project.shots[shot]
+        if not 0 <= region < len(own.regions) or not own.start <= frame < own.end:
+            raise ValueError(f"region {region} is not known; look at the plan, and try again.")
+        number = self._shown = next(self._numbers)
+
+        def check() -> None:
+            if number != self._shown:
+                raise _Superseded
+
+        text, _ = own.regions[region]
+        try:
+            cover = project.masks.cover(text, (own.start, own.end), frame, check)
+        except _Superseded:
+            return None
+        size = project.pictures.height, project.pictures.width
+        return overlay(resize(np.zeros(size) if cover is None else cover, *size))
 
     def _palette(
         self, spec: str, plan: Plan, seed: int, auto: Callable[[], Palette]
@@ -227,14 +329,25 @@ def described(palette: Palette | None) -> dict[str, Any]:
     return {"colors": colors, "source": palette.source, "remarks": remarks(palette)}
 
 
-def _alone(settings: ColorizeSettings) -> ColorizeSettings:
-    """Return settings for a window of one frame, which takes the least time."""
-    sampler = dataclasses.replace(settings.sampler, window=1, overlap=0, windows_per_batch=1)
-    return dataclasses.replace(
-        settings, sampler=sampler, encode_batch=1, decode_chunk=1, decode_context=0, decode_fade=0
-    )
+def _frame(request: dict[str, Any], project: Project) -> int:
+    frame = request.get("frame")
+    if not isinstance(frame, int) or not 0 <= frame < project.plan.frames:
+        raise ValueError(f"frame {frame!r}; give a number from 0 to {project.plan.frames - 1}.")
+    return frame
 
 
-@functools.lru_cache(maxsize=8)
-def _reference(text: str | None) -> Reference | None:
-    return None if text is None else parse_reference(text)
+def _around(shot: PlannedShot, frame: int, count: int) -> Shot:
+    """Return `count` frames of a shot, with `frame` in the middle if it is not near an end."""
+    start = max(shot.start, min(frame - count // 2, shot.end - count))
+    return start, min(shot.end, start + count)
+
+
+def _changed(shot: PlannedShot, request: dict[str, Any]) -> PlannedShot:
+    """Return a shot with what a request names in place of the plan's."""
+    for action, key in (("palette", "colors"), ("seed", "seed"), ("strength", "strength")):
+        if key in request:
+            wanted = {"action": action, "shots": [0], "value": request[key], "shot": 0}
+            if action == "palette" and "region" in request:
+                wanted |= {"action": "color_region", "region": request["region"]}
+            (shot,) = edits.edit((shot,), wanted | {"colors": request.get("colors")})
+    return shot

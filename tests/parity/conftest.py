@@ -6,7 +6,6 @@ and read back through the package's converter: what is compared is what a user w
 
 import functools
 import json
-import os
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +24,7 @@ from palette_vc_jax.models.config import ImageEncoderConfig, ModelConfig, UNetCo
 from palette_vc_jax.models.functional import abstract, flatten, shapes
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
+from tests.required import unskipped
 
 # With this variable, as in .ci/run, a skipped parity test counts as failed.
 REQUIRED = "PARITY_REQUIRED"
@@ -32,19 +32,12 @@ REQUIRED = "PARITY_REQUIRED"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector):
-    return _unskipped((yield))
+    return unskipped((yield), REQUIRED)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
-    return _unskipped((yield))
-
-
-def _unskipped(report: pytest.CollectReport | pytest.TestReport):
-    if report.skipped and os.environ.get(REQUIRED):
-        report.outcome = "failed"
-        report.longrepr = f"{report.nodeid} is skipped, and {REQUIRED} is set: {report.longrepr}"
-    return report
+    return unskipped((yield), REQUIRED)
 
 
 UNET = UNetConfig(

@@ -4,9 +4,10 @@ import json
 from fractions import Fraction
 
 import pytest
+from PIL import Image
 
 from palette_vc_jax.commands import plan, sample
-from palette_vc_jax.sampling.plan_file import read_plan
+from palette_vc_jax.sampling.plan_file import read_film_settings, read_plan
 from tests import films, tiny
 from tests.commands import command
 
@@ -143,6 +144,33 @@ def test_what_a_plan_names_is_checked_before_coloring(model, film, tmp_path, cap
     said = capsys.readouterr().err
     assert word in said and len(said.splitlines()) == 1
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("value", ["0.1", True, None])
+def test_settings_of_the_film_are_numbers(tmp_path, value):
+    """If this fails, a setting in a plan is dropped, or a wrong one is a traceback."""
+    shots = [{"start": 0, "end": 12}]
+    path = _write(tmp_path / "p.json", shots, neutral_dark=0.2, neutral_bright=1)
+    assert read_film_settings(path) == {"neutral_dark": 0.2, "neutral_bright": 1}
+    assert len(read_plan(path, RATE)) == 1
+    with pytest.raises(ValueError, match="neutral_dark is"):
+        read_film_settings(_write(path, shots, neutral_dark=value))
+
+
+def test_files_beside_a_plan_are_found(model, film, tmp_path):
+    """If this fails, a plan and its masks cannot be moved together, or flags do not override it."""
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (64, 48), 255).save(tmp_path / "masks" / "m.png")
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "key.png")
+    regions = [{"mask": "masks/m.png@2", "palette": "tomato"}]
+    shot = {"start": 0, "end": 12, "regions": regions, "keyframes": ["3=key.png"]}
+    path = _write(tmp_path / "p.json", [shot], neutral_dark=0.2, neutral_bright=0.8)
+    given = ["--input", film, "--checkpoint", model, "--plan", path, "--neutral_bright", "1"]
+    assert command(sample.main, *given, "--output", tmp_path / "out.mkv") == 0
+    record = json.loads((tmp_path / "out.run.json").read_text())
+    assert record["regions"][0]["mask"] == "masks/m.png@2"
+    assert record["settings"]["neutral_dark"] == 0.2
+    assert record["settings"]["neutral_bright"] == 1.0
 
 
 def test_what_words_mean_is_said_once(model, film, tmp_path, capsys):

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from palette_vc_jax.sampling.plan_file import read_plan
+from palette_vc_jax.sampling.plan_file import read_film_settings, read_plan
 from palette_vc_jax.studio.project import Stale, plan_of
 from tests.studio.projects import make_folder, open_project
 
@@ -44,6 +44,16 @@ def test_merged_shots_keep_keyframes(project, edit):
     assert (shot.start, shot.end, shot.seed, shot.keyframes) == (0, 12, 3, ("5=key.png",))
 
 
+def test_neutral_areas_are_in_the_file(project, edit):
+    """If this fails, the film's bars have other colors than the preview showed."""
+    edit("neutral", dark=0.25, bright=0.75)
+    assert read_film_settings(project.file) == {"neutral_dark": 0.25, "neutral_bright": 0.75}
+    assert project.settings.neutral == (0.25, 0.75)
+    edit("undo")
+    assert read_film_settings(project.file) == {}
+    assert project.settings.neutral == project.plan.settings.neutral
+
+
 def test_undo_and_redo_change_the_file(project, edit):
     """If this fails, an undone edit comes back when the film is colored."""
     edit("merge", shot=0)
@@ -60,6 +70,7 @@ def test_undo_and_redo_change_the_file(project, edit):
     {"action": "merge", "shot": 1}, {"action": "merge"},
     {"action": "seed", "shots": [0], "value": -1}, {"action": "seed", "shots": [2], "value": 1},
     {"action": "palette", "shots": [0], "colors": ["nocolor"]}, {"action": "drop", "shots": [0]},
+    {"action": "neutral", "dark": 0.8, "bright": 0.2}, {"action": "neutral", "dark": "0"},
     {"action": "strength", "shots": [0], "value": 3}, {"action": "strength", "shots": []},
 ])  # fmt: skip
 def test_a_wrong_edit_changes_nothing(project, request_of_the_page):

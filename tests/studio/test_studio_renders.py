@@ -4,11 +4,13 @@ import json
 import time
 
 import pytest
+from PIL import Image
 
 from palette_vc_jax.commands import sample
 from palette_vc_jax.studio.folders import Folders
 from palette_vc_jax.studio.project import plan_of
 from palette_vc_jax.studio.renders import Renders
+from palette_vc_jax.studio.uploads import keep
 from tests import films
 from tests.commands import command
 from tests.studio.projects import SHOTS, make_folder, open_project
@@ -46,7 +48,19 @@ def test_a_render_is_canceled_resumed_and_survives_the_server(tmp_path, model, s
     plan_of(film).write_text(SHOTS.replace('"5=key.png"', ""))
     project = open_project(film, model)
     colors = {"action": "palette", "shots": [1], "colors": ["tomato", "teal"]}
-    for revision, request in enumerate([colors, {"action": "split", "frame": 7}]):
+    drawn, repaired = (tmp_path / name for name in ("drawn.png", "repaired.png"))
+    Image.new("L", (32, 24), 255).save(drawn)
+    Image.new("RGB", (64, 48), "tomato").save(repaired)
+    mask, key = (keep(one, one.name, project.images, (48, 64)) for one in (drawn, repaired))
+    rectangle = {"rectangle": [0, 0, 32, 24], "colors": ["gold"]}
+    for revision, request in enumerate([
+        colors,
+        {"action": "split", "frame": 7},
+        {"action": "add_region", "frame": 2, **rectangle},
+        {"action": "add_region", "frame": 9, "image": mask, "colors": ["navy"]},
+        {"action": "set_keyframe", "frame": 5, "image": key},
+        {"action": "neutral", "dark": 0.2, "bright": 0.8},
+    ]):  # fmt: skip
         project.edit({**request, "revision": revision})
     output = tmp_path / "in.colored.mkv"
 
@@ -72,6 +86,9 @@ def test_a_render_is_canceled_resumed_and_survives_the_server(tmp_path, model, s
     given = ["--input", film, "--plan", project.file, "--checkpoint", model]
     assert command(sample.main, *given, "--output", by_hand) == 0
     assert (films.chroma(by_hand) == films.chroma(output)).all()
+    record = json.loads(by_hand.with_suffix(".run.json").read_text())
+    assert len(record["regions"]) == 2 and record["keyframes"][0]["frame"] == 5
+    assert record["settings"]["neutral_bright"] == 0.8
 
 
 def test_a_failed_render_says_why(tmp_path, model, start):

@@ -1,12 +1,14 @@
 """The server of the studio: what the page asks for, and what others may not."""
 
 import asyncio
+import contextlib
 import io
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,12 @@ from starlette.testclient import TestClient  # noqa: E402
 import palette_vc_jax.studio  # noqa: E402
 from palette_vc_jax.commands import studio as command_studio  # noqa: E402
 from palette_vc_jax.studio import guard  # noqa: E402
+from palette_vc_jax.studio.project import plan_of  # noqa: E402
 from palette_vc_jax.studio.renders import Renders  # noqa: E402
-from palette_vc_jax.studio.server import Studio, application  # noqa: E402
+from palette_vc_jax.studio.server import PAGE, Studio, application  # noqa: E402
 from tests import films  # noqa: E402
 from tests.commands import command, runtime_environment  # noqa: E402
-from tests.studio.projects import make_folder, open_session  # noqa: E402
+from tests.studio.projects import SHOTS, make_folder, open_session  # noqa: E402
 
 TOKEN = "a-token"
 STATIC = Path(palette_vc_jax.studio.__file__).parent / "static"
@@ -46,8 +49,9 @@ def client(studio):
 
 def test_the_page_and_its_files_are_served_with_a_strict_policy(client):
     """If this fails, the page is not shown, or may run the scripts of other hosts."""
-    for name in ("", "studio.css", "studio.js", "view.js"):
-        answer = client.get(name)
+    assert {path.name for path in STATIC.iterdir()} == {name for name, _ in PAGE.values()}
+    for name in PAGE:
+        answer = client.get(name.removeprefix("/"))
         assert answer.status_code == 200, name
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
         assert "unsafe" not in answer.headers["content-security-policy"]
@@ -79,7 +83,7 @@ def test_a_preview_follows_the_palette(client):
     """If this fails, a restorer chooses colors by a picture of other colors."""
 
     def preview(**values):
-        answer = client.post("api/preview", json={"frame": 5, **values})
+        answer = client.post("api/preview", json={"frame": 6, **values})
         with Image.open(io.BytesIO(answer.content)) as image:
             return np.asarray(image.convert("RGB")).astype(int)
 
@@ -251,9 +255,9 @@ def test_mistakes_of_the_command_are_one_line(tmp_path, capsys):
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_the_command_serves_until_it_is_stopped(tmp_path, model):
-    """If this fails, `palette-vc studio` serves nothing, or cannot be stopped."""
-    film = make_folder(tmp_path)
+@contextlib.contextmanager
+def running(film, model):
+    """Run `palette-vc studio` in a process; yield it and the page's address."""
     given = [film, "--checkpoint", model, "--no_browser"]
     environment = runtime_environment()
     environment["PYTHONPATH"] += f":{Path(__file__).resolve().parents[2]}"
@@ -264,10 +268,37 @@ def test_the_command_serves_until_it_is_stopped(tmp_path, model):
         text=True,
         env=environment,
     ) as process:
-        address = process.stdout.readline().removeprefix("studio: ").strip()
+        try:
+            yield process, process.stdout.readline().removeprefix("studio: ").strip()
+        finally:
+            process.kill()
+
+
+def test_the_command_serves_until_it_is_stopped(tmp_path, model):
+    """If this fails, `palette-vc studio` serves nothing, or cannot be stopped."""
+    with running(make_folder(tmp_path), model) as (process, address):
         assert httpx.get(address).status_code == 200
         assert httpx.get(f"{address}api/state").json()["error"] is None
         assert httpx.get(address.rsplit("/", 2)[0]).status_code == 403
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143
         assert "Traceback" not in process.stderr.read()
+
+
+def test_a_second_interrupt_ends_the_server_at_once(tmp_path, model):
+    """If this fails, Ctrl-C waits for a model that is compiled, or for a render."""
+    film = make_folder(tmp_path)
+    plan_of(film).write_text(SHOTS.replace('"5=key.png"', ""))
+    with running(film, model) as (process, address):
+        while httpx.get(f"{address}api/state").json()["project"] is None:
+            time.sleep(0.1)
+        httpx.post(f"{address}api/renders", json={"format": "mkv"})
+        with contextlib.suppress(httpx.TimeoutException):  # the preview is compiled meanwhile
+            httpx.post(f"{address}api/preview", json={"frame": 5}, timeout=0.5)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert time.monotonic() - begun < 2.0
+        assert process.stderr.read() == "stopped.\n"

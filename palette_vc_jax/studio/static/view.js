@@ -56,18 +56,24 @@ function thumbnail(project, frame) {
   return thumbnails.get(key);
 }
 
+export function swatchOf(colors) {
+  const swatch = make("span", { className: "swatch" });
+  for (const color of colors ?? []) {
+    const part = make("i");
+    part.style.background = color;
+    swatch.append(part);
+  }
+  return swatch;
+}
+
 export function drawStrip(project, chosen, choose) {
   const focused = [...$("strip").querySelectorAll("button")].indexOf(document.activeElement);
   const items = project.shots.map((shot, number) => {
     const middle = (shot.start + shot.end) >> 1;
-    const swatch = make("span", { className: "swatch" });
-    for (const color of shot.keep_gray ? [] : shot.palette ?? []) {
-      const part = make("i");
-      part.style.background = color;
-      swatch.append(part);
-    }
+    const swatch = swatchOf(shot.keep_gray ? [] : shot.palette);
     const kind = shot.keep_gray ? ", gray" : shot.palette ? "" : ", no palette";
-    const extra = shot.regions || shot.keyframes ? ", with regions or keyframes" : "";
+    const extra = [[shot.regions, "region"], [shot.keyframes, "keyframe"]].map(([list, name]) => (
+      list.length ? `, ${list.length} ${name}${list.length > 1 ? "s" : ""}` : "")).join("");
     const label = `${number + 1}: ${clock(shot.start, project.rate)}`;
     const picture = thumbnail(project, middle);
     const button = make(
@@ -104,7 +110,9 @@ export function drawWells(change, live) {
     color.setAttribute("aria-keyshortcuts", String(place + 1));
     color.oninput = () => { text.value = color.value; live(); };
     color.onchange = () => change();
-    text.onchange = () => change();
+    text.oninput = () => { text.isTyped = true; };
+    text.onblur = () => { text.isTyped = false; };
+    text.onchange = () => { text.isTyped = false; change(); };
     $("wells").append(make("div", { className: "well" }, color, text, make("label", {}, lock, " lock")));
   }
 }
@@ -115,14 +123,15 @@ export function wells() {
   }));
 }
 
-export function showShot(shot) {
+// Show a shot's settings; `palette` is that of the shot or of one of its regions.
+export function showShot(shot, palette) {
   const own = wells();
   const locked = new Set(own.filter((one) => one.lock.checked).map((one) => one.text.value));
   own.forEach((one, place) => {
-    const color = shot.palette?.[place] ?? "";
-    if (document.activeElement !== one.text || color) one.text.value = color;
+    const color = palette?.[place] ?? "";
+    if (!one.text.isTyped) one.text.value = color;
     one.color.value = color || "#000000";
-    one.color.disabled = one.text.disabled = one.lock.disabled = !shot.palette;
+    one.color.disabled = one.text.disabled = one.lock.disabled = !palette;
     one.lock.checked = locked.has(color);
   });
   if (document.activeElement !== $("strength")) $("strength").value = shot.strength || 1;
