@@ -1,6 +1,9 @@
 """Fixtures that all tests share, and how tests compile."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 # Most tests compile more than they compute. Set before JAX is imported; processes inherit it.
@@ -8,8 +11,15 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # The older code generator of XLA for the CPU compiles in a third of the time.
 QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
-# Commands would keep the tests' programs in the user's cache folder.
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# What one process has compiled the others read: the workers, and the commands that tests start. The
+# folder is new for each session, and commands leave the user's cache folder alone.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    PROGRAMS = tempfile.mkdtemp(prefix="palette-vc-programs-")
+    atexit.register(shutil.rmtree, PROGRAMS, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# Threads that wait for the next piece of work use the processor that another test could have.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -58,7 +58,7 @@ def night(tmp_path_factory):
     folder = tmp_path_factory.mktemp("night")
     (folder / "in").mkdir()
     damaged = _write_films(folder / "in")
-    model = tiny.write_model(folder / "model")
+    model = tiny.write_model(folder / "model", tiny.SMALL)
     given = ["--input", folder / "in", "--output", folder / "out", "--checkpoint", model]
     return folder, damaged, given
 

@@ -32,15 +32,17 @@ def main(argv: list[str]) -> None:
     """Convert a model folder, or the newest checkpoint of a run."""
     args = parse(argv)
     from palette_vc_jax.conversion import svd
-    from palette_vc_jax.training import export
+    from palette_vc_jax.training.workdir import has_checkpoints
 
     with contextlib.ExitStack() as stack:
         source = args.source
-        if export.has_checkpoints(source):
+        if has_checkpoints(source):
+            from palette_vc_jax.training.export import export_run  # loads what training needs
+
             atomic.check_folder(args.output)
             parent = args.output.absolute().parent  # /tmp may be too small for a model
             source = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=parent)))
             source = source / "model"
-            export.export_run(args.source, source, args.weights)
+            export_run(args.source, source, args.weights)
         svd.flax_to_svd(source, args.output, args.format, args.dtype)
     print(f"converted: {args.output}")

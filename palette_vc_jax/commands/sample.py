@@ -182,6 +182,10 @@ def main(argv: list[str]) -> None:
 
 def _open_run(folder: Path, weights: str) -> Model | None:
     """Return the model of a run's newest checkpoint, or None if `folder` is not a run."""
-    from palette_vc_jax.training.export import has_checkpoints, open_run
+    from palette_vc_jax.training.workdir import has_checkpoints
 
-    return open_run(folder, weights) if has_checkpoints(folder) else None
+    if not has_checkpoints(folder):
+        return None
+    from palette_vc_jax.training.export import open_run  # loads what training needs
+
+    return open_run(folder, weights)

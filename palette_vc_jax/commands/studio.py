@@ -90,7 +90,12 @@ def main(argv: list[str]) -> None:
 
 def _load(checkpoint: Path, weights: str) -> Model:
     """Return a model, or that of a run's newest checkpoint."""
-    from palette_vc_jax import load_model
-    from palette_vc_jax.training.export import has_checkpoints, open_run
+    from palette_vc_jax.training.workdir import has_checkpoints
 
-    return open_run(checkpoint, weights) if has_checkpoints(checkpoint) else load_model(checkpoint)
+    if not has_checkpoints(checkpoint):
+        from palette_vc_jax import load_model
+
+        return load_model(checkpoint)
+    from palette_vc_jax.training.export import open_run  # loads what training needs
+
+    return open_run(checkpoint, weights)

@@ -34,10 +34,17 @@ def unconditional(
         ValueError: if `kind` is not in KINDS.
     """
     if kind == "palette":
-        return gray, context, jnp.zeros_like(palette_mask)
+        return gray, context, _zeros(palette_mask)
     if kind == "svd":
-        return jnp.zeros_like(gray), jnp.zeros_like(context), palette_mask
+        return _zeros(gray), _zeros(context), palette_mask
     raise ValueError(f"guidance {kind!r} is not known; use one of {', '.join(KINDS)}.")
+
+
+def _zeros(array: Array) -> Array:
+    """Return zeros where `array` is: on several devices, others would be compiled for again."""
+    if isinstance(array, np.ndarray):
+        return np.zeros_like(array)
+    return jnp.zeros_like(array, device=getattr(array, "sharding", None))
 
 
 @jax.jit

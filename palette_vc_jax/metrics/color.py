@@ -5,7 +5,6 @@ difference. `meters.py` measures films with these functions.
 """
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from skimage.color import rgb2lab
 
 LUMA_BINS = 16
@@ -76,5 +75,7 @@ def palette_distance(requested: np.ndarray, found: np.ndarray) -> float:
     The distance is the smallest mean over one-to-one pairs of colors. Lightness is ignored,
     because a film's luma is its source's, whatever the requested palette.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import; training never needs it
+
     costs = np.linalg.norm(chroma(requested)[:, None] - chroma(found)[None], axis=-1)
     return float(costs[linear_sum_assignment(costs)].mean())

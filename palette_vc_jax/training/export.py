@@ -23,11 +23,6 @@ from palette_vc_jax.training.config import RunConfig
 WEIGHTS = {"ema": "ema", "raw": "params"}  # names here -> parts of the training state
 
 
-def has_checkpoints(folder: Path) -> bool:
-    """Return whether `folder` is what `train.py` calls a workdir."""
-    return (folder / "checkpoints").is_dir()
-
-
 def read_config(workdir: Path) -> RunConfig:
     """Return the config of a run.
 

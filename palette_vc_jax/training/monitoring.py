@@ -5,6 +5,7 @@ Only the first process writes.
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 from PIL import Image
-from tensorboardX import SummaryWriter
 
 from palette_vc_jax import atomic, cli
 from palette_vc_jax.training.aot.flops import peak_flops, step_flops
@@ -40,6 +40,8 @@ class MetricsWriter:
             atomic.write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
         # TensorBoard then drops what an earlier run wrote from this step on.
+        with _without_torch():
+            from tensorboardX import SummaryWriter
         self._board = SummaryWriter(
             str(workdir / "tensorboard"), purge_step=start + 1, filename_suffix=f".{start}"
         )
@@ -75,6 +77,19 @@ class MetricsWriter:
                     part.close()
                 except OSError:  # of a full disk, reported by whoever wrote last
                     cli.silence_cleanup()  # TensorBoard's writer tries once more at the end
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """Hide PyTorch from tensorboardX, which imports it, in seconds, and does not use it here."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 def _step_of(line: str) -> float:

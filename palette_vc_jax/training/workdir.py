@@ -15,6 +15,11 @@ LOCK = ".lock"
 SEEN_WITHIN = 30.0  # seconds until a file written on one host shows on the others
 
 
+def has_checkpoints(folder: Path) -> bool:
+    """Return whether `folder` is what `train.py` calls a workdir."""
+    return (folder / "checkpoints").is_dir()
+
+
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
     """Make `workdir` and keep other runs out; the lock ends with the process, however it ends.

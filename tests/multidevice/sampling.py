@@ -7,6 +7,7 @@ import numpy as np
 
 from palette_vc_jax import Palette, default_settings, load_model
 from palette_vc_jax.sampling.colorize import colorize, networks_for
+from palette_vc_jax.sampling.sampler import velocity
 from palette_vc_jax.sampling.shot_settings import ShotSettings
 
 DEVICES = (1, 2, 8)
@@ -22,9 +23,10 @@ def main(folder: str, out: str) -> None:
     for count in DEVICES:
         settings = default_settings(model.config, devices=count, guidance_scale=1.5)
         for number, shots in enumerate(FILMS):
-            networks = networks_for(model, settings, [shots])
+            networks, before = networks_for(model, settings, [shots]), velocity._cache_size()
             frames = colorize(networks, grays[: shots[-1][1]], shots, given * len(shots), settings)
             films[f"{number}/{count}"] = np.concatenate(list(frames))
+            films[f"{number}/{count}/programs"] = velocity._cache_size() - before
             sizes = (1, 1) if networks.mesh is None else networks.mesh.devices.shape[::2]
             films[f"{number}/{count}/mesh"] = np.array(sizes)  # data, frames
     np.savez(Path(out), **films)

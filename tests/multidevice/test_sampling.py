@@ -9,7 +9,9 @@ from tests.multidevice.test_meshes import start
 
 
 def test_devices_share_the_work_and_give_the_same_film(tmp_path):
-    """If this fails, a film has other colors on another machine, or devices have no work."""
+    """If this fails, a film has other colors on another machine, devices have no work, or the
+    network is compiled twice for guidance.
+    """
     model, out = tiny.write_model(tmp_path / "model", tiny.MICRO), tmp_path / "films.npz"
     process = start("tests.multidevice.sampling", model, out)
     error = process.communicate()[1]
@@ -21,6 +23,7 @@ def test_devices_share_the_work_and_give_the_same_film(tmp_path):
             alone = films[f"{film}/1"]
             assert alone.shape == (shots[-1][1], 16, 24, 3) and alone.std() > 0.01
             for count in (2, 8):
+                assert films[f"{film}/{count}/programs"] <= 1
                 np.testing.assert_allclose(films[f"{film}/{count}"], alone, atol=1e-5)
 
 

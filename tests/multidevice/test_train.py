@@ -23,6 +23,7 @@ from tests.commands import runtime_environment
 from tests.training import small
 
 ROOT = Path(__file__).resolve().parents[2]
+STEPS = 30
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def _lines(workdir):
 
 def test_two_processes_train_what_one_does(given, tmp_path):
     """If this fails, a pod cannot train, or learns something else than one machine."""
-    runs = ("one", "two")
+    given, runs = [*given, *small.PARTS], ("one", "two")
     starts = [_start(given, tmp_path / "one", 3, 4)], _pair(given, tmp_path / "two", 3)
     for processes in starts:
         codes, errors = _ended(processes)
@@ -114,9 +115,8 @@ def test_two_processes_train_what_one_does(given, tmp_path):
 
 def test_both_leave_when_one_is_terminated_and_resume(given, tmp_path):
     """If this fails, a host that is taken away leaves the others waiting, or costs the run."""
-    steps = 30
-    given = [*given, *small.LIGHT]
-    processes = _srun(given, tmp_path, steps)
+    given = [*given, *small.LIGHT, "--config.save_every=10"]
+    processes = _srun(given, tmp_path, STEPS)
     metrics = tmp_path / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text().count("\n") > 3):
         assert all(process.poll() is None for process in processes), _ended(processes)
@@ -126,11 +126,11 @@ def test_both_leave_when_one_is_terminated_and_resume(given, tmp_path):
     assert codes == [75, 75], errors
     assert "terminated; saved step" in errors[0]
     left = max(line["step"] for line in _lines(tmp_path))
-    assert left < steps
-    codes, errors = _ended(_srun(given, tmp_path, steps))
+    assert left < STEPS
+    codes, errors = _ended(_srun(given, tmp_path, STEPS))
     assert codes == [0, 0], errors
     logged = [line["step"] for line in _lines(tmp_path) if "loss" in line]
-    assert logged == list(range(1, steps + 1))
+    assert logged == list(range(1, STEPS + 1))
 
 
 def test_a_process_that_cannot_go_on_stops_the_others(given, tmp_path):
@@ -191,15 +191,27 @@ def test_sigterm_while_compiling_leaves_at_once(given, tmp_path):
     assert "terminated before the step under way was done" in errors[0]
 
 
-def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(given, tmp_path):
-    """If this fails, a power cut costs more than the steps since the last checkpoint."""
-    steps, rng = 30, random.Random(0)
-    given = [*given, *small.LIGHT, "--config.save_every=1"]
-    codes, errors = _ended([_start(given, tmp_path / "whole", steps, 1)])
+@pytest.fixture(scope="module")
+def saving(given):
+    """Return the flags of a light run that saves after each step."""
+    return [*given, *small.LIGHT, "--config.save_every=1"]
+
+
+@pytest.fixture(scope="module")
+def whole(saving, tmp_path_factory):
+    """Return the folder of a run of `STEPS` steps, each saved, that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    codes, errors = _ended([_start(saving, folder, STEPS, 1)])
     assert codes == [0], errors
+    return folder
+
+
+def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(saving, whole, tmp_path):
+    """If this fails, a power cut costs more than the steps since the last checkpoint."""
+    rng = random.Random(0)
     checkpoints, writing = tmp_path / "killed" / "checkpoints", 0
     for kill in range(10):
-        run = _start(given, tmp_path / "killed", steps, 1)
+        run = _start(saving, tmp_path / "killed", STEPS, 1)
         before = set(checkpoints.glob("*"))
         if kill < 3:  # while a checkpoint is being written
             while not (partial := _partial(checkpoints) - before) and run.poll() is None:
@@ -214,12 +226,12 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_were(given, tmp_path):
         run.kill()
         assert _ended([run])[0] == [-signal.SIGKILL]
     assert writing == 3
-    codes, errors = _ended([_start(given, tmp_path / "killed", steps, 1)])
+    codes, errors = _ended([_start(saving, tmp_path / "killed", STEPS, 1)])
     assert codes == [0], errors
-    states = [_state(tmp_path / name / "checkpoints" / str(steps)) for name in ("whole", "killed")]
+    states = [_state(run / "checkpoints" / str(STEPS)) for run in (whole, tmp_path / "killed")]
     jax.tree.map(np.testing.assert_array_equal, *states)
     logged = [line["step"] for line in _lines(tmp_path / "killed") if "loss" in line]
-    assert logged == list(range(1, steps + 1))
+    assert logged == list(range(1, STEPS + 1))
 
 
 def _partial(checkpoints):
@@ -254,16 +266,17 @@ def test_a_folder_that_cannot_serve_is_refused_in_a_line(given, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == [".lock"]
 
 
-def test_a_damaged_checkpoint_and_a_full_disk(given, tmp_path):
+def test_a_damaged_checkpoint_and_a_full_disk(saving, whole, tmp_path):
     """If this fails, train.py ends in a traceback where the disk gives out."""
-    given = [*given, *small.LIGHT, "--config.save_every=1"]
-    assert _ended([_start(given, tmp_path, 2, 1)])[0] == [0]
-    for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*"):
+    checkpoints = shutil.copytree(whole, tmp_path / "run") / "checkpoints"
+    for path in (checkpoints / str(STEPS) / "state").rglob("*"):
         if path.is_file() and path.parent.name == "d":
             path.write_bytes(path.read_bytes()[:20])
-    (code,), (error,) = _ended([_start(given, tmp_path, 3, 1)])
-    assert code == 0 and "checkpoint 2 was set aside as damaged-2." in error
-    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "damaged-2"}
+    (code,), (error,) = _ended([_start(saving, tmp_path / "run", STEPS + 1, 1)])
+    aside = f"damaged-{STEPS}"
+    assert code == 0 and f"checkpoint {STEPS} was set aside as {aside}." in error
+    kept = {path.name for path in checkpoints.iterdir()}
+    assert kept == {str(STEPS), str(STEPS + 1), aside}
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -272,7 +285,7 @@ def test_a_damaged_checkpoint_and_a_full_disk(given, tmp_path):
     if mounted.returncode:
         pytest.skip("needs the right to mount a small file system")
     try:
-        code, line = _refused(given, disk)
+        code, line = _refused(saving, disk)
         assert code == 1 and "a checkpoint could not be written" in line, line
     finally:
         subprocess.run(["umount", disk], check=True)

@@ -42,7 +42,9 @@ def test_one_wrong_weight_is_found_and_told(folder, model_folder, tmp_path, caps
     name = "up_blocks.0.resnets.1.temporal_res_block.conv1.kernel"
     tensors[name] = tensors[name][::-1].copy()  # the frames before and after change places
     save_file(tensors, broken / "unet.safetensors")
-    flags = ["--torch", folder, "--flax", broken, "--height", 32, "--width", 48, "--steps", 2]
+    # At the size of the other tests, for which all is compiled.
+    size = ["--frames", CASE.frames, "--height", CASE.height, "--width", CASE.width]
+    flags = ["--torch", folder, "--flax", broken, *size, "--steps", 2]
     assert command(check_parity.main, *flags) == 1
     printed = capsys.readouterr().out
     failed = [line.split("  ")[0] for line in printed.splitlines() if line.endswith("FAIL")]

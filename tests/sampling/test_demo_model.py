@@ -65,7 +65,8 @@ def street():
 def colored(street):
     """Return `colored(palette, **steering)`: the frames as the bundled model colors them."""
     networks = load_networks(load_model(DEMO))
-    settings, shots = default_settings(networks.config), [(0, len(street))]
+    # The film is decoded in one go; a longer chunk would be filled up.
+    settings, shots = default_settings(networks.config, decode_chunk=8), [(0, len(street))]
 
     def run(palette, **steering):
         chunks = colorize(
