@@ -42,8 +42,6 @@ def decode(film: Film, container: InputContainer, stream: VideoStream) -> Iterat
         ValueError: if the film is damaged.
     """
     strict = film.damaged == "stop" and container.format.name != "mpegts"
-    if film.damaged != "stop":
-        stream.thread_type = "SLICE"  # with threads by frame, a later packet reports an error
     entry = film.excerpt.entry if film.excerpt else None
     if entry:
         container.seek(entry[0], stream=stream)

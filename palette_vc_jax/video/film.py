@@ -178,7 +178,8 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
                 )
             best = container.streams.best("video")
             stream = best if best in streams else streams[0]
-            stream.thread_type = "AUTO"
+            # With threads by frame, FFmpeg reports an error with a later packet, or not at all.
+            stream.thread_type = "SLICE"
             yield container, stream
     except FFmpegError as error:
         if isinstance(error, PermissionError) and not os.access(path, os.R_OK):

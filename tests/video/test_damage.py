@@ -81,6 +81,16 @@ def test_a_film_that_is_cut_off_ends_where_it_is_cut(tmp_path, name, mode):
     assert len(list(read_frames(open_film(output)))) == len(frames)
 
 
+@pytest.mark.parametrize(("name", "place"), [("a.avi", 0.8), ("a.mkv", 0.99)])
+def test_damage_is_found_each_time(tmp_path, name, place):
+    """If this fails, whether a damaged film is refused is left to chance."""
+    path = write_recording(tmp_path / name, 6, FILMS[name][0], size=(48, 64), options={"g": "12"})
+    flip(path, place, 4)
+    for _ in range(10):
+        with pytest.raises(ValueError, match="damaged"):
+            read(path, "stop")
+
+
 def test_a_flipped_bit_anywhere_is_no_traceback(tmp_path):
     """If this fails, some damage ends in a traceback, or half a film passes for all of it."""
     rng = np.random.default_rng(0)
