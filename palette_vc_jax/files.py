@@ -47,7 +47,7 @@ def beside(name: str, folder: Path | None) -> Path:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a file of UTF-8 text.
+    """Read a file of UTF-8 text, without the byte order mark that Windows programs write.
 
     Raises:
         ValueError: if it is not a regular file, not UTF-8, or larger than `MAX_TEXT`.
@@ -58,7 +58,7 @@ def read_text(path: str | Path) -> str:
     if size > MAX_TEXT:
         raise ValueError(f"{path}: {size} bytes; at most {MAX_TEXT} bytes of text are read.")
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:  # whose representation holds the whole file
         raise ValueError("not text in UTF-8") from None
 

@@ -60,11 +60,12 @@ class Signals:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raise `Terminated` for the first signal; the thread handles a second one."""
+        if self.number and not self.dropped:  # a second signal, or the echo of `wake`
+            return
+        self.number, self.dropped = self.number or number, False
         if _is_importing(frame):  # compiled modules that are half loaded may crash
-            leave(number)
-        if not self.number or self.dropped:
-            self.number, self.dropped = self.number or number, False
-            raise Terminated(self.number)
+            leave(self.number)
+        raise Terminated(self.number)
 
     def wake(self, number: int) -> None:
         """Send a signal to the main thread."""

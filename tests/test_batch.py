@@ -62,6 +62,35 @@ def test_several_inputs_and_single_ones_are_told_apart(tmp_path):
         list_films([tmp_path / "empty"])
 
 
+def test_a_poster_beside_films_does_not_hide_them(tmp_path):
+    """If this fails, a folder of films with one picture is colored as a film of that picture."""
+    (tmp_path / "a.mkv").touch()
+    (tmp_path / "cover.jpg").touch()
+    with pytest.raises(ValueError, match="films and images, such as cover.jpg"):
+        list_films([tmp_path])
+
+
+def test_a_changed_film_or_palette_file_is_not_complete(model, tmp_path, capsys):
+    """If this fails, a batch keeps the colors of an old scan or palette without a message."""
+    source, palette = tmp_path / "films", tmp_path / "p.json"
+    source.mkdir()
+    for name in ("a.mkv", "b.mkv"):
+        films.write_film(source / name, films.lumas(2))
+    palette.write_text('{"colors": ["#ff0000"]}')
+    given = ["--input", source, "--checkpoint", model, "--palette", f"file:{palette}", "--output"]
+    assert command(sample.main, *given, source) == 2
+    assert "folder of the films" in capsys.readouterr().err and len(list(source.iterdir())) == 2
+    given += [tmp_path / "out"]
+    assert command(sample.main, *given) == 0
+    films.write_film(source / "b.mkv", films.lumas(3))
+    assert command(sample.main, *given) == 1
+    said = capsys.readouterr()
+    assert "a.mkv       0.0 s  complete before" in said.out and "b.mkv: exists" in said.err
+    palette.write_text('{"colors": ["#00ff00"]}')
+    assert command(sample.main, *given) == 2
+    assert "another files." in capsys.readouterr().err
+
+
 def test_outputs_of_a_batch_have_names_of_their_own(tmp_path):
     """If this fails, one film of a batch replaces another."""
     names = ["x/a.mov", "x/b.mov", "x/b.avi"]

@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from palette_vc_jax import signals
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"started", "listening", "slow.py", "__pycache__"}
@@ -145,6 +148,19 @@ def test_ctrl_c_is_not_lost(tmp_path, how):
     """If this fails, Ctrl-C in the first seconds prints a traceback and the run goes on."""
     process = start(tmp_path, WRITE.format(work=SWALLOWED[how]))
     end(process, tmp_path, 130, ["stopped."])
+
+
+def test_the_echo_of_a_signal_during_an_import_is_ignored(monkeypatch):
+    """If this fails, Ctrl-C at the start of a command is reported twice, in one line."""
+    ended = []
+    monkeypatch.setattr(signals, "leave", ended.append)
+    code = SimpleNamespace(co_filename="<frozen importlib._bootstrap>")
+    importing = SimpleNamespace(f_code=code, f_back=None)
+    found = signals.Signals()
+    with pytest.raises(signals.Terminated):  # where `leave` would have ended the process
+        found.handle(signal.SIGINT, importing)
+    found.handle(signal.SIGINT, importing)
+    assert ended == [signal.SIGINT]
 
 
 def test_nohup_is_respected(tmp_path):

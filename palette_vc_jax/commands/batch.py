@@ -11,11 +11,14 @@ from pathlib import Path
 from palette_vc_jax import atomic, cli, files
 from palette_vc_jax.commands.coloring import color_one
 from palette_vc_jax.models.store import Model, file_hashes
+from palette_vc_jax.palette.spec import named_file
 from palette_vc_jax.sampling import unfinished
 from palette_vc_jax.sampling.side_files import side_files
 from palette_vc_jax.video.image_files import find_images, natural
 
 RECORD = "batch.json"
+# Extensions of films that nobody keeps among the frames of another film.
+FILMS = {f".{name}" for name in "avi m2ts m4v mkv mov mp4 mpeg mpg mts mxf ts vob webm wmv".split()}
 # Flags that do not change what a film becomes.
 ANY = ("input", "output", "overwrite", "compile_cache", "devices", "memory", "report")
 # Flags of one film.
@@ -28,11 +31,17 @@ def list_films(inputs: Sequence[Path]) -> list[Path] | None:
     A folder without images is a folder of films. Hidden files in it are left out.
 
     Raises:
-        ValueError: if a folder holds neither images nor other files.
+        ValueError: if a folder holds neither images nor other files, or both images and films.
     """
     films: list[Path] = []
     for path in inputs:
-        if not path.is_dir() or find_images(path):
+        images = find_images(path) if path.is_dir() else ()
+        if images and any(one.suffix.lower() in FILMS for one in path.iterdir()):
+            raise ValueError(
+                f"{path}: holds films and images, such as {images[0].name}; give a folder of films "
+                "or of frames alone, or name the films."
+            )
+        if images or not path.is_dir():
             films.append(path)
             continue
         inside = [one for one in path.iterdir() if one.is_file() and one.name[0] != "."]
@@ -74,6 +83,8 @@ def color_batch(
             raise ValueError(f"--{name} with {len(films)} inputs; give it with one film.")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: not a folder; give a folder for {len(films)} films.")
+    if folder.exists() and any(folder.samefile(path) for path in args.input if Path(path).exists()):
+        raise ValueError(f"{folder}: is the folder of the films; give another folder.")
     outputs = outputs_of(films, folder, args.extension)
     folder.mkdir(parents=True, exist_ok=True)
     _begin(args, folder, model, outputs)
@@ -91,7 +102,8 @@ def color_batch(
         rows.append((film.name, time.monotonic() - start, result))
     width = max(len(name) for name, *_ in rows)
     for name, seconds, result in rows:
-        print(f"{name:{width}}  {seconds:8.1f} s  {result}")
+        shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+        print(f"{shown:{width}}  {seconds:8.1f} s  {result}")
     failed = sum(result.startswith("error") for *_, result in rows)
     if failed:
         print(f"{failed} of {len(films)} films failed.", file=sys.stderr)
@@ -108,6 +120,9 @@ def _begin(args: argparse.Namespace, folder: Path, model: Model, outputs: Sequen
     flags = {name: value for name, value in vars(args).items() if name not in ANY}
     weights = model.origin or (file_hashes(model.folder) if model.folder else None)
     record = json.loads(json.dumps({"flags": flags, "weights": weights}, default=str))
+    specs = (args.palette, getattr(args, "reference", ""))
+    if read := [path for spec in specs if (path := named_file(spec)) and path.is_file()]:
+        record["files"] = {str(path): files.fingerprint([path], path.parent) for path in read}
     path = folder / RECORD
     if path.exists():
         try:
@@ -126,7 +141,7 @@ def _begin(args: argparse.Namespace, folder: Path, model: Model, outputs: Sequen
 
 
 def _is_complete(film: Path, output: Path) -> bool:
-    """Return whether `output` was colored from `film` in this batch."""
+    """Return whether `output` was colored in this batch from `film` as it is now."""
     sides = side_files(output, with_palette=False)
     if not all(path.is_file() for path in (output, *sides.values())):
         return False
@@ -134,4 +149,9 @@ def _is_complete(film: Path, output: Path) -> bool:
         record = files.read_json(sides["settings"])
     except (OSError, ValueError):
         return False
-    return isinstance(record, dict) and record.get("input") == str(film)
+    if not isinstance(record, dict) or record.get("input") != str(film):
+        return False
+    return not film.is_file() or record.get("input_sha256") in (
+        None,
+        files.fingerprint([film], film.parent),
+    )

@@ -157,8 +157,14 @@ def _read_steering(args: argparse.Namespace, film: Film, model: Model) -> Steeri
     beside = args.plan.parent if args.plan else None
     for shot in shots or ():
         with shot.naming():
-            regions += [(parse_region(mask, film, beside), spec) for mask, spec in shot.regions]
-            keyframes += [parse_keyframe(text, film, beside) for text in shot.keyframes]
+            own = [parse_region(mask, film, beside) for mask, _ in shot.regions]
+            keys = [parse_keyframe(text, film, beside) for text in shot.keyframes]
+            # A folder of masks may begin before the shot.
+            frames = [(one.frame, one.source) for one in own if not isinstance(one.masks, tuple)]
+            for frame, name in [*frames, *((key.frame, key.source) for key in keys)]:
+                shot.check_frame(frame, name)
+            regions += zip(own, (spec for _, spec in shot.regions), strict=True)
+            keyframes += keys
             references.append(usual() if shot.reference is None else parse(shot.reference))
     return Steering(shots, regions, keyframes, references or [usual()])
 

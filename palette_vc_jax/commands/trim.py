@@ -4,6 +4,7 @@ No model runs, so this takes seconds. The film's luma, sound, times and size sta
 """
 
 import argparse
+from pathlib import Path
 
 from palette_vc_jax import cli
 from palette_vc_jax.commands import flags
@@ -16,7 +17,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--input", required=True, help="film, folder of frames, or image, in color")
-    add("--output", required=True, help="as for sample: .mp4, .mkv, .mov, an image or a folder")
+    add("--output", required=True, help="as for sample: .mp4, .mkv, .mov, -, an image or a folder")
     add("--overwrite", action="store_true", help="replace an output that exists")
     add("--saturation", type=float, default=1.0, help="factor of all colors, 0 to 10")
     add(
@@ -48,12 +49,15 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     from palette_vc_jax.sampling.trim import TrimSettings, trim_film
     from palette_vc_jax.video.film import open_film
+    from palette_vc_jax.video.pipes import from_stdin, to_stdout
 
     settings = TrimSettings(
         args.saturation, args.strength, args.smooth, args.neutral_dark, args.neutral_bright
     )
-    output = cli.local_path(args.output, "--output")
-    film = open_film(cli.local_path(args.input, "--input"), args.damaged)
-    with cli.reporting("trimming", "frame", film.frames) as report:
-        record = trim_film(film, output, settings, report, args.overwrite)
-    print(f"film: {output}\nsettings: {record}")
+    for text, flag in ((args.input, "--input"), (args.output, "--output")):
+        cli.local_path(text, flag)
+    with from_stdin(args.input) as source, to_stdout(args.output) as output:
+        film = open_film(Path(source), args.damaged)
+        with cli.reporting("trimming", "frame", film.frames) as report:
+            record = trim_film(film, Path(output), settings, report, args.overwrite)
+        print(f"film: {output}\nsettings: {record}")

@@ -115,12 +115,20 @@ def plan_film(
     shots, fades, dissolves, wipes = find(small())
     if cuts is not None:
         shots = shots_at(cuts, shots[-1][1], film)
+        # A shot that is given inside of a transition has its own colors, not those around it.
+        dissolves = tuple(one for one in dissolves if not _holds_shot(one, shots))
+        wipes = tuple(one for one in wipes if not _holds_shot(one, shots))
     down = config.vae.downscale
     shape = (size[0] // down, size[1] // down, config.vae.latent_channels)
     runs = group_shots(shots, run_frames(shape))
     gap = times[1] * film.time_base
     found = tuple(damage), gap, fades, dissolves, wipes
     return Plan(film, config, settings, reference, shots, size, shape, runs, *found)
+
+
+def _holds_shot(transition: Dissolve | Wipe, shots: Sequence[Shot]) -> bool:
+    """Return whether a whole shot lies inside of a transition."""
+    return any(transition.first <= start and stop <= transition.last + 1 for start, stop in shots)
 
 
 def shots_at(cuts: Sequence[int], count: int, film: Film) -> list[Shot]:

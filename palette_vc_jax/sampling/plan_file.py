@@ -42,6 +42,7 @@ from palette_vc_jax.video.position import parse_position
 VERSION = 1
 # Keys of settings of the whole film, which are named as those of `ColorizeSettings`.
 FILM_KEYS = ("neutral_dark", "neutral_bright")
+HEAD_KEYS = ("version", "film", "frames")
 # Key of a shot -> types of its JSON value.
 KEYS: dict[str, tuple[type, ...]] = {
     "start": (int, str),
@@ -72,6 +73,14 @@ class PlannedShot:
     strength: float = 1.0  # 0 if the shot stays gray
     regions: tuple[tuple[str, str], ...] = ()  # mask and palette, as in `--region`
     keyframes: tuple[str, ...] = ()  # as `--keyframe`
+
+    def check_frame(self, frame: int, text: str) -> None:
+        """Raise ValueError if a region or a keyframe, named by `text`, is not in this shot."""
+        if not self.start <= frame < self.end:
+            raise ValueError(
+                f"{text}: belongs to frame {frame}, which is not in this shot; give a position "
+                f"from @{self.start} to @{self.end - 1}, or move it to its shot."
+            )
 
     @contextlib.contextmanager
     def naming(self) -> Iterator[None]:
@@ -140,6 +149,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: version {values.get('version')!r}; this program reads version {VERSION}."
         )
+    known = (*HEAD_KEYS, *FILM_KEYS, "shots")
+    if unknown := [key for key in values if key not in known]:
+        raise ValueError(f"{path}: {unknown[0]!r} is not known; use {', '.join(known)}.")
     return values
 
 
@@ -256,7 +268,7 @@ def _shot(value: dict[str, Any], place: str, rate: Fraction, expected: int) -> P
         start, end = (parse_position(str(value[key]), rate) for key in ("start", "end"))
         strength = 0.0 if value.get("keep_gray") else float(value.get("strength", 1.0))
         ShotSettings(seed=value.get("seed", 0), strength=strength)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # a whole number may be too large for a float
         raise ValueError(f"{place}: {error}") from None
     if start != expected or end <= start:
         raise ValueError(

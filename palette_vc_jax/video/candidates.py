@@ -25,8 +25,10 @@ class Candidates(Generic[TransitionT]):
     def beats(self, first: int, score: float) -> bool:
         """Return whether a candidate from frame `first` on is apart from the best, or better.
 
-        Lower scores are better.
+        Lower scores are better. A candidate that overlaps one that was kept never wins.
         """
+        if self.kept and first <= self.kept[-1].last + 1:
+            return False
         return self._best is None or first > self._best[1].last + 1 or score < self._best[0]
 
     def add(self, found: TransitionT, score: float) -> None:

@@ -100,6 +100,7 @@ def test_a_shot_is_read_with_all_its_values(tmp_path):
         ({"start": 5, "end": 9, "seed": True}, "seed is True"),
         ({"start": 5, "end": 9, "strength": 3}, "strength 3.0"),
         ({"start": 5, "end": 9, "strength": float("nan")}, "strength nan"),
+        ({"start": 5, "end": 9, "strength": 10**400}, "too large"),
         ({"start": 5, "end": 9, "palette": [1]}, "palette holds 1"),
         ({"start": 5, "end": 9, "regions": [{"mask": "x"}]}, "region"),
         ({"start": 5, "end": "soon"}, "position 'soon'"),
@@ -118,6 +119,7 @@ def test_an_error_names_the_shot_and_the_line(tmp_path, shot, word):
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"version": 1, "shots": []}', '{"shots": [{}]}',
                                   '{"version": 2, "shots": [{"start": 0, "end": 5}]}',
+                                  '{"version": 1, "neutral": 0, "shots": [{"start": 0, "end": 5}]}',
                                   "[" * 100_000])  # fmt: skip
 def test_a_file_that_is_no_plan_is_one_line(tmp_path, text):
     """If this fails, another file given as a plan is a traceback."""
@@ -155,6 +157,31 @@ def test_settings_of_the_film_are_numbers(tmp_path, value):
     assert len(read_plan(path, RATE)) == 1
     with pytest.raises(ValueError, match="neutral_dark is"):
         read_film_settings(_write(path, shots, neutral_dark=value))
+
+
+@pytest.mark.parametrize(
+    ("edit", "word"),
+    [
+        ({"regions": [{"mask": "0,0,8,8", "palette": "teal"}]}, "0,0,8,8: belongs to frame 0"),
+        ({"keyframes": ["4=key.png"]}, "key.png: belongs to frame 4"),
+    ],
+)
+def test_a_region_or_keyframe_of_another_shot_is_refused(model, film, tmp_path, capsys, edit, word):
+    """If this fails, what a shot of a plan names changes the colors of another shot."""
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "key.png")
+    shots = [{"start": 0, "end": 5}, {"start": 5, "end": 12} | edit]
+    path = _write(tmp_path / "p.json", shots)
+    given = ["--input", film, "--checkpoint", model, "--palette", "teal", "--plan", path]
+    assert command(sample.main, *given, "--output", tmp_path / "out.mkv") == 2
+    said = capsys.readouterr().err
+    assert word in said and "shot 2" in said and "@5 to @11" in said
+
+
+def test_a_byte_order_mark_is_not_part_of_a_plan(tmp_path):
+    """If this fails, a plan that a Windows editor saved is refused."""
+    path = _write(tmp_path / "p.json", [{"start": 0, "end": 5}])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_plan(path, RATE)) == 1
 
 
 def test_files_beside_a_plan_are_found(model, film, tmp_path):

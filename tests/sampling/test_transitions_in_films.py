@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from palette_vc_jax import color_film, default_settings, load_model
+from palette_vc_jax import color_film, default_settings, load_model, plan_film
 from palette_vc_jax.sampling import job
 from palette_vc_jax.sampling.bridging import bridge, lit_keyframes
 from palette_vc_jax.sampling.keyframes import Keyframe
@@ -112,6 +112,18 @@ def test_each_side_of_a_wipe_has_the_colors_of_its_shot(color):
         behind, ahead = np.s_[..., : max(edge - margin, 0)], np.s_[..., edge + margin :]
         np.testing.assert_allclose(chroma[frame][behind], chroma[stop][behind], atol=3.0)
         np.testing.assert_allclose(chroma[frame][ahead], chroma[first - 1][ahead], atol=3.0)
+
+
+def test_shots_that_are_given_inside_of_a_wipe_are_not_bridged(tmp_path):
+    """If this fails, a shot of a plan has the colors of the shots around it, without a message."""
+    edges = np.clip((np.arange(36) - 10) / 14, 0.0, 1.0)
+    shares = np.stack(list(Wipe(0, 35, "left", tuple(edges)).shares(54, 96)))[..., 0]
+    film = (1.0 - shares) * np.stack(moving(36, 0, 0.0)) + shares * moving(36, 200, 0.0)
+    codes = [np.rint(16 + 219 * gray).astype(np.uint8) for gray in film]
+    source = films.write_film(tmp_path / "in.mkv", codes, chroma=128)
+    model = load_model(tiny.write_model(tmp_path / "model"), ())
+    assert len(plan_film(source, model, cuts=[18]).wipes) == 1
+    assert plan_film(source, model, cuts=[14, 18]).wipes == ()
 
 
 def test_bridges_mix_whole_frames():

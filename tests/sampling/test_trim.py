@@ -169,3 +169,12 @@ def test_a_finished_film_is_replaced_only_where_that_is_asked_for(tmp_path, caps
     assert (tmp_path / "out.mkv").read_bytes() == before
     assert trim(source, tmp_path / "out.mkv", "--saturation", 0.5, "--overwrite") == 0
     assert (tmp_path / "out.mkv").read_bytes() != before
+
+
+def test_a_trim_goes_through_a_pipe(tmp_path, monkeypatch, capsysbinary):
+    """If this fails, `--output -` of a trim fills a folder named `-` with images."""
+    monkeypatch.chdir(tmp_path)
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(2))
+    assert trim(source, "-", "--saturation", 1.5) == 0
+    assert capsysbinary.readouterr().out.startswith(b"YUV4MPEG2 ")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from palette_vc_jax.video.candidates import Candidates
 from palette_vc_jax.video.fades import FULL, Light, lights
 from palette_vc_jax.video.resize import merge_chroma, resize
 from palette_vc_jax.video.shots import divide, only_cuts
@@ -143,3 +144,12 @@ def test_dissolves_that_follow_each_other_are_apart():
     assert second.first > first.last + 1 and second.last < 50 and len(found.shots) == 3
     for dissolve in found.dissolves:
         assert len(dissolve.weights) == dissolve.last - dissolve.first + 1
+
+
+def test_a_better_candidate_does_not_overlap_one_that_was_kept():
+    """If this fails, two transitions share frames, and a film gets more frames than it has."""
+    candidates = Candidates()
+    for first, last, score in ((1, 12, 0.1), (14, 25, 0.3), (10, 27, 0.2)):
+        if candidates.beats(first, score):
+            candidates.add(Wipe(first, last, "left", ()), score)
+    assert [(one.first, one.last) for one in candidates.finish()] == [(1, 12), (14, 25)]
