@@ -36,7 +36,7 @@ def list_films(inputs: Sequence[Path]) -> list[Path] | None:
     films: list[Path] = []
     for path in inputs:
         images = find_images(path) if path.is_dir() else ()
-        if images and any(one.suffix.lower() in FILMS for one in path.iterdir()):
+        if images and any(map(_is_film, path.iterdir())):
             raise ValueError(
                 f"{path}: holds films and images, such as {images[0].name}; give a folder of films "
                 "or of frames alone, or name the films."
@@ -49,6 +49,10 @@ def list_films(inputs: Sequence[Path]) -> list[Path] | None:
             raise ValueError(f"{path}: the folder holds no frames and no films; add some.")
         films += sorted(inside, key=natural)
     return None if films == list(inputs) and len(films) == 1 else films
+
+
+def _is_film(path: Path) -> bool:
+    return path.suffix.lower() in FILMS and path.is_file()
 
 
 def outputs_of(films: Sequence[Path], folder: Path, extension: str) -> list[Path]:

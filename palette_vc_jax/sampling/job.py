@@ -144,8 +144,7 @@ def color_film(
 
         def finish(small: np.ndarray) -> None:
             frame = next(frames)
-            own = given[_shot_of(plan.shots, frame.index)]
-            written, chroma = _merge(frame, small, plan, luma, own.strength)
+            written, chroma = _merge(frame, small, plan, luma)
             sheet.add(frame.index, color.gray(frame.luma, plan.film), chroma)
             writer.write(written, chroma)
 
@@ -162,6 +161,7 @@ def color_film(
         stored = functools.partial(_kept, folder, described, plan)
         with in_background(finish, FRAMES_AHEAD) as put:
             images = _color_frames(plan, given, latents, decode, stored, progress)
+            images = _strengthened(images, plan, given)
             for small in images if luma == "model" else bridge(images, plan.bridged):
                 put(small)
     atomic.write_text(sides["settings"], json.dumps(described, indent=2) + "\n")
@@ -259,10 +259,22 @@ def _color_frames(
         report(1, 1)
 
 
-def _merge(
-    frame: Frame, small: np.ndarray, plan: Plan, luma: str, strength: float
-) -> tuple[Frame, np.ndarray]:
-    """Merge a source frame with `small`, the model's RGB `[h, w, 3]`, its chroma times `strength`.
+def _strengthened(
+    images: Iterable[np.ndarray], plan: Plan, given: Sequence[ShotSettings]
+) -> Iterator[np.ndarray]:
+    """Scale the chroma of each frame by the strength of its shot, before shots are mixed."""
+    matrix = plan.film.matrix
+    for index, image in enumerate(images):
+        strength = given[_shot_of(plan.shots, index)].strength
+        if strength != 1.0:
+            gray = color.rgb_to_luma(image, matrix)
+            chroma = np.float32(strength) * color.rgb_to_chroma(image, matrix)
+            image = color.ycc_to_rgb(gray, color.limit_gamut(gray, chroma, matrix), matrix)
+        yield image
+
+
+def _merge(frame: Frame, small: np.ndarray, plan: Plan, luma: str) -> tuple[Frame, np.ndarray]:
+    """Merge a source frame with `small`, the model's RGB `[h, w, 3]`.
 
     Returns the frame whose luma is written, and its chroma `[H, W, 2]`.
     """
@@ -279,6 +291,4 @@ def _merge(
         written = color.with_luma(frame, gray, film)
     else:
         chroma = merge_chroma(gray, small, film.matrix, plan.settings.neutral, light)
-    if strength != 1.0:
-        chroma = color.limit_gamut(gray, strength * chroma, film.matrix)
     return written, chroma

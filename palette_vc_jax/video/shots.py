@@ -48,12 +48,15 @@ def divide(grays: Iterable[np.ndarray]) -> Division:
     shots = find_shots(watched())
     fades, blanks = fading.finish()
     wipes = wiping.finish()
-    dissolves = [d for d in dissolving.finish() if not any(_meet(d, wipe) for wipe in wipes)]
+    found = dissolving.finish()
+    dissolves = [d for d in found if not any(_meet(d, wipe) for wipe in wipes)]
     mixed = [*dissolves, *wipes]
     cuts = [start for start, _ in shots[1:]]
     for first, last in [(f.first, f.last) for f in fades] + [(m.first, m.last + 1) for m in mixed]:
         cuts = [cut for cut in cuts if not first < cut <= last]
-    cuts += [one.cut for one in mixed]
+    cuts += [wipe.cut for wipe in wipes]
+    # A dissolve that touches a wipe has no whole frame on one side, but it divides two shots.
+    cuts += [d.cut for d in found if not any(w.first < d.cut <= w.last + 1 for w in wipes)]
     cuts += _cuts_in_blanks(cuts, fades, blanks, frames=shots[-1][1])
     shots = _shots_of(cuts, shots[-1][1])
     return Division(shots, tuple(fades), tuple(dissolves), tuple(wipes))

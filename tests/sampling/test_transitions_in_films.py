@@ -11,6 +11,7 @@ from palette_vc_jax.sampling import job
 from palette_vc_jax.sampling.bridging import bridge, lit_keyframes
 from palette_vc_jax.sampling.keyframes import Keyframe
 from palette_vc_jax.sampling.plain import PLAIN
+from palette_vc_jax.sampling.shot_settings import ShotSettings
 from palette_vc_jax.video.dissolves import Dissolve
 from palette_vc_jax.video.fades import Light
 from palette_vc_jax.video.wipes import Wipe
@@ -44,12 +45,19 @@ def color(tmp_path, monkeypatch):
     monkeypatch.setattr(job, "decode_latents", _red_where_bright)
     model = load_model(tiny.write_model(tmp_path / "model"), ())
 
-    def run(name, grays, luma="source", **settings):
+    def run(name, grays, luma="source", shots=None, **settings):
         codes = [np.rint(16 + 219 * gray).astype(np.uint8) for gray in grays]
         source = films.write_film(tmp_path / f"{name}_in.mkv", codes, chroma=128)
         chosen = default_settings(model.config, **settings)
         result = color_film(
-            source, tmp_path / f"{name}.mkv", model, None, chosen, networks="no networks", luma=luma
+            source,
+            tmp_path / f"{name}.mkv",
+            model,
+            None,
+            chosen,
+            networks="no networks",
+            luma=luma,
+            shots=shots,
         )
         with av.open(str(result.film)) as container:
             planes = np.stack([frame.to_ndarray() for frame in container.decode(video=0)])
@@ -94,6 +102,19 @@ def test_a_dissolve_is_bridged_by_the_colors_of_both_shots(color):
     np.testing.assert_allclose(means[first:stop], mixed, atol=2.0)
     plain, record = color("plain", film, **PLAIN)
     assert record["dissolves"] == [] and len(record["shots"]) == 1
+
+
+def test_strength_changes_with_the_picture(color):
+    """If this fails, colors go out in the middle of a dissolve to a shot that stays gray."""
+    weights = np.clip((np.arange(36) - 10) / 14, 0.0, 1.0)[:, None, None]
+    film = (1.0 - weights) * np.stack(moving(36, 0, 0.0)) + weights * moving(36, 200, 0.0)
+    shots = [ShotSettings(), ShotSettings(strength=0.0)]
+    found, record = color("gray after", film, shots=shots)
+    ((first, stop),) = record["dissolves"]
+    colored = np.abs(found[:, 1:] - 128.0).mean((1, 2, 3))
+    assert colored[first - 1] > 4.0 and colored[stop:].max() == 0.0
+    share = weights[first:stop, 0, 0]
+    np.testing.assert_allclose(colored[first:stop], (1.0 - share) * colored[first - 1], atol=1.5)
 
 
 def test_each_side_of_a_wipe_has_the_colors_of_its_shot(color):
