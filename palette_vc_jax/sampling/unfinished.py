@@ -34,6 +34,8 @@ IGNORED = (
     "settings.memory",
     "windows",
 )
+# What messages call values whose keys are of files.
+NAMES = {"input_sha256": "content of the film", "weights_sha256": "content of the checkpoint"}
 
 
 def folder_of(output: Path) -> Path:
@@ -84,7 +86,10 @@ def difference(before: Any, now: Any, name: str = "") -> str:
         pairs = enumerate(zip(before, now, strict=True))
         texts = (difference(one, other, f"{name}[{number}]") for number, (one, other) in pairs)
         return next(filter(None, texts), "")
-    return "" if before == now else f"another {name or 'record'} ({before!r}, now {now!r})"
+    if before == now:
+        return ""
+    key, dot, rest = name.partition(".")
+    return f"another {NAMES.get(key, key) + dot + rest or 'record'} ({before!r}, now {now!r})"
 
 
 def keep(folder: Path, record: Mapping[str, Any], run: list[Shot], latents: np.ndarray) -> None:

@@ -115,12 +115,12 @@ def test_another_film_or_checkpoint_is_noticed(color, model, tmp_path, monkeypat
     path.write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
     capsys.readouterr()
     assert color(tmp_path / "out.mkv", "--checkpoint", other) == 2
-    assert "weights_sha256.vae.safetensors" in capsys.readouterr().err
+    assert "content of the checkpoint.vae.safetensors" in capsys.readouterr().err
     pictures = films.lumas(SHOTS * FRAMES)
     pictures[5][:] = 128
     films.write_film(tmp_path / "in.mkv", pictures)
     assert color(tmp_path / "out.mkv") == 2
-    assert "another input_sha256" in capsys.readouterr().err
+    assert "another content of the film" in capsys.readouterr().err
 
 
 def test_a_folder_of_another_kind_is_left_alone(color, tmp_path, capsys):
