@@ -26,8 +26,9 @@ from palette_vc_jax.studio.folders import Folders
 from palette_vc_jax.studio.guard import IMAGES, Guard, TooLarge, is_loopback, log
 from palette_vc_jax.studio.pictures import THUMBNAIL, jpeg, png
 from palette_vc_jax.studio.project import Stale
+from palette_vc_jax.studio.proposals import described
 from palette_vc_jax.studio.renders import Renders
-from palette_vc_jax.studio.session import Session, described
+from palette_vc_jax.studio.session import Session
 
 MAX_CONNECTIONS = 512  # the guard bounds the requests that are answered at the same time
 # What the page is made of: path -> (file, type). No other file is served by its name.
@@ -35,10 +36,14 @@ PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/studio.css": ("studio.css", "text/css; charset=utf-8"),
     "/studio.js": ("studio.js", "text/javascript; charset=utf-8"),
+    "/clip.js": ("clip.js", "text/javascript; charset=utf-8"),
     "/draw.js": ("draw.js", "text/javascript; charset=utf-8"),
+    "/files.js": ("files.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/keys.js": ("keys.js", "text/javascript; charset=utf-8"),
     "/panels.js": ("panels.js", "text/javascript; charset=utf-8"),
     "/palettes.js": ("palettes.js", "text/javascript; charset=utf-8"),
+    "/scope.js": ("scope.js", "text/javascript; charset=utf-8"),
     "/server.js": ("server.js", "text/javascript; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
 }

@@ -97,7 +97,7 @@ def test_a_preview_follows_the_palette(client):
 def test_a_later_preview_cancels_those_that_have_not_begun(studio):
     """If this fails, the page waits for previews that nobody sees any more."""
     found = {}
-    with studio.session._device:  # a computation that is under way
+    with studio.session._device.lock:  # a computation that is under way
         threads = [
             threading.Thread(
                 target=lambda frame=frame: found.update(
