@@ -85,6 +85,8 @@ class Session:
         except Exception as failure:  # a thread has nobody else to tell
             error = f"{failure}" or type(failure).__name__
         if number == self._opened:
+            if project and self.project:  # so that no edit of the film before fits this one
+                project.revision = self.project.revision + 1
             self.project, self.error, self.opening = project or self.project, error, None
 
     def _read(self, path: Path, report: Callable[..., None]) -> Project:
