@@ -54,8 +54,8 @@ def check(folder: Path, record: Mapping[str, Any], overwrite: bool = False) -> N
     Raises:
         ValueError: naming the first value that differs, or if the folder is not of a run.
     """
-    if not folder.exists():
-        return
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return  # an empty one is left when the disk is full
     try:
         found = files.read_json(folder / RECORD)
     except (OSError, ValueError):

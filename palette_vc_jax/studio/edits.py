@@ -81,7 +81,7 @@ def add_region(shots: Shots, request: dict[str, Any], images: str) -> Shots:
         what = _image(request, images)
     elif (
         isinstance(rectangle, list)
-        and [_is_whole(one) and one >= 0 for one in rectangle] == [True] * 4
+        and [_is_whole(one) and 0 <= one < 2**31 for one in rectangle] == [True] * 4
     ):
         what = ",".join(map(str, rectangle))
     else:
@@ -175,7 +175,7 @@ def _values(action: Any, request: dict[str, Any]) -> dict[str, Any]:
     if action == "seed" and isinstance(value, int) and not isinstance(value, bool):
         return {"seed": ShotSettings(seed=value).seed}
     if action == "strength" and isinstance(value, int | float) and not isinstance(value, bool):
-        return {"strength": ShotSettings(strength=float(value)).strength}
+        return {"strength": float(ShotSettings(strength=value).strength)}
     raise ValueError(f"the edit {action!r} with {value!r} is not known.")
 
 

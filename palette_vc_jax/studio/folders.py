@@ -67,9 +67,12 @@ class Folders:
         count = 0
         for root in self.roots:
             for path in _walk(root, DEPTH):
-                if any(map(path.resolve().is_relative_to, self.roots)):
-                    yield root, path
-                    count += 1
+                try:
+                    self.check(path)
+                except ValueError:  # a link to elsewhere, or to itself
+                    continue
+                yield root, path
+                count += 1
                 if count >= MOST:
                     return
 

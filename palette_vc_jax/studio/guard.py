@@ -1,5 +1,6 @@
 """Refuse requests that do not come from the page, and bound their sizes and their number."""
 
+import asyncio
 import hmac
 import ipaddress
 import sys
@@ -11,6 +12,7 @@ MAX_BODY = 64 * 1024  # bytes
 MAX_IMAGE = 64 * 1024**2  # bytes of a body at `IMAGES`
 IMAGES = "/api/images"
 MAX_REQUESTS = 32  # that are answered at the same time
+PATIENCE = 30.0  # seconds until the next part of a body comes
 QUOTED = 120  # characters of a path in the log
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -33,11 +35,15 @@ class TooLarge(Exception):
     """The body of a request has more bytes than are possible at its path."""
 
 
+class TooSlow(Exception):
+    """A part of the body of a request has not come in time."""
+
+
 class Guard:
     """An ASGI application around another one, which gets only the requests of the page.
 
     Args:
-        app: the application; it sees paths without the token.
+        app: the application; the token is its `root_path`.
         token: the first part of each path.
         host: the address that the server listens on, or a name for it. On loopback, only names of
             loopback are answered; elsewhere all addresses that are numbers, and `host`.
@@ -73,8 +79,8 @@ class Guard:
             await send(message)
 
         try:
-            inner = self._without_token(scope)
-            await self._app(inner, _bounded(receive, _most(inner["path"])), guarded)
+            inner = {**scope, "root_path": f"/{self._token.decode()}"}
+            await self._app(inner, _bounded(receive, _most(_path(scope))), guarded)
         finally:
             self._running -= 1
 
@@ -97,7 +103,7 @@ class Guard:
         if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
             return 403, "another site"
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > _most(self._without_token(scope)["path"]):
+        if not length.isdigit() or int(length) > _most(_path(scope)):
             return 413, f"a body of {length.decode('latin-1')[:20]} bytes"
         if self._running >= MAX_REQUESTS:
             return 503, f"more than {MAX_REQUESTS} requests at the same time"
@@ -119,10 +125,6 @@ class Guard:
         except ValueError:
             return False
         return address.is_loopback or not is_loopback(self._host)
-
-    def _without_token(self, scope: Message) -> Message:
-        rest = "/" + scope["path"].split("/", 2)[2] if scope["path"].count("/") > 1 else ""
-        return {**scope, "path": rest, "raw_path": rest.encode()}
 
     async def _refuse(self, scope: Message, send: Send, status: int, reason: str) -> None:
         self._note(scope, status, reason)
@@ -151,18 +153,28 @@ def log(line: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _path(scope: Message) -> str:
+    """Return the path of a request after the token."""
+    return "/" + scope["path"].partition("/")[2].partition("/")[2]
+
+
 def _most(path: str) -> int:
     """Return the number of bytes that a body may have."""
     return MAX_IMAGE if path == IMAGES else MAX_BODY
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
-    """Return a `receive` that counts the bytes of the body."""
-    count = 0
+    """Return a `receive` that counts the bytes of the body, and waits `PATIENCE` for each part."""
+    count, more = 0, True
 
     async def bounded() -> Message:
-        nonlocal count
-        message = await receive()
+        nonlocal count, more
+        try:
+            # After the body, only the end of the connection is waited for.
+            message = await asyncio.wait_for(receive(), PATIENCE if more else None)
+        except TimeoutError:
+            raise TooSlow from None
+        more = message.get("more_body", False)
         count += len(message.get("body", b""))
         if count > most:
             raise TooLarge

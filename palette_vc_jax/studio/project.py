@@ -122,10 +122,13 @@ class Project:
                     parse_keyframe(text, film, folder)
 
     def _save(self, state: State) -> None:
-        if _time_of(self.file) != self._written:
+        found = _time_of(self.file)
+        if found not in (None, self._written):  # one that was deleted is written again
             raise ValueError(
                 f"{self.file.name} was changed by another program; open the film again to see it."
             )
+        if found is not None and not self.file.stat().st_mode & 0o222:
+            raise ValueError(f"{self.file.name} is read-only; make it writable, and try again.")
         write_shots(self.file, self.plan.film, state.shots, state.named)
         self._written = _time_of(self.file)
 

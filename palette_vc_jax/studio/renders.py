@@ -6,6 +6,7 @@ again. The same command then goes on where it was stopped.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -18,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from palette_vc_jax import atomic, files
 from palette_vc_jax.sampling.plan_file import write_shots
@@ -93,6 +94,7 @@ class Renders:
         self._renders: list[Render] = []
         self._changed = threading.Condition()
         self._closing = False
+        self._claimed: list[BinaryIO] = []  # plans of renders, locked
         for path in folders.records(RECORD):
             self._find(path)
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -113,8 +115,10 @@ class Renders:
             output = self._free(film.path, extension)
             render = Render(len(self._renders), film.path, output)
             write_shots(render.plan, film, project.shots, project.named)
-            self._renders.append(render)
+            self._claim(render)
             self._set(render, "waiting")
+            self._renders.append(render)
+            self._changed.notify_all()
         return render
 
     def cancel(self, number: int) -> None:
@@ -124,9 +128,9 @@ class Renders:
             if render.state == "waiting":
                 self._set(render, "canceled")
             elif render.state == "running":
-                self._set(render, "canceled")
                 if render.process is not None:
                     render.process.terminate()
+                self._set(render, "canceled")
 
     def resume(self, number: int) -> None:
         """Queue a render again that was canceled or has failed."""
@@ -160,6 +164,8 @@ class Renders:
                 if render.process is not None:
                     render.process.terminate()
         self._thread.join(GRACE)
+        for stream in self._claimed:
+            stream.close()
 
     def _find(self, path: Path) -> None:
         """Add the render that a record describes, if it is one of this program."""
@@ -174,10 +180,30 @@ class Renders:
             return
         is_own = values.get("version") == VERSION and render.record == path
         is_known = output.suffix in EXTENSIONS and render.state in (*ENDED, "waiting", "running")
-        if is_own and is_known and (render.state != "done" or output.is_file()):
+        is_free = output.is_file() if render.state == "done" else self._claim(render)
+        if is_own and is_known and is_free:
             if render.state == "running":
                 render.state = "waiting"
             self._renders.append(render)
+
+    def _claim(self, render: Render) -> bool:
+        """Lock a render's plan; return False if another studio on the same folder holds it.
+
+        The lock ends with this process, so that the next studio goes on with its renders.
+        """
+        try:
+            stream = render.plan.open("rb")
+        except OSError:  # which the command reports
+            return True
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+            return False
+        except OSError:  # the file system has no locks
+            pass
+        self._claimed.append(stream)
+        return True
 
     def _free(self, film: Path, extension: str) -> Path:
         """Return an output beside a film whose name is not taken."""
@@ -215,10 +241,10 @@ class Renders:
                 render = self._waiting()
                 if self._closing or render is None:
                     return
-                self._set(render, "running")
+                render.state = "running"
             try:
                 self._render(render)
-            except OSError as error:  # of the disk, or of too many processes
+            except (OSError, ValueError) as error:  # of the disk, or of too many processes
                 with self._changed:
                     render.process, render.state, render.message = None, "failed", str(error)
 
@@ -227,6 +253,9 @@ class Renders:
 
     def _render(self, render: Render) -> None:
         """Run the command of a render until it ends."""
+        with self._changed:
+            if render.state == "running":  # else it was canceled meanwhile
+                self._set(render, "running")
         for _ in range(TRIES):
             code, last = self._run(render)
             if code == 0 or BUSY not in last or render.state != "running" or self._closing:
@@ -237,7 +266,8 @@ class Renders:
             if self._closing:
                 return  # the record says that it was running
             if render.state == "running" or code == 0:
-                self._set(render, "done" if code == 0 else "failed", "" if code == 0 else last)
+                reason = last or f"the process ended with code {code}; resume the render"
+                self._set(render, "done" if code == 0 else "failed", "" if code == 0 else reason)
 
     def command(self, render: Render) -> list[str]:
         """Return the command of a render, without the interpreter."""

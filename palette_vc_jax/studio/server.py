@@ -23,11 +23,12 @@ from starlette.routing import Route
 from palette_vc_jax import signals
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.studio.folders import Folders
-from palette_vc_jax.studio.guard import IMAGES, Guard, TooLarge, is_loopback, log
+from palette_vc_jax.studio.guard import IMAGES, Guard, TooLarge, TooSlow, is_loopback, log
 from palette_vc_jax.studio.pictures import THUMBNAIL, jpeg, png
 from palette_vc_jax.studio.project import Stale
+from palette_vc_jax.studio.proposals import described
 from palette_vc_jax.studio.renders import Renders
-from palette_vc_jax.studio.session import Session, described
+from palette_vc_jax.studio.session import Session
 
 MAX_CONNECTIONS = 512  # the guard bounds the requests that are answered at the same time
 # What the page is made of: path -> (file, type). No other file is served by its name.
@@ -35,13 +36,25 @@ PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/studio.css": ("studio.css", "text/css; charset=utf-8"),
     "/studio.js": ("studio.js", "text/javascript; charset=utf-8"),
+    "/clip.js": ("clip.js", "text/javascript; charset=utf-8"),
     "/draw.js": ("draw.js", "text/javascript; charset=utf-8"),
+    "/files.js": ("files.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/keys.js": ("keys.js", "text/javascript; charset=utf-8"),
     "/panels.js": ("panels.js", "text/javascript; charset=utf-8"),
     "/palettes.js": ("palettes.js", "text/javascript; charset=utf-8"),
+    "/scope.js": ("scope.js", "text/javascript; charset=utf-8"),
     "/server.js": ("server.js", "text/javascript; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
 }
+
+
+class Json(JSONResponse):
+    """JSON in ASCII, because names of files may have no form in UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return json.dumps(content, allow_nan=False).encode("ascii")
 
 
 class Studio:
@@ -70,23 +83,23 @@ class Studio:
 
     async def films(self, _: Request) -> Response:
         """List the films, images and palettes in the allowed folders."""
-        return JSONResponse(await run_in_threadpool(self.session.folders.contents))
+        return Json(await run_in_threadpool(self.session.folders.contents))
 
     async def show_state(self, _: Request) -> Response:
         """Return the state."""
-        return JSONResponse(await run_in_threadpool(self.state))
+        return Json(await run_in_threadpool(self.state))
 
     async def open(self, request: Request) -> Response:
         """Begin to open a film."""
         values = await _values(request)
         self.session.open(self.session.folders.check(_text(values, "path")))
-        return JSONResponse(self.state())
+        return Json(self.state())
 
     async def edit(self, request: Request) -> Response:
         """Change the plan, and save it."""
         values = await _values(request)
         await run_in_threadpool(self.session.opened().edit, values)
-        return JSONResponse(self.state())
+        return Json(self.state())
 
     async def propose(self, request: Request) -> Response:
         """Return a palette."""
@@ -98,7 +111,7 @@ class Studio:
                 raise ValueError("these frames are no shot; look at the plan, and try again.")
             part = tuple(part)
         palette = await run_in_threadpool(self.session.propose, _text(values, "spec"), part)
-        return JSONResponse(described(palette))
+        return Json(described(palette))
 
     async def preview(self, request: Request) -> Response:
         """Return one frame in color; nothing if a later request has taken its place."""
@@ -112,7 +125,7 @@ class Studio:
     async def clip(self, request: Request) -> Response:
         """Color a few seconds; nothing if a later request has taken their place."""
         found = await run_in_threadpool(self.session.clip, await _values(request))
-        return Response(None, 204) if found is None else JSONResponse(found)
+        return Response(None, 204) if found is None else Json(found)
 
     async def clip_frame(self, request: Request) -> Response:
         """Return one frame of the last clip."""
@@ -142,14 +155,14 @@ class Studio:
         async with self._one_image:  # large bodies are read one after the other
             file = io.BytesIO(await request.body())
             name = await run_in_threadpool(self.session.keep_image, file, "the image")
-        return JSONResponse({"image": name})
+        return Json({"image": name})
 
     async def pick(self, request: Request) -> Response:
         """Keep a copy of an image in an allowed folder."""
         path = self.session.folders.check(_text(await _values(request), "path"))
         async with self._one_image:
             name = await run_in_threadpool(self.session.keep_image, path, path.name)
-        return JSONResponse({"image": name})
+        return Json({"image": name})
 
     async def mask(self, request: Request) -> Response:
         """Return an image that shows the mask of a region in a frame."""
@@ -161,7 +174,7 @@ class Studio:
         values = await _values(request)
         project = self.session.opened()
         await run_in_threadpool(self.renders.add, project, _text(values, "format"))
-        return JSONResponse(self.state())
+        return Json(self.state())
 
     async def change_render(self, request: Request) -> Response:
         """Cancel or resume a render."""
@@ -170,7 +183,7 @@ class Studio:
         if name not in change:
             raise ValueError(f"{name!r} is not known; use cancel or resume.")
         await run_in_threadpool(change[name], request.path_params["number"])
-        return JSONResponse(self.state())
+        return Json(self.state())
 
     async def film(self, request: Request) -> Response:
         """Return a finished film."""
@@ -202,6 +215,7 @@ def application(studio: Studio, token: str, host: str = "127.0.0.1") -> Guard:
 
     handlers = {
         TooLarge: _too_large,
+        TooSlow: _too_slow,
         Stale: _stale,
         ValueError: _mistake,
         OSError: _failure,
@@ -255,6 +269,7 @@ def serve(
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     config = uvicorn.Config(
         application(studio, token, host),
+        http="h11",  # which bounds headers
         log_config=None,
         access_log=False,
         ws="none",
@@ -298,17 +313,21 @@ def _text(values: dict[str, Any], key: str) -> str:
 
 
 async def _mistake(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    return Json({"error": str(error)}, 400)
 
 
 async def _too_large(_: Request, __: Exception) -> Response:
     return Response("The request is too large.", 413, headers={"connection": "close"})
 
 
+async def _too_slow(_: Request, __: Exception) -> Response:
+    return Response("The request has not come in time.", 408, headers={"connection": "close"})
+
+
 async def _stale(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 409)
+    return Json({"error": str(error)}, 409)
 
 
 async def _failure(_: Request, error: Exception) -> Response:
     log(f"studio: error: {error}")
-    return JSONResponse({"error": str(error)}, 500)
+    return Json({"error": str(error)}, 500)

@@ -10,21 +10,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from palette_vc_jax import DEMO
-from palette_vc_jax.models.networks import Networks
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
-from palette_vc_jax.palette.spec import mixture_for, named_file, parse_spec
-from palette_vc_jax.palette.words import from_words, proposer, remarks
-from palette_vc_jax.sampling import tags
-from palette_vc_jax.sampling.auto import (
-    FRAMES,
-    palette_of_grays,
-    spread,
-    training_colorfulness,
-)
-from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings, networks_for
-from palette_vc_jax.sampling.plan import Plan, plan_film
+from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings
+from palette_vc_jax.sampling.plan import plan_film
 from palette_vc_jax.sampling.plan_file import (
     PlannedShot,
     check_end,
@@ -35,9 +24,11 @@ from palette_vc_jax.sampling.plan_file import (
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.studio import edits
 from palette_vc_jax.studio.colored import alone, color_part
+from palette_vc_jax.studio.device import Device
 from palette_vc_jax.studio.folders import Folders
 from palette_vc_jax.studio.pictures import WIDTH, Pictures, jpeg, overlay, png
 from palette_vc_jax.studio.project import Project, plan_of, with_colors, with_numbers
+from palette_vc_jax.studio.proposals import automatic_palette, palette_of
 from palette_vc_jax.studio.uploads import keep
 from palette_vc_jax.video.film import open_film, upright_size
 from palette_vc_jax.video.resize import resize
@@ -64,9 +55,7 @@ class Session:
         self.opening: dict[str, Any] | None = None
         self.error: str | None = None
         self.clip_progress: dict[str, int] | None = None
-        self._load = functools.cache(load)
-        self._networks: tuple[tuple[Any, ...], Networks] | None = None
-        self._device = threading.Lock()  # one computation at a time
+        self._device = Device(load)
         self._numbers = itertools.count(1)
         self._opened = 0  # number of the last film that was asked for
         self._asked = 0  # number of the last preview that was asked for
@@ -96,10 +85,12 @@ class Session:
         except Exception as failure:  # a thread has nobody else to tell
             error = f"{failure}" or type(failure).__name__
         if number == self._opened:
+            if project and self.project:  # so that no edit of the film before fits this one
+                project.revision = self.project.revision + 1
             self.project, self.error, self.opening = project or self.project, error, None
 
     def _read(self, path: Path, report: Callable[..., None]) -> Project:
-        model = self._load()
+        model = self._device.model()
         file = self.folders.check(plan_of(path))
         film = open_film(path)
         given = read_plan(file, film.rate) if file.exists() else None
@@ -111,11 +102,14 @@ class Session:
         dataclasses.replace(settings, **named)  # reports values that are not valid
         report("choosing the first palette")
         pictures = Pictures(plan)
-        automatic = functools.cache(lambda part: self._auto(plan, pictures, part))
+        automatic = functools.cache(
+            lambda part: automatic_palette(self._device, plan, pictures, part)
+        )
         whole = 0, plan.frames
 
         def resolve(spec: str, part: Shot | None, seed: int) -> Palette | None:
-            return self._palette(spec, plan, seed, lambda: automatic(part or whole))
+            auto = functools.partial(automatic, part or whole)
+            return palette_of(spec, self._device, self.folders, plan, seed, auto)
 
         if given:
             check_end(given, plan.frames)
@@ -147,9 +141,9 @@ class Session:
         part = part or (0, project.plan.frames)
 
         def auto() -> Palette:
-            return self._auto(project.plan, project.pictures, part)
+            return automatic_palette(self._device, project.plan, project.pictures, part)
 
-        return self._palette(spec, project.plan, 0, auto)
+        return palette_of(spec, self._device, self.folders, project.plan, 0, auto)
 
     def preview(self, request: dict[str, Any]) -> bytes | None:
         """Color one frame, in a window of that frame alone.
@@ -240,9 +234,7 @@ class Session:
                 self.clip_progress = {"done": done, "total": total}
 
         try:
-            with self._device:
-                check(0, 1)
-                networks = self._on_device(project.plan)
+            with self._device.turn(project.plan, check) as networks:
                 return list(color_part(project, networks, shot, part, settings, check, grays))
         except _Superseded:
             return None
@@ -281,52 +273,6 @@ class Session:
             return None
         size = project.pictures.height, project.pictures.width
         return overlay(resize(np.zeros(size) if cover is None else cover, *size))
-
-    def _palette(
-        self, spec: str, plan: Plan, seed: int, auto: Callable[[], Palette]
-    ) -> Palette | None:
-        file = named_file(spec)
-        if file is not None:
-            self.folders.check(file)
-        model = self._load()
-
-        def name_tags() -> tuple[Any, str]:
-            tagger, name = tags.load_tagger("clip", model.folder or DEMO)
-            with self._device:
-                return tags.tag_film(plan.film, plan.shots, tagger), name
-
-        mixture = mixture_for("", model.folder or DEMO)
-        words = functools.partial(from_words, propose=proposer(), name_tags=name_tags)
-        return parse_spec(spec, mixture, seed, words, auto)
-
-    def _auto(self, plan: Plan, pictures: Pictures, part: tuple[int, int]) -> Palette:
-        """Return the automatic palette of a part of a film, as `auto_palettes` does."""
-        model = self._load()
-        target = training_colorfulness(mixture_for("auto", model.folder or DEMO))
-        grays = np.stack([pictures[frame].small for frame in spread(part, FRAMES)])
-        settings = dataclasses.replace(plan.settings, short_side=min(plan.size))
-        with self._device:
-            networks = self._on_device(plan)
-            return palette_of_grays(
-                grays, networks, target, settings, 0, plan.reference, plan.film.matrix
-            )
-
-    def _on_device(self, plan: Plan) -> Networks:
-        """Return the networks; they stay loaded while the settings of the hardware stay."""
-        settings = plan.settings
-        key = settings.devices, settings.dtype, settings.decode_dtype, settings.leaving
-        if self._networks is None or self._networks[0] != key:
-            self._networks = None
-            self._networks = key, networks_for(self._load(), settings, [[(0, 1)]])
-        return self._networks[1]
-
-
-def described(palette: Palette | None) -> dict[str, Any]:
-    """Return a proposed palette as the page reads it."""
-    if palette is None:
-        return {"colors": None, "source": "none", "remarks": []}
-    colors = palette.hex()
-    return {"colors": colors, "source": palette.source, "remarks": remarks(palette)}
 
 
 def _frame(request: dict[str, Any], project: Project) -> int:

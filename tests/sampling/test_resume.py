@@ -134,6 +134,12 @@ def test_a_folder_of_another_kind_is_left_alone(color, tmp_path, capsys):
     assert mine.read_text() == "mine"
 
 
+def test_an_empty_folder_stops_no_run(color, tmp_path):
+    """If this fails, a run cannot go on after the disk was full when it began to keep parts."""
+    (tmp_path / "out.mkv.unfinished").mkdir()
+    assert color(tmp_path / "out.mkv") == 0
+
+
 @pytest.mark.parametrize(
     ("before", "now", "found"),
     [

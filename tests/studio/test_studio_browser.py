@@ -230,7 +230,7 @@ def test_a_clip_is_colored_played_and_canceled(page, project):
     page.keyboard.press("d")  # a clip of other colors is not kept
     preview(page, page.get_attribute("#after", "src"))
     page.wait_for_selector("#note:has-text('one frame')")
-    with project._device:  # a computation that is under way
+    with project._device.lock:  # a computation that is under way
         asked = project._asked
         page.click("#clip")
         page.wait_for_selector("#clip:has-text('Cancel')")

@@ -100,6 +100,48 @@ def test_a_failed_render_says_why(tmp_path, model, start):
     assert "key.png" in renders.describe()[0]["message"]
 
 
+def test_a_second_studio_leaves_the_renders_of_the_first(tmp_path, model, start):
+    """If this fails, two studios on one folder color the same film, and report that it failed."""
+    film = make_folder(tmp_path)
+    plan_of(film).write_text(SHOTS.replace('"5=key.png"', ""))
+    renders = start(tmp_path)
+    renders.add(open_project(film, model), "mkv")
+    wait(lambda: state_of(renders, 0) == "running")
+    assert start(tmp_path).describe() == []
+    renders.close()
+    assert len(start(tmp_path).describe()) == 1
+
+
+def test_a_render_whose_process_is_killed_says_so(tmp_path, model, start):
+    """If this fails, a render fails without a reason when the memory is full."""
+    film = make_folder(tmp_path)
+    plan_of(film).write_text(SHOTS.replace('"5=key.png"', ""))
+    renders = start(tmp_path)
+    renders.add(open_project(film, model), "mkv")
+    wait(lambda: renders._renders[0].process is not None)
+    renders._renders[0].process.kill()
+    wait(lambda: state_of(renders, 0) == "failed")
+    assert "code -9" in renders.describe()[0]["message"]
+
+
+def test_a_record_that_cannot_be_written_stops_no_other_render(tmp_path, model, start):
+    """If this fails, a full disk stops the queue until the studio is started again."""
+    film = make_folder(tmp_path)
+    plan_of(film).write_text(SHOTS.replace('"5=key.png"', ""))
+    project = open_project(film, model)
+    renders = start(tmp_path)
+    record = tmp_path / "in.colored.mkv.render.json"
+    with renders._changed:  # the queue has not begun yet
+        renders.add(project, "mkv")
+        record.unlink()
+        record.mkdir()
+    wait(lambda: state_of(renders, 0) == "failed")
+    assert record.name in renders.describe()[0]["message"]
+    record.rmdir()
+    renders.resume(0)
+    wait(lambda: state_of(renders, 0) == "done")
+
+
 @pytest.mark.parametrize("change", [
     {"film": "../in.mkv"}, {"film": ".."}, {"film": ""}, {"film": 1}, {"output": "/etc/motd.mkv"},
     {"output": "other.mkv"}, {"output": "in.colored.sh"}, {"version": 2}, {"state": "new"},

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import io
+import json
+import os
 import re
 import signal
 import subprocess
@@ -97,7 +99,7 @@ def test_a_preview_follows_the_palette(client):
 def test_a_later_preview_cancels_those_that_have_not_begun(studio):
     """If this fails, the page waits for previews that nobody sees any more."""
     found = {}
-    with studio.session._device:  # a computation that is under way
+    with studio.session._device.lock:  # a computation that is under way
         threads = [
             threading.Thread(
                 target=lambda frame=frame: found.update(
@@ -172,6 +174,87 @@ def test_a_plan_that_is_a_link_out_of_the_folders_is_not_written(studio, tmp_pat
     film.with_name("other.mkv.plan.json").symlink_to(tmp_path / "elsewhere.json")
     studio.session.open(film).join()
     assert "not in a folder that was allowed" in studio.session.error
+
+
+def test_odd_names_and_links_are_listed_and_opened(client, studio):
+    """If this fails, one odd file in a folder stops the studio."""
+    root = studio.session.folders.roots[0]
+    (root / "loop.mkv").symlink_to("loop.mkv")
+    film = make_folder(root / os.fsdecode(b"a\xff"))
+    listed = [one["path"] for one in client.get("api/films").json()["films"]]
+    assert str(film) in listed and not any("loop" in path for path in listed)
+    assert Renders(studio.session.folders, []).describe() == []
+    opened = client.post("api/open", content=json.dumps({"path": str(film)}))
+    assert opened.status_code == 200
+
+
+def test_an_edit_of_the_film_before_is_refused(client, studio):
+    """If this fails, a window that shows one film changes another, or an old plan."""
+    film = studio.session.opened().plan.film.path
+    split = {"action": "split", "revision": 0}
+    assert client.post("api/edit", json=split | {"frame": 8}).status_code == 200
+    shown = client.get("api/state").json()["project"]["revision"]
+    studio.session.open(film).join()
+    answer = client.post("api/edit", json=split | {"frame": 9, "revision": shown})
+    assert answer.status_code == 409
+    studio.session.open(make_folder(film.parent / "other")).join()
+    assert client.post("api/edit", json=split | {"frame": 9}).status_code == 409
+
+
+@pytest.mark.parametrize("values", [
+    {"action": "strength", "shots": [0], "value": 10**400},
+    {"action": "add_region", "frame": 3, "rectangle": [0, 0, 4, 10**400], "colors": ["red"]},
+])  # fmt: skip
+def test_huge_numbers_are_refused(client, values):
+    """If this fails, a number without a bound ends in a traceback."""
+    assert client.post("api/edit", json=values | {"revision": 0}).status_code == 400
+
+
+def test_a_plan_that_is_read_only_or_gone(client, studio):
+    """If this fails, a protected plan is replaced, or the work of a deleted one cannot be saved."""
+    plan = studio.session.opened().file
+    plan.chmod(0o444)
+    values = {"action": "split", "frame": 8, "revision": 0}
+    assert "read-only" in client.post("api/edit", json=values).json()["error"]
+    plan.unlink()
+    assert client.post("api/edit", json=values).status_code == 200 and plan.exists()
+
+
+def test_the_address_without_its_last_slash(client):
+    """If this fails, an address that was copied without its end shows an error."""
+    answer = client.get(f"http://127.0.0.1:8000/{TOKEN}")
+    assert answer.status_code == 200 and answer.url.path == f"/{TOKEN}/"
+
+
+def test_slow_bodies_are_given_up(studio, monkeypatch, capfd):
+    """If this fails, requests that stand still take the places of others for ever."""
+    monkeypatch.setattr(guard, "PATIENCE", 0.01)
+    app = application(studio, TOKEN)
+
+    async def body():
+        yield b"a"
+        await asyncio.sleep(60)
+
+    async def ask():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.post(f"/{TOKEN}/api/edit", content=body())
+
+    assert asyncio.run(ask()).status_code == 408
+    assert "(408)" in capfd.readouterr().err and app._running == 0
+
+
+def test_a_preview_that_nobody_waits_for_ends_before_the_device_is_free(studio):
+    """If this fails, previews that were replaced block the connections of the page."""
+    with studio.session._device.lock:  # a computation that is under way
+        found = []
+        thread = threading.Thread(target=lambda: found.append(studio.session.preview({"frame": 1})))
+        thread.start()
+        while studio.session._asked < 1:
+            pass
+        studio.session.cancel()
+        thread.join(30)
+        assert found == [None]
 
 
 @pytest.mark.parametrize(("path", "headers", "status"), [

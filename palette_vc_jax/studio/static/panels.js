@@ -1,8 +1,9 @@
 // The panels of regions and keyframes, and the contact sheet.
 
 import { draws } from "./palettes.js";
+import { colorEdit, colorPreview, proposed, shownColors } from "./scope.js";
 import { ask, attempt } from "./server.js";
-import { $, make, say, swatchOf } from "./view.js";
+import { $, make, say, shotAt, swatchOf } from "./view.js";
 
 const CELLS = 12; // proposals on a contact sheet
 const SMALL = 240; // pixels, width of a frame there
@@ -53,15 +54,15 @@ async function fillSheet(app, isCurrent) {
     const cell = cells[number];
     const [picture, swatch, text] = cell.children;
     try {
-      const { colors } = spec ? await app.proposed(spec) : { colors: app.shownColors() };
+      const { colors } = spec ? await proposed(app.look(), spec) : { colors: shownColors(app.look()) };
       if (!isCurrent()) return;
       swatch.replaceWith(swatchOf(colors));
       cell.onclick = () => {
         $("sheet").close();
-        app.edit(app.colorEdit(colors));
+        app.edit(colorEdit(app.look(), colors));
       };
       cell.disabled = false;
-      const image = await ask("preview", { frame: app.at().frame, width: SMALL, ...app.colorPreview(colors) });
+      const image = await ask("preview", { frame: app.look().frame, width: SMALL, ...colorPreview(app.look(), colors) });
       if (!isCurrent()) return;
       if (image) picture.src = URL.createObjectURL(image);
     } catch (error) {
@@ -70,11 +71,33 @@ async function fillSheet(app, isCurrent) {
   }
 }
 
+// Listen to the controls that make one edit.
+function listenEdits({ edit, preview, look }) {
+  $("undo").onclick = () => edit({ action: "undo" });
+  $("redo").onclick = () => edit({ action: "redo" });
+  $("split").onclick = () => edit({ action: "split", frame: look().frame });
+  $("merge").onclick = () => {
+    const { project, frame } = look();
+    if (project) edit({ action: "merge", shot: shotAt(project, frame) });
+  };
+  $("gray").onchange = () => edit({ action: "keep_gray", value: $("gray").checked });
+  $("seed").onchange = () => edit({ action: "seed", value: Number($("seed").value) });
+  $("strength").oninput = () => {
+    $("strength-value").textContent = Number($("strength").value).toFixed(2);
+    preview({ strength: Number($("strength").value) });
+  };
+  $("strength").onchange = () => edit({ action: "strength", value: Number($("strength").value) });
+  for (const id of ["dark", "bright"]) {
+    $(id).onchange = () => edit({ action: "neutral", dark: Number($("dark").value), bright: Number($("bright").value) });
+  }
+}
+
 export function listenPanels(app) {
+  listenEdits(app);
   const { edit } = app;
   let sheets = 0;
   const sheet = () => {
-    if (!app.at().project) return;
+    if (!app.look().project) return;
     const number = ++sheets;
     fillSheet(app, () => number === sheets);
   };
@@ -85,16 +108,16 @@ export function listenPanels(app) {
     for (const one of $("cells").querySelectorAll("img")) URL.revokeObjectURL(one.src);
     app.preview();
   };
-  const putBack = async (image) => edit({ action: "set_keyframe", frame: app.at().frame, image });
+  const putBack = async (image) => edit({ action: "set_keyframe", frame: app.look().frame, image });
   $("save-color").onclick = attempt(async () => {
-    const { frame, project } = app.at();
+    const { frame, project } = app.look();
     say("Coloring the frame in the size of the film ...");
     const image = await ask("preview", { frame, full: true });
     say("");
     save(image, `${project.name}.frame-${frame}.png`);
   });
   $("save-gray").onclick = attempt(async () => {
-    const { frame, project } = app.at();
+    const { frame, project } = app.look();
     save(await ask(`frames/${frame}/full.png`), `${project.name}.frame-${frame}.gray.png`);
   });
   $("repaired").onchange = attempt(async () => {

@@ -2,11 +2,15 @@
 // the server; this page holds only what is looked at: the frame, the region, the locks, the slider and
 // a clip that was colored.
 
+import { askClip, release } from "./clip.js";
 import { Drawing } from "./draw.js";
-import { draws, wellColors, withLocks } from "./palettes.js";
+import { choose, fillFiles, play } from "./files.js";
+import { listenKeys } from "./keys.js";
+import { draws, wellColors } from "./palettes.js";
 import { drawKeyframes, drawRegions, listenPanels } from "./panels.js";
+import { chosenShots, colorEdit, colorPreview, proposed, scope, shownColors } from "./scope.js";
 import { ask, attempt } from "./server.js";
-import { $, clock, drawHead, drawQueue, drawStrip, drawWells, make, markShot, say, shotAt, showShot, wells } from "./view.js";
+import { $, clock, drawHead, drawQueue, drawStrip, drawWells, markShot, say, shotAt, showShot } from "./view.js";
 
 let state = { project: null, renders: [], opening: null, error: null };
 let frame = 0;
@@ -70,7 +74,7 @@ function go(number) {
   $("before").alt = `Frame ${frame} in gray`;
   $("before").hidden = false;
   markShot(place);
-  showShot(shot, shownColors());
+  showShot(shot, shownColors(look()));
   drawRegions(shot, region, chooseRegion, (number) => edit({ action: "remove_region", shot: place, region: number }));
   drawKeyframes(shot, go, (key) => edit({ action: "remove_keyframe", frame: key }));
   showMask();
@@ -133,7 +137,7 @@ function showMask() {
 }
 
 function dropClip() {
-  for (const address of clip?.images.values() ?? []) URL.revokeObjectURL(address);
+  release(clip);
   clip = null;
 }
 
@@ -152,14 +156,11 @@ const colorClip = attempt(async () => {
   $("note").textContent = "coloring a clip ...";
   poll();
   try {
-    const found = await ask("clip", { frame });
-    if (!found || number !== asked || revision !== state.project.revision) return;
-    const images = new Map();
-    for (let one = found.start; one < found.end; one += 1) {
-      images.set(one, URL.createObjectURL(await ask(`clips/${found.id}/${one}.jpg`)));
-    }
+    const isWanted = () => number === asked && revision === state.project.revision;
+    const found = await askClip(frame, isWanted);
+    if (!found) return;
     dropClip();
-    clip = { ...found, images };
+    clip = found;
     run(1);
   } catch (error) {
     if (number === asked) $("note").textContent = "no preview";
@@ -194,33 +195,17 @@ function draw(tool) {
 function chooseShot(number) {
   const { project } = state;
   const shot = project.shots[Math.max(0, Math.min(project.shots.length - 1, number))];
+  jump((shot.start + shot.end) >> 1);
+}
+
+function jump(number) {
   playing = 0;
-  go((shot.start + shot.end) >> 1);
+  go(number);
 }
 
-function scope() {
-  return document.querySelector("input[name=scope]:checked").value;
-}
-
-function chosenShots() {
-  const { project } = state;
-  return scope() === "all" ? project.shots.map((_, number) => number) : [shotAt(project, frame)];
-}
-
-// Return the palette of what changes are for, as the wells show it.
-function shownColors() {
-  const shot = state.project.shots[shown];
-  return region < 0 ? shot.palette : shot.regions[region].palette;
-}
-
-// Return the edit that gives colors to what changes are for.
-function colorEdit(colors) {
-  return scope() === "region" ? { action: "color_region", shot: shown, region, colors } : { action: "palette", colors };
-}
-
-// Return what a preview shows in place of the plan.
-function colorPreview(colors) {
-  return scope() === "region" ? { region, colors } : { colors };
+// Return what is looked at.
+function look() {
+  return { project: state.project, frame, shot: shown, region };
 }
 
 // Edits follow each other, so that each names the revision that the one before it has made. The wells
@@ -230,7 +215,7 @@ let pending = 0; // edits that are not answered
 
 function edit(values) {
   if (!state.project) return edited;
-  const given = { shots: chosenShots(), ...values };
+  const given = { shots: chosenShots(look()), ...values };
   pending += 1;
   edited = edited.then(attempt(async () => {
     let found;
@@ -251,24 +236,16 @@ function edit(values) {
 
 const commitWells = attempt(async () => {
   const before = state.project.revision;
-  await edit(colorEdit(wellColors()));
+  await edit(colorEdit(look(), wellColors()));
   if (state.project.revision === before) go(frame);
 });
 
-// Return a proposed palette, and what is to be said of it.
-async function proposed(spec) {
-  const { project } = state;
-  const shot = project.shots[shotAt(project, frame)];
-  const found = await ask("propose", { spec, frames: scope() === "all" ? null : [shot.start, shot.end] });
-  return { colors: withLocks(found.colors), text: found.remarks.join("; ") || `Palette: ${found.source}` };
-}
-
 const propose = attempt(async (spec) => {
   if (!state.project) return;
-  const shots = chosenShots();
-  const wanted = colorEdit(null);
+  const shots = chosenShots(look());
+  const wanted = colorEdit(look(), null);
   say("Making a palette ...");
-  const { colors, text } = await proposed(spec);
+  const { colors, text } = await proposed(look(), spec);
   await edit({ ...wanted, colors, shots });
   say(text);
 });
@@ -276,39 +253,9 @@ const propose = attempt(async (spec) => {
 const dice = () => propose(draws());
 const act = attempt(async (id, change) => show(await ask(`renders/${id}/${change}`, {})));
 
-function play(render) {
-  const source = `api/renders/${render.id}/film`;
-  const image = render.output.endsWith(".png");
-  $("player-title").textContent = render.output;
-  $("stage").replaceChildren(image ? make("img", { src: source, alt: render.output })
-    : make("video", { src: source, controls: true, autoplay: true }));
-  $("player").showModal();
-}
-
-const fillFiles = attempt(async () => {
-  const { images, palettes } = await ask("films");
-  const options = [
-    ...images.map((one) => make("option", { value: `image:${one.path}`, textContent: one.name })),
-    ...palettes.map((one) => make("option", { value: `file:${one.path}`, textContent: one.name })),
-  ];
-  $("picture").replaceChildren(...images.map((one) => make("option", { value: one.path, textContent: one.name })));
-  $("by-picture").hidden = !images.length;
-  $("file").replaceChildren(...(options.length ? options : [make("option", { value: "", textContent: "no images here" })]));
-});
-
-const choose = attempt(async () => {
-  if (!$("chooser").open) $("chooser").showModal();
-  const { films, images } = await ask("films");
-  const button = (one) => make("li", {}, make("button", {
-    type: "button", textContent: one.name,
-    onclick: attempt(async () => {
-      $("chooser").close();
-      show(await ask("open", { path: one.path }));
-      poll();
-    }),
-  }));
-  $("films").replaceChildren(...[...films, ...images].map(button));
-  if (!films.length && !images.length) $("films").replaceChildren("There are no films. Start the studio with --folder.");
+const open = attempt(async (path) => {
+  show(await ask("open", { path }));
+  poll();
 });
 
 function run(direction) {
@@ -356,60 +303,25 @@ const KEYS = {
   "?": () => $("keys").showModal(),
 };
 
-function onKey(event) {
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const target = event.target;
-  if (document.querySelector("dialog[open]") || event.altKey) return;
-  if (event.ctrlKey || event.metaKey) {
-    if (key !== "z" || target.matches("input[type=text], input[type=number]")) return;
-    event.preventDefault();
-    edit({ action: event.shiftKey ? "redo" : "undo" });
-    return;
-  }
-  if (target.matches("input[type=text], input[type=number], input[type=file], select")) return;
-  if (key === " " && target.matches("button, input")) return;
-  if (key.startsWith("Arrow")) {
-    if (target.matches("input:not([type=checkbox])")) return;
-    event.preventDefault();
-    const place = state.project ? shotAt(state.project, frame) : 0;
-    const steps = { ArrowLeft: -1, ArrowRight: 1 }[key];
-    if (steps) { playing = 0; go(frame + steps * (event.shiftKey ? 10 : 1)); }
-    else if (state.project) chooseShot(place + (key === "ArrowUp" ? -1 : 1));
-    return;
-  }
-  if (/^[1-5]$/.test(key)) { wells()[key - 1].color.focus(); return; }
-  if (KEYS[key]) { event.preventDefault(); KEYS[key](); }
-}
-
 function compare() {
   $("screen").style.setProperty("--gray", `${$("compare").value}%`);
 }
 
 function listen() {
-  drawWells(commitWells, () => preview(colorPreview(wellColors())));
-  listenPanels({ edit, proposed, preview, colorEdit, colorPreview, shownColors, at: () => ({ project: state.project, frame }) });
-  document.addEventListener("keydown", onKey);
+  drawWells(commitWells, () => preview(colorPreview(look(), wellColors())));
+  listenPanels({ edit, preview, look });
+  listenKeys(KEYS, {
+    edit,
+    moveFrames: (count) => jump(frame + count),
+    moveShots: (count) => state.project && chooseShot(shotAt(state.project, frame) + count),
+  });
   $("compare").oninput = compare;
-  $("position").oninput = () => { playing = 0; go(Number($("position").value)); };
+  $("position").oninput = () => jump(Number($("position").value));
   $("back").onclick = KEYS.j;
   $("stop").onclick = KEYS.k;
   $("forward").onclick = KEYS.l;
-  $("choose").onclick = choose;
+  $("choose").onclick = () => choose(open);
   $("help").onclick = KEYS["?"];
-  $("undo").onclick = () => edit({ action: "undo" });
-  $("redo").onclick = () => edit({ action: "redo" });
-  $("split").onclick = () => edit({ action: "split", frame });
-  $("merge").onclick = () => edit({ action: "merge", shot: shotAt(state.project, frame) });
-  $("gray").onchange = () => edit({ action: "keep_gray", value: $("gray").checked });
-  $("seed").onchange = () => edit({ action: "seed", value: Number($("seed").value) });
-  $("strength").oninput = () => {
-    $("strength-value").textContent = Number($("strength").value).toFixed(2);
-    preview({ strength: Number($("strength").value) });
-  };
-  $("strength").onchange = () => edit({ action: "strength", value: Number($("strength").value) });
-  for (const id of ["dark", "bright"]) {
-    $(id).onchange = () => edit({ action: "neutral", dark: Number($("dark").value), bright: Number($("bright").value) });
-  }
   $("dice").onclick = dice;
   $("clip").onclick = colorClip;
   $("mask").onload = () => { $("mask").hidden = region < 0 || playing !== 0 || Boolean(drawing.tool); };
@@ -425,7 +337,7 @@ function listen() {
   const submit = (id, work) => { $(id).onsubmit = (event) => { event.preventDefault(); work(); }; };
   submit("by-words", () => propose(`words:${$("words").value}`));
   submit("by-file", () => $("file").value && propose($("file").value));
-  submit("by-shot", () => edit(colorEdit(state.project.shots[Number($("other").value)].palette)));
+  submit("by-shot", () => edit(colorEdit(look(), state.project.shots[Number($("other").value)].palette)));
   submit("render", attempt(async () => { show(await ask("renders", { format: $("format").value })); poll(); }));
   $("player").onclose = () => $("stage").replaceChildren();
 }
@@ -433,4 +345,4 @@ function listen() {
 const drawing = new Drawing(() => showMask());
 listen();
 tick();
-poll().then(() => { if (!state.project && !state.opening) choose(); });
+poll().then(() => { if (!state.project && !state.opening) choose(open); });

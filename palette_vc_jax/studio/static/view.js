@@ -30,7 +30,7 @@ export function drawHead(state) {
   $("title").textContent = project ? project.name : "Studio";
   document.title = project ? `${project.name} - Studio` : "Studio";
   $("saved").textContent = project
-    ? project.revision ? `saved in ${project.plan}` : "not changed" : "";
+    ? project.can_undo || project.can_redo ? `saved in ${project.plan}` : "not changed" : "";
   $("undo").disabled = !project?.can_undo;
   $("redo").disabled = !project?.can_redo;
   for (const id of ["side", "shots", "view"]) {
