@@ -263,14 +263,9 @@ def _strengthened(
     images: Iterable[np.ndarray], plan: Plan, given: Sequence[ShotSettings]
 ) -> Iterator[np.ndarray]:
     """Scale the chroma of each frame by the strength of its shot, before shots are mixed."""
-    matrix = plan.film.matrix
     for index, image in enumerate(images):
         strength = given[_shot_of(plan.shots, index)].strength
-        if strength != 1.0:
-            gray = color.rgb_to_luma(image, matrix)
-            chroma = np.float32(strength) * color.rgb_to_chroma(image, matrix)
-            image = color.ycc_to_rgb(gray, color.limit_gamut(gray, chroma, matrix), matrix)
-        yield image
+        yield color.scale_chroma(image, strength, plan.film.matrix)
 
 
 def _merge(frame: Frame, small: np.ndarray, plan: Plan, luma: str) -> tuple[Frame, np.ndarray]:

@@ -83,9 +83,8 @@ def color_part(
         check(1, 1)
         gray = codes / np.float32(255.0)
         light = plan.lights.get(frame, FULL)
+        image = color.scale_chroma(image, shot.strength, plan.film.matrix)
         chroma = merge_chroma(gray, image, plan.film.matrix, settings.neutral, light)
-        if shot.strength != 1.0:
-            chroma = color.limit_gamut(gray, shot.strength * chroma, plan.film.matrix)
         rgb = color.ycc_to_rgb(gray, chroma, plan.film.matrix)
         yield np.rint(255.0 * np.clip(rgb, 0.0, 1.0)).astype(np.uint8)
 

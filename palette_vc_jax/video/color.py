@@ -81,6 +81,15 @@ def limit_gamut(gray: np.ndarray, chroma: np.ndarray, matrix: str) -> np.ndarray
     return chroma * np.minimum(scale, 1.0)[..., None]
 
 
+def scale_chroma(rgb: np.ndarray, factor: float, matrix: str) -> np.ndarray:
+    """Return RGB `[..., 3]` with its chroma times `factor`, limited to the gamut at its luma."""
+    if factor == 1.0:
+        return rgb
+    gray = rgb_to_luma(rgb, matrix)
+    chroma = limit_gamut(gray, np.float32(factor) * rgb_to_chroma(rgb, matrix), matrix)
+    return ycc_to_rgb(gray, chroma, matrix)
+
+
 def code_range(depth: int, full_range: bool) -> tuple[float, float]:
     """Return the code of black and the number of codes from black to white (BT.2100-2 table 9)."""
     if full_range:
