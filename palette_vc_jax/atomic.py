@@ -37,7 +37,9 @@ def check_targets(
     for target, found in existing.items():
         if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{target}: exists and is not a regular file; give another name.")
-    read = {(found.st_dev, found.st_ino) for path in inputs if (found := _status(path))}
+    # A film may be thousands of files: they are looked at only where something may be replaced.
+    candidates = inputs if existing else ()
+    read = {(found.st_dev, found.st_ino) for path in candidates if (found := _status(path))}
     for target, found in existing.items():
         if (found.st_dev, found.st_ino) in read:
             raise ValueError(

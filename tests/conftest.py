@@ -32,6 +32,9 @@ import pytest  # noqa: E402
 
 from palette_vc_jax import cli  # noqa: E402
 
+# With these variables, as in .ci/run, a skipped test of the folder counts as failed.
+REQUIRED = {"parity": "PARITY_REQUIRED", "studio": "BROWSER_REQUIRED"}
+
 # Files that take longest; a worker that began one of them last would end long after the other.
 FIRST = (
     "multidevice/test_train.py", "benchmarks/test_accelerator.py", "training/test_aot.py",
@@ -48,6 +51,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return FIRST.index(name) if name in FIRST else len(FIRST)
 
     items.sort(key=rank)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    return _unskipped((yield), collector)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    return _unskipped((yield), item)
+
+
+def _unskipped(
+    report: pytest.CollectReport | pytest.TestReport, node: pytest.Item | pytest.Collector
+):
+    variable = REQUIRED.get(node.path.parent.name, "")
+    if report.skipped and os.environ.get(variable):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} is skipped, and {variable} is set: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(autouse=True)

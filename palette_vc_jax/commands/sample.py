@@ -168,7 +168,7 @@ def main(argv: list[str]) -> None:
     folder = cli.local_path(args.checkpoint, "--checkpoint")
     inputs = [cli.local_path(text, "--input") for text in args.input]
     films = None if args.input == [PIPE] else list_films(inputs)
-    run = _open_run(folder, args.weights)
+    run = open_run(folder, args.weights)
     model = run or load_model(folder, ())  # read the weights last, after all checks
     load = functools.cache(lambda: run or load_model(folder))
     output = args.output and cli.local_path(args.output, "--output")
@@ -180,12 +180,12 @@ def main(argv: list[str]) -> None:
         color_one(args, Path(source), output and Path(piped), model, load)
 
 
-def _open_run(folder: Path, weights: str) -> Model | None:
+def open_run(folder: Path, weights: str) -> Model | None:
     """Return the model of a run's newest checkpoint, or None if `folder` is not a run."""
     from palette_vc_jax.training.workdir import has_checkpoints
 
     if not has_checkpoints(folder):
         return None
-    from palette_vc_jax.training.export import open_run  # loads what training needs
+    from palette_vc_jax.training import export  # loads what training needs
 
-    return open_run(folder, weights)
+    return export.open_run(folder, weights)

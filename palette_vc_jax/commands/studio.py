@@ -90,12 +90,7 @@ def main(argv: list[str]) -> None:
 
 def _load(checkpoint: Path, weights: str) -> Model:
     """Return a model, or that of a run's newest checkpoint."""
-    from palette_vc_jax.training.workdir import has_checkpoints
+    from palette_vc_jax import load_model
+    from palette_vc_jax.commands.sample import open_run
 
-    if not has_checkpoints(checkpoint):
-        from palette_vc_jax import load_model
-
-        return load_model(checkpoint)
-    from palette_vc_jax.training.export import open_run  # loads what training needs
-
-    return open_run(checkpoint, weights)
+    return open_run(checkpoint, weights) or load_model(checkpoint)

