@@ -79,8 +79,7 @@ class Project:
             Stale: if the plan has changed since the page read it.
         """
         with self._lock:
-            if request.get("revision") != self.revision:
-                raise Stale("the plan was changed in another window; look at it, and try again.")
+            self.check_revision(request)
             action = request.get("action")
             before, after = list(self._before), list(self._after)
             now = State(self.shots, self.named)
@@ -103,6 +102,11 @@ class Project:
             self.shots, self.named = state
             self._before, self._after = before, after
             self.revision += 1
+
+    def check_revision(self, request: dict[str, Any]) -> None:
+        """Raise Stale if a request's `revision` is not that of this plan."""
+        if request.get("revision") != self.revision:
+            raise Stale("the plan was changed in another window; look at it, and try again.")
 
     @property
     def settings(self) -> ColorizeSettings:

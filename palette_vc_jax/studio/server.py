@@ -170,9 +170,10 @@ class Studio:
         return Response(image, media_type="image/png") if image else Response(None, 204)
 
     async def render(self, request: Request) -> Response:
-        """Queue a render of the plan."""
+        """Queue a render of the plan that the page shows."""
         values = await _values(request)
         project = self.session.opened()
+        project.check_revision(values)
         await run_in_threadpool(self.renders.add, project, _text(values, "format"))
         return Json(self.state())
 

@@ -1,5 +1,9 @@
 """A folder with a film and its plan, opened as the studio opens it."""
 
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from palette_vc_jax.models.store import load_model
@@ -7,6 +11,7 @@ from palette_vc_jax.studio.folders import Folders
 from palette_vc_jax.studio.project import Project, plan_of
 from palette_vc_jax.studio.session import Session
 from tests import films
+from tests.commands import runtime_environment
 
 PALETTE = '["#102030", "#305060", "#708090", "#a0b0c0", "#e0e0d0"]'
 SHOTS = f"""{{"version": 1, "shots": [
@@ -35,3 +40,22 @@ def open_session(film: Path, model: Path) -> Session:
 def open_project(film: Path, model: Path) -> Project:
     """Return the open film."""
     return open_session(film, model).opened()
+
+
+@contextlib.contextmanager
+def serving(film: Path, model: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """Run `palette-vc studio` in a process; yield it and the page's address."""
+    given = [film, "--checkpoint", model, "--no_browser"]
+    environment = runtime_environment()
+    environment["PYTHONPATH"] += f":{Path(__file__).resolve().parents[2]}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "palette_vc_jax", "studio", *map(str, given)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        try:
+            yield process, process.stdout.readline().removeprefix("studio: ").strip()
+        finally:
+            process.kill()

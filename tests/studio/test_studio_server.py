@@ -7,8 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -29,8 +27,8 @@ from palette_vc_jax.studio.project import plan_of  # noqa: E402
 from palette_vc_jax.studio.renders import Renders  # noqa: E402
 from palette_vc_jax.studio.server import PAGE, Studio, application  # noqa: E402
 from tests import films  # noqa: E402
-from tests.commands import command, runtime_environment  # noqa: E402
-from tests.studio.projects import SHOTS, make_folder, open_session  # noqa: E402
+from tests.commands import command  # noqa: E402
+from tests.studio.projects import SHOTS, make_folder, open_session, serving  # noqa: E402
 
 TOKEN = "a-token"
 STATIC = Path(palette_vc_jax.studio.__file__).parent / "static"
@@ -199,6 +197,9 @@ def test_an_edit_of_the_film_before_is_refused(client, studio):
     assert answer.status_code == 409
     studio.session.open(make_folder(film.parent / "other")).join()
     assert client.post("api/edit", json=split | {"frame": 9}).status_code == 409
+    for values in ({}, {"revision": shown}):
+        assert client.post("api/renders", json={"format": "mkv", **values}).status_code == 409
+    assert studio.renders.describe() == []
 
 
 @pytest.mark.parametrize("values", [
@@ -338,28 +339,9 @@ def test_mistakes_of_the_command_are_one_line(tmp_path, capsys):
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@contextlib.contextmanager
-def running(film, model):
-    """Run `palette-vc studio` in a process; yield it and the page's address."""
-    given = [film, "--checkpoint", model, "--no_browser"]
-    environment = runtime_environment()
-    environment["PYTHONPATH"] += f":{Path(__file__).resolve().parents[2]}"
-    with subprocess.Popen(
-        [sys.executable, "-m", "palette_vc_jax", "studio", *map(str, given)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        try:
-            yield process, process.stdout.readline().removeprefix("studio: ").strip()
-        finally:
-            process.kill()
-
-
 def test_the_command_serves_until_it_is_stopped(tmp_path, model):
     """If this fails, `palette-vc studio` serves nothing, or cannot be stopped."""
-    with running(make_folder(tmp_path), model) as (process, address):
+    with serving(make_folder(tmp_path), model) as (process, address):
         assert httpx.get(address).status_code == 200
         assert httpx.get(f"{address}api/state").json()["error"] is None
         assert httpx.get(address.rsplit("/", 2)[0]).status_code == 403
@@ -372,10 +354,10 @@ def test_a_second_interrupt_ends_the_server_at_once(tmp_path, model):
     """If this fails, Ctrl-C waits for a model that is compiled, or for a render."""
     film = make_folder(tmp_path)
     plan_of(film).write_text(SHOTS.replace('"5=key.png"', ""))
-    with running(film, model) as (process, address):
+    with serving(film, model) as (process, address):
         while httpx.get(f"{address}api/state").json()["project"] is None:
             time.sleep(0.1)
-        httpx.post(f"{address}api/renders", json={"format": "mkv"})
+        httpx.post(f"{address}api/renders", json={"format": "mkv", "revision": 0})
         with contextlib.suppress(httpx.TimeoutException):  # the preview is compiled meanwhile
             httpx.post(f"{address}api/preview", json={"frame": 5}, timeout=0.5)
         process.send_signal(signal.SIGINT)

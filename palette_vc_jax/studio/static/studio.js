@@ -253,6 +253,13 @@ const propose = attempt(async (spec) => {
 const dice = () => propose(draws());
 const act = attempt(async (id, change) => show(await ask(`renders/${id}/${change}`, {})));
 
+const render = attempt(async () => {
+  await edited;
+  const { revision } = state.project;
+  show(await ask("renders", { revision, format: $("format").value }));
+  poll();
+});
+
 const open = attempt(async (path) => {
   show(await ask("open", { path }));
   poll();
@@ -338,7 +345,7 @@ function listen() {
   submit("by-words", () => propose(`words:${$("words").value}`));
   submit("by-file", () => $("file").value && propose($("file").value));
   submit("by-shot", () => edit(colorEdit(look(), state.project.shots[Number($("other").value)].palette)));
-  submit("render", attempt(async () => { show(await ask("renders", { format: $("format").value })); poll(); }));
+  submit("render", render);
   $("player").onclose = () => $("stage").replaceChildren();
 }
 
