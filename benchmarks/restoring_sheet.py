@@ -1,4 +1,4 @@
-"""Color bars, a title, a fade and a dissolve with and without their corrections: a picture.
+"""Color bars, a title, a fade, a dissolve and a wipe with and without their corrections: a picture.
 
     python benchmarks/restoring_sheet.py --picture docs/restoring.jpg
 
@@ -31,28 +31,30 @@ from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.rgb import read_rgb
+from palette_vc_jax.video.wipes import Wipe
 
 PALETTE = "khaki,#2c4a6e,#a0522d"
 BAR = 24  # rows of each letterbox bar
-TITLE, FADE, DISSOLVE = 8, 14, 12  # frames of each part
-SHOWN = (4, 13, 17, 31, 37, 42)  # frames of the picture
-WIDTH = 320  # of a frame in the picture
+TITLE, FADE, MIXED = 8, 14, 12  # frames of a title, a fade, and a dissolve or wipe
+AROUND = 6  # whole frames before and after
+SECOND, THIRD = 138, 190  # frames of the source where the later shots begin
+SHOWN = (4, 13, 17, 31, 37, 42, 61, 66)  # frames of the picture
+WIDTH = 240  # of a frame in the picture
 
 
 def make_film(source: Path) -> list[np.ndarray]:
-    """Return gray frames `[H, W]`, uint8: a title, a fade from black, and a dissolve."""
+    """Return gray frames `[H, W]`, uint8: a title, a fade from black, a dissolve and a wipe."""
     film = open_film(source)
     gray = [color.gray(frame.luma, film) for frame in read_frames(film)]
-    gains = np.clip(np.arange(FADE + 6) / FADE, 0.0, 1.0)
+    gains = np.clip(np.arange(FADE + AROUND) / FADE, 0.0, 1.0)
     faded = [gain * frame for gain, frame in zip(gains, gray[32:], strict=False)]
-    weights = np.clip((np.arange(DISSOLVE + 12) - 6) / DISSOLVE, 0.0, 1.0)
-    mixed = [
-        (1.0 - weight) * first + weight * second
-        for weight, first, second in zip(weights, gray, gray[150:], strict=False)
-    ]
+    ramp = np.clip((np.arange(MIXED + 2 * AROUND) - AROUND) / MIXED, 0.0, 1.0)
+    wiped = Wipe(0, 0, "left", tuple(ramp)).shares(*gray[0].shape)
+    dissolve = _mixed(gray, gray[SECOND:], ramp)
+    wipe = _mixed(gray[SECOND + len(ramp) :], gray[THIRD:], [one[..., 0] for one in wiped])
     noise = np.random.default_rng(0)
     frames = []
-    for index, frame in enumerate([*gray[:TITLE], *faded, *mixed]):
+    for index, frame in enumerate([*gray[:TITLE], *faded, *dissolve, *wipe]):
         codes = np.rint(255.0 * frame).astype(np.uint8)
         if index < TITLE:
             place = 110, codes.shape[0] // 2 + 20
@@ -62,6 +64,16 @@ def make_film(source: Path) -> list[np.ndarray]:
         bars = np.clip(noise.normal(6.0, 3.0, (2, BAR, codes.shape[1])), 0, 255)
         frames.append(np.vstack([bars[0], codes, bars[1]]).astype(np.uint8))
     return frames
+
+
+def _mixed(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], shares: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Return frames of two shots, mixed by the share of the second one."""
+    return [
+        (1.0 - share) * before + share * after
+        for share, before, after in zip(shares, first, second, strict=False)
+    ]
 
 
 def sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -93,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for kind, changes in (("plain", PLAIN), ("default", {})):
             plan = plan_film(folder, model, default_settings(model.config, **changes))
             print(f"{kind}: shots {plan.shots}, fades {[fade[:2] for fade in plan.fades]}, "
-                  f"dissolves {[one[:2] for one in plan.dissolves]}")  # fmt: skip
+                  f"dissolves {[one[:2] for one in plan.dissolves]}, "
+                  f"wipes {[one[:2] for one in plan.wipes]}")  # fmt: skip
             with cli.reporting(kind, "frame", plan.frames) as report:
                 result = color_film(plan, Path(name) / kind, model, palette, None, report)
             colored = list(read_rgb(open_film(result.film)))
