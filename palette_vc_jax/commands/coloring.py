@@ -142,7 +142,9 @@ def color_one(
 
 def _read_steering(args: argparse.Namespace, film: Film, model: Model) -> Steering:
     """Read the plan file, the regions, the keyframes and the references."""
-    shots = plan_file.read_plan(args.plan, film.rate) if args.plan else None
+    shots = None
+    if args.plan:
+        shots = plan_file.located(plan_file.read_plan(args.plan, film.rate), args.plan.parent)
     usual = functools.cache(
         lambda: (
             parse_reference(args.reference)
