@@ -117,14 +117,14 @@ def color_batch(
                 result = "colored"
             except cli.KNOWN as error:
                 result = cli.message(error)
-                print(f"{film.name}: {result}", file=sys.stderr, flush=True)
+                cli.print_line(f"{film.name}: {result}", sys.stderr)
         rows.append((film.name, time.monotonic() - start, result))
-    width = max(len(name) for name, *_ in rows)
+    width = max(len(cli.escaped(name)) for name, *_ in rows)
     for name, seconds, result in rows:
-        shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-        print(f"{shown:{width}}  {seconds:8.1f} s  {result}")
+        print(f"{cli.escaped(name):{width}}  {seconds:8.1f} s  {result}")
     if left := skipped([Path(path) for path in args.input], films):
-        print(f"skipped, because they are not films: {', '.join(path.name for path in left)}")
+        names = ", ".join(path.name for path in left)
+        cli.print_line(f"skipped, because they are not films: {names}")
     failed = sum(result.startswith("error") for *_, result in rows)
     if failed:
         print(f"{failed} of {len(films)} films failed.", file=sys.stderr)
