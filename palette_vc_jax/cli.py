@@ -117,7 +117,9 @@ def progress(
     """
     from tqdm import tqdm
 
-    given = dict(desc=title, unit=unit, total=total, initial=initial, disable=hidden) | options
+    given = (
+        dict(desc=escaped(title), unit=unit, total=total, initial=initial, disable=hidden) | options
+    )
     if sys.stderr.isatty():
         return tqdm(items, **given)
     lines = dict(file=_Lines(), mininterval=INTERVAL, delay=INTERVAL, ncols=0)

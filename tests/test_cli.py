@@ -93,6 +93,10 @@ def test_progress_in_a_log_file_is_a_line_now_and_then(capsys, monkeypatch):
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 5
     assert all(line.startswith("coloring: ") and "/6 [" in line for line in lines)
+    monkeypatch.setattr(cli, "INTERVAL", 0.0)
+    list(cli.progress(range(2), "encoding to a\n\x1b[2J", "frame"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and all(line.startswith(r"encoding to a\n\x1b[2J: ") for line in lines)
     monkeypatch.setattr(cli, "INTERVAL", 30.0)
     list(cli.progress(range(6), "coloring", "frame"))
     list(cli.progress(range(6), "coloring", "frame", hidden=True))
