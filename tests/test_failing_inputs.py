@@ -1,5 +1,6 @@
 """Files that a command once failed on: the real command reads them, or refuses in one line."""
 
+import os
 import shutil
 import warnings
 
@@ -114,3 +115,42 @@ def test_one_wrong_value_in_the_vae_is_noticed(run, model, tmp_path, value):
     code, lines, warned = run(sample.main, *given, "--checkpoint", broken)
     assert code == 1 and len(lines) == 1 and "not finite" in lines[0] and not warned
     assert not (tmp_path / "o.mkv").exists()
+
+
+def test_a_name_that_is_not_utf8(run, model, tmp_path):
+    """If this fails, a film with a Latin-1 name is colored, and then its report is not written."""
+    film = films.write_film(tmp_path / os.fsdecode(b"caf\xe9.mkv"), films.lumas(2))
+    output = tmp_path / os.fsdecode(b"o\xe9.mkv")
+    given = ["--input", film, "--output", output, "--palette", "teal", "--report"]
+    assert run(sample.main, *given, "--checkpoint", model)[:2] == (0, [])
+    assert output.with_suffix(".report.html").exists()
+
+
+def test_wrong_paths_are_mistakes_of_the_user(run, model, tmp_path):
+    """If this fails, a script takes a mistyped path for a failure of the machine."""
+    film = films.write_film(tmp_path / "a.mkv", films.lumas(2))
+    for name in ("folder", "link"):
+        films.write_pictures(tmp_path / name, films.lumas(2, full_range=True))
+    (tmp_path / "folder" / "f2.png").mkdir()
+    (tmp_path / "link" / "f2.png").symlink_to("missing.png")
+    for source, output, words in (
+        (tmp_path / ("x" * 300 + ".mkv"), tmp_path / "o.mkv", "File name too long"),
+        (film, tmp_path / ("x" * 300 + ".mkv"), "at most 2"),
+        (tmp_path / "folder", tmp_path / "o.mkv", "f2.png: a folder"),
+        (tmp_path / "link", tmp_path / "o.mkv", "f2.png: the link leads nowhere"),
+        (film, "/proc/o.mkv", "/proc"),
+    ):
+        given = ["--input", source, "--output", output, "--checkpoint", model, "--palette", "teal"]
+        code, lines, _ = run(sample.main, *given)
+        assert code == 2 and len(lines) == 1 and words in lines[0], lines
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mkv", "folder", "link"}
+
+
+@pytest.mark.parametrize(("length", "expected"), [(240, 0), (255, 2)])  # bytes of a name
+def test_a_palette_is_written_whole_or_not_at_all(run, tmp_path, length, expected):
+    """If this fails, a palette with a long name is left without its swatch."""
+    output = tmp_path / ("p" * (length - 5) + ".json")
+    code, lines, _ = run(palette.main, "teal", "--output", output)
+    written = {path.suffix for path in tmp_path.iterdir()}
+    assert (code, written) == (expected, set() if expected else {".json", ".png"})
+    assert len(lines) == (expected == 2)
