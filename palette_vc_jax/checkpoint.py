@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from palette_vc_jax import cli
 from palette_vc_jax.parallel import processes
 
 DAMAGED = "damaged-"  # before the name of a checkpoint that could not be read
@@ -96,7 +97,7 @@ class Checkpoints:
                 return found
             if kind != "damaged":
                 raise (ValueError if kind == "mistake" else OSError)(reason)
-            print(f"checkpoint {step} is damaged ({reason}).", file=sys.stderr)
+            cli.print_line(f"checkpoint {step} is damaged ({reason}).", sys.stderr)
             damaged.append(step)
         if damaged:
             raise OSError(
@@ -175,9 +176,8 @@ class Checkpoints:
         self._failures.append(f"{self._folder}: a checkpoint could not be written ({reason})")
         if len(self._failures) >= ATTEMPTS:
             self._stop()
-        print(
-            f"{self._failures[-1]}; the run goes on, and the next save tries again.",
-            file=sys.stderr,
+        cli.print_line(
+            f"{self._failures[-1]}; the run goes on, and the next save tries again.", sys.stderr
         )
         self._manager.reload()  # the failed step is still among those that it holds
 

@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from palette_vc_jax import signals
 
@@ -36,8 +36,8 @@ def run(main: Callable[[], object]) -> None:
     exception is a bug and keeps its traceback. Each warning is printed in one line.
     """
     warnings.formatwarning = _format_warning
-    if isinstance(sys.stdout, io.TextIOWrapper):  # print file names that are not UTF-8 as they are
-        sys.stdout.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does with names that are not UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with signals.handled():
             try:
@@ -48,21 +48,34 @@ def run(main: Callable[[], object]) -> None:
     except KeyboardInterrupt as error:
         number = getattr(error, "number", signal.SIGINT)
         with contextlib.suppress(OSError):  # the terminal may be gone
-            print("; ".join([signals.message(number), *notes(error)]), file=sys.stderr, flush=True)
+            print_line("; ".join([signals.message(number), *notes(error)]), sys.stderr)
         sys.exit(signals.exit_code(number))
     except KNOWN as error:
-        print(message(error), file=sys.stderr, flush=True)
+        print_line(message(error), sys.stderr)
         sys.exit(exit_code(error))
 
 
 def _format_warning(message: Warning | str, *_: Any, **__: Any) -> str:
-    return f"warning: {' '.join(str(message).split())}\n"
+    return f"warning: {escaped(str(message))}\n"
 
 
 def message(error: BaseException) -> str:
-    """Return the line that reports an error of `KNOWN`, without characters that move a cursor."""
-    line = " ".join("; ".join([f"error: {error}", *notes(error)]).split())
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    """Return the line that reports an error of `KNOWN`."""
+    return escaped("; ".join([f"error: {error}", *notes(error)]))
+
+
+def escaped(text: str) -> str:
+    r"""Return a text as one line that moves no cursor, in which a newline in a name is `\n`."""
+    codes = (
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text.strip()
+    )
+    return "".join(codes)
+
+
+def print_line(text: str, stream: TextIO | None = None) -> None:
+    """Print a text that may hold names of files, as one line; to stdout by default."""
+    print(escaped(text), file=stream or sys.stdout, flush=True)
 
 
 def notes(error: BaseException) -> list[str]:
@@ -104,7 +117,9 @@ def progress(
     """
     from tqdm import tqdm
 
-    given = dict(desc=title, unit=unit, total=total, initial=initial, disable=hidden) | options
+    given = (
+        dict(desc=escaped(title), unit=unit, total=total, initial=initial, disable=hidden) | options
+    )
     if sys.stderr.isatty():
         return tqdm(items, **given)
     lines = dict(file=_Lines(), mininterval=INTERVAL, delay=INTERVAL, ncols=0)

@@ -3,7 +3,7 @@
 import pytest
 
 from palette_vc_jax.commands import sample
-from palette_vc_jax.commands.batch import list_films, outputs_of
+from palette_vc_jax.commands.batch import list_films, outputs_of, skipped
 from tests import films, tiny
 from tests.commands import command
 
@@ -58,16 +58,43 @@ def test_several_inputs_and_single_ones_are_told_apart(tmp_path):
     (folder / "9.mkv").touch()
     assert list_films([film, frames, folder]) == [film, frames, folder / "9.mkv", folder / "10.mkv"]
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
     with pytest.raises(ValueError, match="no frames and no films"):
         list_films([tmp_path / "empty"])
 
 
 def test_a_poster_beside_films_does_not_hide_them(tmp_path):
     """If this fails, a folder of films with one picture is colored as a film of that picture."""
-    (tmp_path / "a.mkv").touch()
-    (tmp_path / "cover.jpg").touch()
-    with pytest.raises(ValueError, match="films and images, such as cover.jpg"):
+    for name in ("reel 1.mkv", "cover.jpg", "reel 1-thumb2.png"):
+        (tmp_path / name).touch()
+    films = list_films([tmp_path])
+    assert films == [tmp_path / "reel 1.mkv"]
+    assert {path.name for path in skipped([tmp_path], films)} == {"cover.jpg", "reel 1-thumb2.png"}
+    (tmp_path / "0001.png").touch()
+    with pytest.raises(ValueError, match=r"films and images, such as 0001\.png"):
         list_films([tmp_path])
+
+
+def test_files_that_are_no_films_are_skipped(model, tmp_path, capsys):
+    """If this fails, a note beside the films counts as a failed film, or a named one is skipped."""
+    source, output = tmp_path / "films", tmp_path / "out"
+    source.mkdir()
+    names = ["a.srt", "a.nfo", "Thumbs.db", "b.json", "cover.jpg", "notes.txt", "README"]
+    for name in names:
+        (source / name).write_text("no film")
+    films.write_film(source / "a.MKV", films.lumas(2))
+    given = ["--output", output, "--checkpoint", model, "--palette", "teal"]
+    assert command(sample.main, "--input", source, *given) == 0
+    said = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in said if line.startswith("skipped")]
+    assert set(line.partition(": ")[2].split(", ")) == set(names)
+    assert {path.name for path in output.glob("*.mkv")} == {"a.mkv"}
+    (source / "damaged.avi").write_text("no film")
+    assert command(sample.main, "--input", source, *given) == 1
+    assert "1 of 2 films failed" in capsys.readouterr().err
+    assert command(sample.main, "--input", source / "a.MKV", source / "notes.txt", *given) == 1
+    said = capsys.readouterr()
+    assert "notes.txt: error" in said.err and "skipped" not in said.out
 
 
 def test_a_changed_film_or_palette_file_is_not_complete(model, tmp_path, capsys):

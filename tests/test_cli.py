@@ -3,11 +3,16 @@
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
 from palette_vc_jax import cli
+from palette_vc_jax.commands import main
+from palette_vc_jax.studio import guard
+from tests import films
+from tests.commands import command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +39,44 @@ def test_known_errors_are_one_line_and_a_code(capsys, error, code):
         cli.run(main)
     assert stopped.value.code == code
     said = capsys.readouterr().err
+    assert said.rstrip("\n").isprintable()
     assert said.count("\n") == 1 and "Traceback" not in said and "\x1b" not in said
+
+
+def test_names_are_printed_as_one_line(tmp_path, monkeypatch, capsys):
+    """If this fails, the name of a file moves the cursor, or a message becomes two lines."""
+    name = "a\n\x1b[2J  b\u202e"
+    shown = r"a\n\x1b[2J  b\u202e"
+    monkeypatch.chdir(tmp_path)
+    films.write_film(tmp_path / f"{name}.mkv", films.lumas(2), chroma=128)
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / f"{name}.mp4").write_text("no film")
+    (tmp_path / "films" / f"{name}.srt").write_text("no film")
+    given = ["trim", "--input", f"{name}.mkv", "--output", f"{name}2.mkv", "--strength", 0.5]
+    assert command(main.main, *given) == 0
+    batch = ["sample", "--input", "films", "--output", "out", "--palette", f"file:{name}.json"]
+    assert command(main.main, *batch) == 1
+    assert command(main.main, "trim", "--input", f"{name}.avi", "--output", "o.mkv") == 2
+    guard.log(f"studio: error: {name}")
+    found = capsys.readouterr()
+    lines = [*found.out.splitlines(), *found.err.splitlines()]
+    assert len(lines) > 7 and all(line.isprintable() for line in lines)
+    assert all(shown in line for line in lines if not line.startswith("1 of 1 films"))
+
+
+def test_a_signals_notes_and_warnings_are_one_line(capsys):
+    """If this fails, what a stopped run keeps is printed as several lines."""
+
+    def main():
+        sys.stderr.write(warnings.formatwarning("a\nb", UserWarning, "x.py", 1))
+        error = KeyboardInterrupt()
+        error.add_note("a\nb.unfinished keeps what is finished")
+        raise error
+
+    with pytest.raises(SystemExit):
+        cli.run(main)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == r"warning: a\nb" and r"a\nb.unfinished" in second
 
 
 def test_defects_keep_their_traceback():
@@ -51,6 +93,10 @@ def test_progress_in_a_log_file_is_a_line_now_and_then(capsys, monkeypatch):
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 5
     assert all(line.startswith("coloring: ") and "/6 [" in line for line in lines)
+    monkeypatch.setattr(cli, "INTERVAL", 0.0)
+    list(cli.progress(range(2), "encoding to a\n\x1b[2J", "frame"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and all(line.startswith(r"encoding to a\n\x1b[2J: ") for line in lines)
     monkeypatch.setattr(cli, "INTERVAL", 30.0)
     list(cli.progress(range(6), "coloring", "frame"))
     list(cli.progress(range(6), "coloring", "frame", hidden=True))

@@ -14,11 +14,10 @@ from palette_vc_jax.models.store import Model, file_hashes
 from palette_vc_jax.palette.spec import named_file
 from palette_vc_jax.sampling import unfinished
 from palette_vc_jax.sampling.side_files import side_files
+from palette_vc_jax.video.formats import FILMS
 from palette_vc_jax.video.image_files import find_images, natural
 
 RECORD = "batch.json"
-# Extensions of films that nobody keeps among the frames of another film.
-FILMS = {f".{name}" for name in "avi m2ts m4v mkv mov mp4 mpeg mpg mts mxf ts vob webm wmv".split()}
 # Flags that do not change what a film becomes.
 ANY = ("input", "output", "overwrite", "compile_cache", "devices", "memory", "report")
 # Flags of one film.
@@ -28,31 +27,47 @@ SINGLE = ("plan", "write_plan", "cuts", "region", "keyframe", "topology", "dry_r
 def list_films(inputs: Sequence[Path]) -> list[Path] | None:
     """Return the films of a batch, or None if the input is a single film.
 
-    A folder without images is a folder of films. Hidden files in it are left out.
+    A folder with films is a folder of films; files of other kinds in it, and hidden files, are
+    left out. A folder of images alone is one film. A file that is named is always taken.
 
     Raises:
-        ValueError: if a folder holds neither images nor other files, or both images and films.
+        ValueError: if a folder holds neither images nor films, or films and frames of another.
     """
     films: list[Path] = []
     for path in inputs:
         images = find_images(path) if path.is_dir() else ()
-        if images and any(map(_is_film, path.iterdir())):
+        inside = [one for one in _files(path) if one.suffix.lower() in FILMS]
+        if frames := [image for image in images if inside and not _is_poster(image, inside)]:
             raise ValueError(
-                f"{path}: holds films and images, such as {images[0].name}; give a folder of films "
+                f"{path}: holds films and images, such as {frames[0].name}; give a folder of films "
                 "or of frames alone, or name the films."
             )
-        if images or not path.is_dir():
-            films.append(path)
-            continue
-        inside = [one for one in path.iterdir() if one.is_file() and one.name[0] != "."]
-        if not inside:
-            raise ValueError(f"{path}: the folder holds no frames and no films; add some.")
-        films += sorted(inside, key=natural)
+        if path.is_dir() and not images and not inside:
+            raise ValueError(
+                f"{path}: the folder holds no frames and no films; add some, or name the films."
+            )
+        films += inside or [path]
     return None if films == list(inputs) and len(films) == 1 else films
 
 
-def _is_film(path: Path) -> bool:
-    return path.suffix.lower() in FILMS and path.is_file()
+def skipped(inputs: Sequence[Path], films: Sequence[Path]) -> list[Path]:
+    """Return the files in the folders among `inputs` that `list_films` leaves out."""
+    folders = [path for path in inputs if path not in films]
+    return [one for folder in folders for one in _files(folder) if one not in films]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are not hidden; none if it is not a folder."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
+    return sorted(found, key=natural)
+
+
+def _is_poster(image: Path, films: Sequence[Path]) -> bool:
+    """Return whether an image among films belongs to one of them, or has no frame number."""
+    named = image.stem.startswith(tuple(film.stem for film in films))
+    return named or not any(letter.isdecimal() for letter in image.stem)
 
 
 def outputs_of(films: Sequence[Path], folder: Path, extension: str) -> list[Path]:
@@ -102,12 +117,14 @@ def color_batch(
                 result = "colored"
             except cli.KNOWN as error:
                 result = cli.message(error)
-                print(f"{film.name}: {result}", file=sys.stderr, flush=True)
+                cli.print_line(f"{film.name}: {result}", sys.stderr)
         rows.append((film.name, time.monotonic() - start, result))
-    width = max(len(name) for name, *_ in rows)
+    width = max(len(cli.escaped(name)) for name, *_ in rows)
     for name, seconds, result in rows:
-        shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-        print(f"{shown:{width}}  {seconds:8.1f} s  {result}")
+        print(f"{cli.escaped(name):{width}}  {seconds:8.1f} s  {result}")
+    if left := skipped([Path(path) for path in args.input], films):
+        names = ", ".join(path.name for path in left)
+        cli.print_line(f"skipped, because they are not films: {names}")
     failed = sum(result.startswith("error") for *_, result in rows)
     if failed:
         print(f"{failed} of {len(films)} films failed.", file=sys.stderr)

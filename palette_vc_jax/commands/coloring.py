@@ -111,7 +111,7 @@ def color_one(
     ]
     if args.write_plan:
         plan_file.write_plan(args.write_plan, plan(), given)
-        print(f"plan: {args.write_plan}")
+        cli.print_line(f"plan: {args.write_plan}")
     elif args.dry_run:
         _print_plan(args, plan(), given, regions, steering.keyframes)
     else:
@@ -137,12 +137,14 @@ def color_one(
             own = common_palette(given)
             write_report(written["report"], film, output, plan().shots, own, plan().damage)
         for kind, path in written.items():
-            print(f"{kind}: {path}")
+            cli.print_line(f"{kind}: {path}")
 
 
 def _read_steering(args: argparse.Namespace, film: Film, model: Model) -> Steering:
     """Read the plan file, the regions, the keyframes and the references."""
-    shots = plan_file.read_plan(args.plan, film.rate) if args.plan else None
+    shots = None
+    if args.plan:
+        shots = plan_file.located(plan_file.read_plan(args.plan, film.rate), args.plan.parent)
     usual = functools.cache(
         lambda: (
             parse_reference(args.reference)
@@ -239,7 +241,7 @@ def palette_maker(
 
         found = parse_spec(spec, mixture, seed, read_words, auto)
         for line in remarks(found):
-            print(line, file=sys.stderr)
+            cli.print_line(line, sys.stderr)
         return found
 
     return palette_of

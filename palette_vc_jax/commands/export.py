@@ -38,4 +38,4 @@ def main(argv: list[str]) -> None:
 
     atomic.check_folder(output)
     export.export_run(source, output, args.weights, DTYPES[args.dtype])
-    print(f"model: {output}")
+    cli.print_line(f"model: {output}")

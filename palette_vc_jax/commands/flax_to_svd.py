@@ -5,7 +5,7 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from palette_vc_jax import atomic
+from palette_vc_jax import atomic, cli
 from palette_vc_jax.commands import flags
 
 
@@ -45,4 +45,4 @@ def main(argv: list[str]) -> None:
             source = source / "model"
             export_run(args.source, source, args.weights)
         svd.flax_to_svd(source, args.output, args.format, args.dtype)
-    print(f"converted: {args.output}")
+    cli.print_line(f"converted: {args.output}")

@@ -6,6 +6,7 @@ package, or pytorch-fid's pt_inception-2015-12-05-6726825d.pth.
 
 import argparse
 
+from palette_vc_jax import cli
 from palette_vc_jax.commands import flags
 
 
@@ -33,4 +34,4 @@ def main(argv: list[str]) -> None:
 
     for file in args.files:
         for path in convert(file, args.output or weights.FOLDER):
-            print(f"converted: {path}")
+            cli.print_line(f"converted: {path}")

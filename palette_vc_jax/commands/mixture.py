@@ -6,7 +6,7 @@ file with the model that it exports.
 
 import argparse
 
-from palette_vc_jax import atomic
+from palette_vc_jax import atomic, cli
 from palette_vc_jax.commands import flags
 
 
@@ -49,4 +49,4 @@ def main(argv: list[str]) -> None:
         raise ValueError("--components must be 1 or more, and --seed 0 or more.")
     mixture = fit(open_clips(args.source, args.clips), args.seed, args.components)
     gmm.save(mixture, args.output)
-    print(f"mixture: {args.output}")
+    cli.print_line(f"mixture: {args.output}")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from palette_vc_jax import DEMO, atomic
+from palette_vc_jax import DEMO, atomic, cli
 from palette_vc_jax.commands import flags
 
 MAX_PROPOSALS = 50
@@ -76,11 +76,11 @@ def main(argv: list[str]) -> None:
     palettes = make_palettes(args)
     for palette, file in zip(palettes, files, strict=True):
         for line in remarks(palette) if palette is palettes[0] else []:
-            print(line, file=sys.stderr)
+            cli.print_line(line, sys.stderr)
         save_palette(palette, file)
-        print(f"{','.join(palette.hex())}  {file}")
+        cli.print_line(f"{','.join(palette.hex())}  {file}")
     save_sheet(palettes, image)
-    print(f"image: {image}")
+    cli.print_line(f"image: {image}")
 
 
 def make_palettes(args: argparse.Namespace) -> list:

@@ -115,7 +115,7 @@ def main(argv: list[str]) -> None:
         rows = list(preview(plan(), networks(), numbers, columns, report))
     with atomic.file(args.output) as partial:
         contact_sheet(columns, rows).save(partial, "PNG")
-    print(f"contact sheet: {args.output}")
+    cli.print_line(f"contact sheet: {args.output}")
 
 
 def _chosen(plan: Plan, shots: list[int] | None) -> list[int]:

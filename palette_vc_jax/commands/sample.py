@@ -31,9 +31,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     add(
         "--output",
-        help=".mp4 (H.264), .mkv (FFV1, with exactly the source's luma), .mov (ProRes), .png or "
-        ".jpg for an image, a folder for PNG frames, or .y4m or - for Y4M on standard output; of a "
-        "batch, a folder for the films",
+        help=".mp4 (H.264, or HEVC for HDR), .mkv (FFV1, with exactly the source's luma), .mov "
+        "(ProRes), .png or .jpg for an image, a folder for PNG frames, or .y4m or - for Y4M on "
+        "standard output; of a batch, a folder for the films",
     )
     add(
         "--extension",

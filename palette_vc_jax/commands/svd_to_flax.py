@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         cli.local_path(args.base, "--base")
     palette = convert_svd(args.source, args.output, args.dtype, args.base)
     if palette is None:
-        print(f"no palette layer next to {args.source}: it starts at zero")
+        cli.print_line(f"no palette layer next to {args.source}: it starts at zero")
     else:
-        print(f"palette layer: {palette}")
-    print(f"converted: {args.output}")
+        cli.print_line(f"palette layer: {palette}")
+    cli.print_line(f"converted: {args.output}")

@@ -8,7 +8,7 @@ the command writes a table of about 430 words to the model's folder.
 import argparse
 import hashlib
 
-from palette_vc_jax import atomic
+from palette_vc_jax import atomic, cli
 from palette_vc_jax.commands import flags
 
 OPENCLIP_SCALE = 100.0
@@ -62,4 +62,4 @@ def main(argv: list[str]) -> None:
     }
     embeddings = text_tower.embed_words(tokenizer, tower, words)
     save_table(TextTable(tuple(words), embeddings, args.logit_scale, notes), path)
-    print(f"{len(words)} words: {path}")
+    cli.print_line(f"{len(words)} words: {path}")

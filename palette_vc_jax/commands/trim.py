@@ -60,4 +60,5 @@ def main(argv: list[str]) -> None:
         film = open_film(Path(source), args.damaged)
         with cli.reporting("trimming", "frame", film.frames) as report:
             record = trim_film(film, Path(output), settings, report, args.overwrite)
-        print(f"film: {output}\nsettings: {record}")
+        cli.print_line(f"film: {output}")
+        cli.print_line(f"settings: {record}")

@@ -8,6 +8,7 @@ its values are quoted but not comparable. Its SSIM must be that of luma.
 from collections.abc import Mapping
 from pathlib import Path
 
+from palette_vc_jax.cli import escaped
 from palette_vc_jax.evaluation.results import Results
 from palette_vc_jax.evaluation.tables import aligned, number
 from palette_vc_jax.files import check_regular, read_json
@@ -96,5 +97,7 @@ def _table(
     for name, row, quoted in rows:
         cells = [number(results.mean(row, COLUMNS[column])) for column in columns]
         published = [f"{value:g}" for value in quoted] or ["-"] * len(columns)
-        lines.append([name, *(f"{a} / {b}" for a, b in zip(cells, published, strict=True))])
+        lines.append(
+            [escaped(name), *(f"{a} / {b}" for a, b in zip(cells, published, strict=True))]
+        )
     return "\n".join(aligned(lines, left=1))

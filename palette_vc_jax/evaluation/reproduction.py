@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from palette_vc_jax import cli
 from palette_vc_jax.evaluation import ablations, paper
 from palette_vc_jax.evaluation.clips import find_clips
 from palette_vc_jax.evaluation.comparison import DEFAULTS, EvaluationOptions, prepare
@@ -125,7 +126,7 @@ def _sources(given: PaperOptions, films: Films) -> dict[str, ablations.Row]:
     except ValueError as error:
         if given.palettes:
             raise
-        print(f"row C is omitted; give --palettes FILE.json for it ({error})", file=sys.stderr)
+        cli.print_line(f"row C is omitted; give --palettes FILE.json for it ({error})", sys.stderr)
     return sources
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from palette_vc_jax.cli import escaped
 from palette_vc_jax.evaluation.results import Results, interval
 from palette_vc_jax.metrics.adherence import ADHERENCE
 from palette_vc_jax.metrics.meters import METRICS
@@ -24,7 +25,7 @@ def text_table(results: Results) -> str:
 
     A cell is the mean over clips with its bootstrap interval.
     """
-    lines = [["", "better", *results.clips]]
+    lines = [["", "better", *map(escaped, results.clips)]]
     for name in results.metrics:
         cells = [_cell(results, row, name) for row in results.clips]
         lines.append([_title(results, name), BETTER[name], *cells])
@@ -35,7 +36,7 @@ def text_table(results: Results) -> str:
     for why, gaps in reasons.items():
         more = len(gaps) - EXAMPLES
         some = "; ".join(gaps[:EXAMPLES]) + (f"; and {more} more" if more > 0 else "")
-        text.append(f"- {some}: {why}")
+        text.append(escaped(f"- {some}: {why}"))
     return "\n".join(text)
 
 

@@ -37,10 +37,10 @@ class Server:
     timeout: float = 120.0  # seconds for one answer, including all attempts
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(self.url):  # which may hold a password
             raise ValueError(
-                "the language model's server needs an address such as http://localhost:11434/v1."
+                "the language model's server needs an address with a valid host and port, such as "
+                "http://localhost:11434/v1."
             )
         if not (self.key.isascii() and (self.key.isprintable() or not self.key)):
             raise ValueError(
@@ -56,6 +56,15 @@ class Server:
         """Return the host and port without parts of the address that may be secret."""
         parts = urlsplit(self.url)
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+
+def _is_address(url: str) -> bool:
+    """Return whether a text is an address of HTTP whose host and port are valid."""
+    try:
+        parts = urlsplit(url)
+        return parts.port != 0 and parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # whose text quotes parts of the address
+        return False
 
 
 def from_environment(model: str | None, url: str | None, key: str, timeout: float) -> Server | None:

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from palette_vc_jax import DEMO
+from palette_vc_jax import DEMO, files
 from palette_vc_jax.palette import gmm
 from palette_vc_jax.palette.file import fit_five, load_palette
 from palette_vc_jax.palette.palette import Palette
@@ -69,6 +69,14 @@ def named_file(spec: str) -> Path | None:
     """Return the file that `spec` names (`image:PATH`, `file:PATH`), or None."""
     kind, _, rest = unquote(spec).partition(":")
     return Path(rest) if kind.strip().lower() in ("image", "file") and rest else None
+
+
+def spec_beside(spec: str, folder: Path) -> str:
+    """Return `spec` with the path of the file that it names, see `files.beside`."""
+    path = named_file(spec)
+    if path is None:
+        return spec
+    return f"{unquote(spec).partition(':')[0]}:{files.beside(str(path), folder)}"
 
 
 def mixture_for(spec: str, checkpoint: Path) -> Path:

@@ -88,8 +88,8 @@ def color_film(
 
     Args:
         film: a film or its path; or a plan, which has its own settings and reference.
-        output: `.mp4` (H.264), `.mkv` (FFV1), `.mov` (ProRes), `.png` or `.jpg` if the source is
-            an image, or a folder for PNG frames.
+        output: `.mp4` (H.264, or HEVC for HDR), `.mkv` (FFV1), `.mov` (ProRes), `.png` or `.jpg`
+            if the source is an image, or a folder for PNG frames.
         model: from `load_model`.
         palette: colors that guide the result, or None for the null palette.
         settings: see `plan_film`; None if `film` is a plan.

@@ -23,7 +23,7 @@ that a shot does not name are those of the command's flags. A shot may have `reg
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 # The standard library has a decoder in Python too, which says where an object begins.
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from palette_vc_jax import atomic, files
+from palette_vc_jax.palette.spec import spec_beside
 from palette_vc_jax.palette.text import HEX
 from palette_vc_jax.sampling.plan import Plan
 from palette_vc_jax.sampling.shot_settings import ShotSettings
@@ -119,6 +120,22 @@ def read_plan(path: Path, rate: Fraction) -> list[PlannedShot]:
     if merging:
         raise ValueError(f"{shots[-1].place}: merge_with_next, and no shot follows.")
     return shots
+
+
+def located(shots: Sequence[PlannedShot], folder: Path) -> list[PlannedShot]:
+    """Return the shots of a plan in `folder`, with the paths of their palettes and references.
+
+    Masks and keyframes are located where they are read, because their names are recorded.
+    """
+    return [
+        replace(
+            shot,
+            palette=shot.palette and spec_beside(shot.palette, folder),
+            reference=shot.reference and spec_beside(shot.reference, folder),
+            regions=tuple((mask, spec_beside(spec, folder)) for mask, spec in shot.regions),
+        )
+        for shot in shots
+    ]
 
 
 def read_film_settings(path: Path) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Trim the colors of a finished film without a model: its luma, sound and times stay."""
 
 import json
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from palette_vc_jax.video.write import FilmWriter, check_output, check_times
 
 LONGEST = 25  # frames that chroma is averaged over, which are held in memory
 SIMILAR = 0.08  # difference of Y' at which a pixel of another frame counts exp(-1)
+COLORED = 1 / 512  # chroma of half a code of 8 bits: less is gray
 ROWS = 112  # rows of the frames that cuts are looked for in
 KIND = "trim.json"
 
@@ -75,6 +77,8 @@ def trim_film(
 ) -> Path:
     """Change the colors of a film, and write it with its own luma, sound and times.
 
+    Warn if the film is gray, so that there is nothing to change.
+
     Args:
         film: a film in color, from `open_film`, or its path.
         output: as for `color_film`.
@@ -102,11 +106,18 @@ def trim_film(
     survey = _survey(film)
     check_times(output, film, survey.longest_gap)
     frames = smoothed(read_colored(film), film, survey.shots, settings.smooth)
+    gray = True
     with FilmWriter(output, film) as writer:
         for frame, chroma in frames:
+            gray = gray and np.abs(chroma).max() < COLORED
             writer.write(frame, trimmed(color.gray(frame.luma, film), chroma, film, settings))
             if progress is not None:
                 progress(frame.index + 1, film.frames)
+    if gray:
+        warnings.warn(
+            f"{film.path}: the film is gray, it has no color to change; color it first.",
+            stacklevel=2,
+        )
     values = {"input": str(film.path), "output": output.name, "version": __version__}
     atomic.write_text(record, json.dumps(values | {"trim": asdict(settings)}, indent=2) + "\n")
     return record

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from palette_vc_jax.models.networks import Networks
-from palette_vc_jax.palette.spec import parse_spec
+from palette_vc_jax.palette.spec import parse_spec, spec_beside
 from palette_vc_jax.sampling.bridging import lit_keyframes
 from palette_vc_jax.sampling.colorize import ColorizeSettings, colorize
 from palette_vc_jax.sampling.keyframes import (
@@ -118,7 +118,9 @@ def _keyframes(plan: Plan, shot: PlannedShot, part: Shot, folder: Path) -> Track
 
 def _reference(project: Project, shot: PlannedShot) -> Reference:
     """Return the reference of a shot; `gray` is the middle frame of the whole shot."""
-    given = project.plan.reference if shot.reference is None else _parsed(shot.reference)
+    given = project.plan.reference
+    if shot.reference is not None:
+        given = _parsed(spec_beside(shot.reference, project.file.parent))
     if given.source != "gray":
         return given
     small = project.pictures[(shot.start + shot.end) // 2].small

@@ -5,13 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from palette_vc_jax.palette import swatches
-from palette_vc_jax.video.formats import IMAGES
+from palette_vc_jax.video.formats import FILMS, IMAGES
 from palette_vc_jax.video.image_files import natural
 
-FILMS = {
-    ".avi", ".dv", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",
-    ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-}  # fmt: skip
 OF_PLAN = ".plan"  # ending of the folders of images that plans name
 OWN = (".side_by_side.png", ".palette.png")  # images that are written next to colored films
 DEPTH = 3  # folders inside of each other that are listed

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from palette_vc_jax import cli
+
 MAX_BODY = 64 * 1024  # bytes
 MAX_IMAGE = 64 * 1024**2  # bytes of a body at `IMAGES`
 IMAGES = "/api/images"
@@ -148,9 +150,8 @@ def is_loopback(host: str) -> bool:
 
 
 def log(line: str) -> None:
-    """Print one line, without characters that move a cursor."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in line)
-    print(text, file=sys.stderr, flush=True)
+    """Print one line to stderr."""
+    cli.print_line(line, sys.stderr)
 
 
 def _path(scope: Message) -> str:

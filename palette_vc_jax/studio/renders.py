@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from palette_vc_jax import atomic, files
+from palette_vc_jax import atomic, cli, files
 from palette_vc_jax.sampling.plan_file import write_shots
 from palette_vc_jax.studio.folders import Folders
 from palette_vc_jax.studio.project import Project
@@ -320,8 +320,7 @@ def _lines(terminal: int) -> Iterator[str]:
 
 
 def _clean(line: bytes) -> str:
-    text = line.decode(errors="replace").strip()
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return cli.escaped(line.decode(errors="replace"))
 
 
 def _literal(name: str) -> str:

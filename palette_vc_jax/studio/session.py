@@ -12,6 +12,7 @@ import numpy as np
 
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
+from palette_vc_jax.palette.spec import spec_beside
 from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings
 from palette_vc_jax.sampling.plan import plan_film
 from palette_vc_jax.sampling.plan_file import (
@@ -109,7 +110,8 @@ class Session:
 
         def resolve(spec: str, part: Shot | None, seed: int) -> Palette | None:
             auto = functools.partial(automatic, part or whole)
-            return palette_of(spec, self._device, self.folders, plan, seed, auto)
+            found = spec_beside(spec, file.parent)
+            return palette_of(found, self._device, self.folders, plan, seed, auto)
 
         if given:
             check_end(given, plan.frames)

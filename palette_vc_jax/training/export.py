@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import palette_vc_jax
-from palette_vc_jax import files
+from palette_vc_jax import cli, files
 from palette_vc_jax.checkpoint import changed_origins, read_newest
 from palette_vc_jax.models.functional import Params
 from palette_vc_jax.models.store import Model, file_hashes, is_written, sha256, write_model
@@ -134,7 +134,7 @@ def write_trained(folder: Path, model: Model, config: RunConfig, dtype: type) ->
             clips, _ = open_split(config.data)
             gmm.save(mixture.fit(clips, config.seed), partial / "mixture.json")
         except (ValueError, OSError) as error:  # no clips here, or hardly any color in them
-            print(f"no mixture for --palette gmm: {error}", file=sys.stderr)
+            cli.print_line(f"no mixture for --palette gmm: {error}", sys.stderr)
 
     write_model(folder, model, dtype, write_mixture)
 

@@ -1,7 +1,7 @@
 """Choose the codec of an output film from its extension and the user's options.
 
 Without options, `.mkv` is lossless FFV1 with the source's luma bit for bit and 4:4:4 chroma, `.mp4`
-is H.264 and `.mov` is ProRes.
+is H.264, or HEVC for HDR, and `.mov` is ProRes.
 """
 
 import io
@@ -13,6 +13,7 @@ import av
 from av.codec import Codec
 from av.error import FFmpegError
 
+from palette_vc_jax.video import hdr
 from palette_vc_jax.video.film import Film
 
 MUXERS = {
@@ -106,7 +107,7 @@ def encoding_for(suffix: str, film: Film, options: OutputOptions = DEFAULT_OUTPU
         ValueError: if the container does not hold the codec, FFmpeg has no encoder for it, or
             the quality is not possible.
     """
-    codec = _codec_for(suffix, options)
+    codec = codec_for(suffix, film, options)
     _check_quality(codec, options)
     if film.field_order != "progressive" and codec in ("hevc", "av1"):
         raise ValueError(
@@ -128,11 +129,22 @@ def padded_size(film: Film, encoding: Encoding) -> tuple[int, int]:
     return film.height + extra * (film.height % 2), film.width + extra * (film.width % 2)
 
 
-def _codec_for(suffix: str, options: OutputOptions) -> str:
+def codec_for(suffix: str, film: Film, options: OutputOptions = DEFAULT_OUTPUT) -> str:
+    """Return the codec of a film for a file extension.
+
+    The default for HDR in MP4 is HEVC, because few players read HDR in H.264.
+
+    Raises:
+        ValueError: if the container does not hold the codec, or few players read it.
+    """
     muxer = MUXERS[suffix]
     if options.playable and muxer in ("matroska", "yuv4mpegpipe"):
         raise ValueError(f"--playable: few players read {suffix}; give .mp4 or .mov.")
-    codec = options.codec or ("h264" if options.playable else DEFAULT_CODECS[muxer])
+    usual = "h264" if options.playable else DEFAULT_CODECS[muxer]
+    hdr_film = film.tags[2] in hdr.NAMES and film.field_order == "progressive"
+    if muxer == "mp4" and hdr_film and not options.playable:
+        usual = "hevc"
+    codec = options.codec or usual
     if codec not in ENCODERS and codec not in PICTURES:
         known = ", ".join([*ENCODERS, *PICTURES])
         raise ValueError(f"codec {codec!r} is not known; use one of {known}.")
@@ -193,6 +205,8 @@ def _hevc(film: Film, options: OutputOptions) -> Encoding:
     params = ["log-level=error"]
     if quality is None:
         params.append(f"qp={QUANTIZERS['hevc'][encoding.depth]}")
+    if film.mastering and encoding.depth > 8:
+        params.append(film.mastering)
     flags = {"preset": "fast", "x265-params": ":".join(params)}
     flags |= {} if quality is None else {"crf": quality}
     # QuickTime reads HEVC only under this name.

@@ -4,6 +4,7 @@ An excerpt is read from a key frame shortly before it where that gives exactly t
 and from the beginning of the film elsewhere.
 """
 
+import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -25,6 +26,8 @@ SEEKABLE = ("mov", "matroska")  # containers with the exact time of each packet
 
 def cut(film: Film, start: str | None, end: str | None, frames: int | None) -> Film:
     """Return an excerpt of a film, whose frames and times begin at 0.
+
+    Warn if the film ends before the excerpt does.
 
     Args:
         film: a whole film, or a folder of frames.
@@ -62,6 +65,14 @@ def cut(film: Film, start: str | None, end: str | None, frames: int | None) -> F
             "the start."
         )
     count = min(stop_at, len(times)) - start_at
+    if stop_at > start_at + count or (last is not None and _is_past(last, times, film)):
+        asked = f"--end {end}" if frames is None else f"--frames {frames}"
+        since = "its beginning" if start is None else start
+        warnings.warn(
+            f"{film.path}: {asked} is past the end of the film, which has {count} "
+            f"{'frame' if count == 1 else 'frames'} from {since} on; these are colored.",
+            stacklevel=3,
+        )
     stop, finish = (stop_at, times[stop_at]) if stop_at < len(times) else (None, None)
     part = Excerpt(start_at, stop, times[start_at], finish)
     if film.kind == "folder":
@@ -81,6 +92,13 @@ def _shown_at(position: int | Fraction, times: Sequence[int], unit: Fraction) ->
 def _begins_at(position: int | Fraction, times: Sequence[int], unit: Fraction) -> int:
     """Return the number of the first frame that does not begin before a position."""
     return position if isinstance(position, int) else bisect_left(times, position / unit)
+
+
+def _is_past(position: int | Fraction, times: Sequence[int], film: Film) -> bool:
+    """Return whether a position is after the last frame; times may be off by one more frame."""
+    if isinstance(position, int):
+        return position > len(times)
+    return position > times[-1] * film.time_base + 2 / film.rate
 
 
 def _read_index(

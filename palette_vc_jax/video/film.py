@@ -24,6 +24,7 @@ from palette_vc_jax.video.damage import check_mode
 from palette_vc_jax.video.facts import display_matrix, luma_facts
 from palette_vc_jax.video.fields import field_order
 from palette_vc_jax.video.formats import IMAGES, OTHER_IMAGES, readable_formats, refuse_playlist
+from palette_vc_jax.video.hdr import mastering
 from palette_vc_jax.video.image_files import UPRIGHT, decode_image, image_orientation, list_images
 from palette_vc_jax.video.timeline import Shifts, find_shifts, read_packets
 
@@ -58,6 +59,7 @@ class Film:
     matrix: str  # 'bt601' | 'bt709' | 'bt2020'
     pix_fmt: str = "yuv420p"
     tags: tuple[int, int, int] = (6, 6, 6)  # matrix, primaries, transfer to write, H.273 codes
+    mastering: str = ""  # mastering metadata of HDR, see `hdr.mastering`
     sample_aspect: Fraction = Fraction(1)
     display_matrix: tuple[int, ...] | None = None  # 9 values, as in MP4; None if upright
     field_order: str = "progressive"  # | 'top' | 'bottom': which field comes first
@@ -229,6 +231,7 @@ def _describe_video(path: Path, damaged: str) -> Film:
             "height": frame.height,
             "frames": stream.frames or None,
             "rate": _rate(stream),
+            "mastering": mastering(frame),
             "time_base": Fraction(stream.time_base),
             "sample_aspect": Fraction(aspect or 1),
             "display_matrix": display_matrix(frame),

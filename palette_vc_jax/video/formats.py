@@ -6,6 +6,14 @@ from pathlib import Path
 
 import av
 
+# Extensions of the films that are looked for in folders; other files are films if they are named.
+FILMS = {
+    ".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".evo", ".f4v", ".flv", ".gif",
+    ".gxf", ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2",
+    ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv",
+    ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".tp", ".trp",
+    ".ts", ".vob", ".vro", ".webm", ".wmv", ".wtv", ".y4m",
+}  # fmt: skip
 IMAGES = {
     ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dpx",
     ".pgm", ".ppm", ".pnm", ".tga",

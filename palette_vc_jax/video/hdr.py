@@ -4,6 +4,8 @@ The model is trained on SDR. The luma of the output stays the film's own.
 """
 
 import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
 
 # Codes of H.273 for the transfer functions of BT.2100: PQ (SMPTE ST 2084) and HLG.
 PQ, HLG = 16, 18
@@ -11,6 +13,29 @@ NAMES = {PQ: "PQ", HLG: "HLG"}
 WHITE = 203.0  # cd/m2 of diffuse white in HDR, which becomes SDR's white (BT.2408)
 HLG_PEAK, HLG_GAMMA = 1000.0, 1.2  # of a reference display, BT.2100-2 table 5
 STEPS = 4096  # of the tables, between which values are interpolated
+
+
+def mastering(frame: VideoFrame) -> str:
+    """Return a frame's mastering display and light levels as parameters of x265.
+
+    The side data is FFmpeg's `AVMasteringDisplayMetadata` (x and y of red, green, blue and white,
+    the least and the greatest luminance, each as a fraction, and two flags) and
+    `AVContentLightMetadata`. x265 counts x and y in 0.00002, and luminance in 0.0001 cd/m2. The
+    text is empty if there is none.
+    """
+    params = []
+    for data in frame.side_data:
+        values = np.frombuffer(bytes(data), np.int32) if len(bytes(data)) % 4 == 0 else []
+        if data.type == Type.MASTERING_DISPLAY_METADATA and len(values) == 22 and values[20:].all():
+            parts = values[:20].reshape(10, 2).astype(np.float64)
+            units = np.rint(parts[:, 0] / parts[:, 1] * ([50000.0] * 8 + [10000.0] * 2))
+            rx, ry, gx, gy, bx, by, wx, wy, least, most = (int(unit) for unit in units)
+            params.append(
+                f"master-display=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({most},{least})"
+            )
+        if data.type == Type.CONTENT_LIGHT_LEVEL and len(values) == 2:
+            params.append(f"max-cll={values[0]},{values[1]}")
+    return ":".join(params)
 
 
 def sdr_gray(gray: np.ndarray, transfer: int) -> np.ndarray:

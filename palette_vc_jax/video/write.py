@@ -22,6 +22,7 @@ from palette_vc_jax.video.encoding import (
     PICTURES,
     OutputOptions,
     check_encoding,
+    codec_for,
 )
 from palette_vc_jax.video.film import Film, Frame
 from palette_vc_jax.video.image_files import count_images
@@ -88,9 +89,12 @@ def check_output(output: str | Path, film: Film, options: OutputOptions = DEFAUL
             "folder of PNG frames."
         )
     if film.tags[2] in hdr.NAMES:
+        hevc = suffix in MUXERS and codec_for(suffix, film, options) == "hevc"
+        lost = film.mastering and (not hevc or options.playable)
+        more = " Its mastering metadata is lost; HEVC keeps it." if lost else ""
         warnings.warn(
             f"{film.path}: HDR ({hdr.NAMES[film.tags[2]]}); the model sees it as SDR, and the "
-            "output keeps the luma and the transfer function of the source.",
+            f"output keeps the luma and the transfer function of the source.{more}",
             stacklevel=2,
         )
     if film.files and (count := count_images(film.files[0])) > 1:

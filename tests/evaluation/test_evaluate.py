@@ -212,3 +212,14 @@ def test_intervals_hold_the_mean():
     assert high - low == pytest.approx(2 * 1.96 / math.sqrt(30), rel=0.25)
     assert interval(values) == (low, high)
     assert interval([1.0]) is None
+
+
+def test_names_in_tables_are_one_line(films, capsys):
+    """If this fails, the name of a folder breaks the table, or moves the cursor."""
+    odd = (films / "mine").rename(films / "mi\nne\x1b[2J")
+    given = ["--reference", films / "truth", "--output", odd, "--metrics", "colorfulness"]
+    given += ["--json", films / "out.json"]
+    assert command(evaluate.main, *given) == 0
+    said = capsys.readouterr().out
+    assert r"mi\nne\x1b[2J" in said
+    assert all(line.isprintable() for line in said.splitlines())

@@ -298,13 +298,16 @@ def test_who_is_asked(ask, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"url": "localhost:1"}, {"url": "file:///etc/passwd"}, {"key": "a\nb"},
-              {"key": f"\u00e9{KEY}"}, {"timeout": 0.0}, {"timeout": float("nan")}],
+    "wrong", [{"url": "localhost:1"}, {"url": "file:///etc/passwd"}, {"url": "http://[::1"},
+              {"url": "http://localhost:99999"}, {"url": f"http://user:{KEY}"}, {"key": "a\nb"},
+              {"key": f"\u00e9{KEY}"}, {"timeout": 0.0}, {"timeout": float("nan")},
+              {"timeout": 1e10}],
 )  # fmt: skip
 def test_a_server_that_cannot_be_is_refused(wrong):
     """If this fails, a wrong address or key fails deep in a library, which might print the key."""
     with pytest.raises(ValueError) as error:
         Server("m", **wrong)
+    assert "such as http" in str(error.value) or "url" not in wrong
     assert KEY not in str(error.value) and "\n" not in str(error.value)
 
 

@@ -75,6 +75,34 @@ def test_a_film_keeps_its_luma_times_and_gets_color(color, tmp_path):
     }  # fmt: skip
 
 
+def test_bars_and_titles_stay_neutral(color, tmp_path):
+    """If this fails, letterbox bars are blue, and the letters of titles have colored edges."""
+    rng, codes = np.random.default_rng(0), np.full((48, 64), 120.0)
+    codes[:12], codes[-12:] = rng.normal(22.0, 3.0, (2, 12, 64))
+    codes[18:30, 20:26] = 228.0  # a letter
+    pictures = [np.clip(codes, 16, 235).astype(np.uint8)] * 3
+    source = films.write_film(tmp_path / "in.mkv", pictures, chroma=128)
+    color(source, tmp_path / "out.mkv", "--palette", "tomato")
+    off = ("--neutral_dark", 0, "--neutral_bright", 1)
+    color(source, tmp_path / "off.mkv", "--palette", "tomato", *off)
+    found, before = (
+        np.abs(np.stack([np.stack(planes[1:]) for planes in _planes(tmp_path / name)]) - 128.0)
+        for name in ("out.mkv", "off.mkv")
+    )
+    for part in (np.s_[..., :11, :], np.s_[..., -11:, :], np.s_[..., 19:29, 21:25]):
+        assert found[part].max() <= 1.0 < before[part].max()
+    assert found[..., 14:34, 40:].mean() > 1.0
+
+
+def test_a_log_file_gets_lines_of_progress(color, tmp_path, monkeypatch, capsys):
+    """If this fails, a film that is colored under nohup looks frozen for hours."""
+    source = films.write_film(tmp_path / "in.mkv", films.lumas(9))
+    monkeypatch.setattr(cli, "INTERVAL", 0.0)
+    color(source, tmp_path / "out.mkv", "--palette", "teal")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "coloring: " in line]
+    assert len(lines) >= 3 and all("/9 [" in line for line in lines)
+
+
 def test_words_color_a_film_and_are_kept_beside_it(color, tmp_path, capsys):
     """If this fails, the run's record does not say which words gave which colors."""
     source = films.write_film(tmp_path / "in.mkv", films.lumas(3))

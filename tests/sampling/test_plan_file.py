@@ -200,6 +200,36 @@ def test_files_beside_a_plan_are_found(model, film, tmp_path):
     assert record["settings"]["neutral_bright"] == 1.0
 
 
+def test_palettes_and_references_beside_a_plan_are_found(
+    model, film, tmp_path, monkeypatch, capsys
+):
+    """If this fails, a plan is moved with its palettes, and another palette or none is found."""
+    place, other = tmp_path / "plans", tmp_path / "other"
+    for folder, color in ((place, "#008080"), (other, "#ff0000")):
+        folder.mkdir()
+        (folder / "p.palette.json").write_text(json.dumps({"colors": [color]}))
+        Image.new("RGB", (64, 48), color).save(folder / "r.png")
+    (other / "here.json").write_text('{"colors": ["#00ff00"]}')
+    Image.new("L", (64, 48), 255).save(place / "m.png")
+    shots = [
+        {"start": 0, "end": 5, "palette": "file:p.palette.json", "reference": "image:r.png"},
+        {"start": 5, "end": 9, "palette": "'image:r.png'",
+         "regions": [{"mask": "m.png@5", "palette": "file:p.palette.json"}]},
+        {"start": 9, "end": 12, "palette": "file:here.json"},
+    ]  # fmt: skip
+    path = _write(place / "plan.json", shots)
+    monkeypatch.chdir(other)
+    given = ["--input", film, "--checkpoint", model, "--plan", path, "--reference", "none"]
+    assert command(sample.main, *given, "--output", tmp_path / "out.mkv") == 0
+    record = json.loads((tmp_path / "out.run.json").read_text())
+    found = [shot["palette"][0] for shot in record["shot_settings"]]
+    assert found == ["#008080", "#008080", "#00ff00"]
+    assert record["regions"][0]["palette"][0] == "#008080"
+    assert record["shot_settings"][0]["reference"] == f"image:{place / 'r.png'}"
+    assert command(sample.main, *given, "--output", place / "p.mkv", "--overwrite") == 2
+    assert "p.palette.json: the run reads this file" in capsys.readouterr().err
+
+
 def test_what_words_mean_is_said_once(model, film, tmp_path, capsys):
     """If this fails, a film of 800 shots prints the same line 800 times."""
     (tmp_path / "cuts.csv").write_text("Scene Number,Start Frame\n1,1\n2,6\n3,9\n")

@@ -160,6 +160,9 @@ def test_an_excerpt_is_colored_with_its_sound(color, tmp_path, capsys):
     np.testing.assert_array_equal(found, whole[10:22])
     kept, packets = films.sound_packets(tmp_path / "o.mkv"), films.sound_packets(source)
     assert kept == packets[packets.index(kept[0]) :][: len(kept)] and len(kept) > 20
+    code, said = color(source, tmp_path / "q.mkv", "--start", "46", "--frames", "48")
+    assert code == 0 and len(said) == 1
+    assert "4 frames from 46 on; these are colored" in said[0]
     before = names(tmp_path)
     for bad in (["--start", "3s"], ["--start", "9", "--end", "9"], ["--end", "x"]):
         code, said = color(source, tmp_path / "p.mkv", *bad)

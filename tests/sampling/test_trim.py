@@ -1,6 +1,7 @@
 """`palette-vc trim`: colors change, and nothing else."""
 
 import json
+import warnings
 
 import av
 import numpy as np
@@ -77,6 +78,25 @@ def test_strength_and_neutral_areas(tmp_path):
     chroma = _planes(tmp_path / "bars.mkv")[0][1:]
     np.testing.assert_array_equal(chroma[:, :11], 128)
     np.testing.assert_array_equal(chroma[:, 13:], 134)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "chroma", "gray"),
+    [("yuv420p", 128, True), ("gray", None, True), ("rgb24", None, True), ("yuv420p", 129, False)],
+)
+@pytest.mark.parametrize("flags", [("--saturation", 2.0), ("--strength", 0.5)])
+def test_a_gray_film_is_told(tmp_path, pix_fmt, chroma, gray, flags):
+    """If this fails, a trim of the film that was not colored does nothing, and nothing says so."""
+    pictures = films.lumas(3, full_range=pix_fmt != "yuv420p")
+    if pix_fmt == "rgb24":
+        source = films.write_pictures(tmp_path / "in", [np.stack([p] * 3, -1) for p in pictures])
+    else:
+        source = films.write_film(tmp_path / "in.mkv", pictures, pix_fmt, chroma=chroma or 128)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert trim(source, tmp_path / "out.mkv", *flags) == 0
+    assert len(said) == gray and all("no color to change" in str(one.message) for one in said)
+    assert (tmp_path / "out.mkv").exists()
 
 
 def test_smoothing_calms_flicker_and_stops_at_cuts(tmp_path):

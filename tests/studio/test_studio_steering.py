@@ -16,11 +16,12 @@ from palette_vc_jax.commands import sample  # noqa: E402
 from palette_vc_jax.sampling.plan_file import read_plan  # noqa: E402
 from palette_vc_jax.sampling.regions import carry_regions, parse_region  # noqa: E402
 from palette_vc_jax.studio import guard, masks, uploads  # noqa: E402
+from palette_vc_jax.studio.colored import _reference  # noqa: E402
 from palette_vc_jax.studio.project import plan_of  # noqa: E402
 from palette_vc_jax.studio.renders import Renders  # noqa: E402
 from palette_vc_jax.studio.server import Studio, application  # noqa: E402
 from tests.commands import command  # noqa: E402
-from tests.studio.projects import SHOTS, make_folder, open_session  # noqa: E402
+from tests.studio.projects import PALETTE, SHOTS, make_folder, open_session  # noqa: E402
 
 COLORS = ["#800000", "#a04040", "#c06060", "#e08080", "#ffa0a0"]
 
@@ -181,6 +182,23 @@ def test_positions_of_a_plan_become_numbers(tmp_path, model):
     plan_of(film).write_text(SHOTS.replace('"keyframes": ["5=key.png"]', f'"regions": {mask}'))
     (_, shot) = open_session(film, model).opened().shots
     assert shot.regions == (("0,0,8,8@6", ",".join(["#008080"] * 5)),)
+
+
+def test_palettes_and_references_beside_a_plan_are_found(tmp_path, model):
+    """If this fails, the page shows a plan without the palettes that `sample.py` finds."""
+    film = make_folder(tmp_path)
+    (tmp_path / "p.json").write_text('{"colors": ["teal"]}')
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "r.png")
+    named = '"palette": "file:p.json", "reference": "image:r.png"'
+    plan_of(film).write_text(
+        SHOTS.replace(f'"palette": {PALETTE}, "keyframes": ["5=key.png"]', named)
+    )
+    project = open_session(film, model).opened()
+    assert project.shots[1].palette == ",".join(["#008080"] * 5)
+    assert project.shots[1].reference == "image:r.png"
+    np.testing.assert_array_equal(
+        _reference(project, project.shots[1]).image, np.full((48, 64, 3), (0, 128, 128))
+    )
 
 
 @pytest.mark.parametrize("values", [

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
+from palette_vc_jax import cli
 from palette_vc_jax.training import loop, monitoring
 from tests.training import toy
 
@@ -119,6 +120,14 @@ def test_a_run_tells_its_speed_and_compiles_its_step_once(clips, tmp_path, caplo
         assert line["tflops_per_second"] == 0  # no matrix product in it
         assert "peak_share" not in line  # a CPU's is not known
     assert lines[0]["seconds_left"] > 0 and lines[1]["seconds_left"] == 0
+
+
+def test_a_log_file_gets_lines_of_progress(clips, tmp_path, monkeypatch, capsys):
+    """If this fails, training under nohup or slurm looks frozen for hours."""
+    monkeypatch.setattr(cli, "INTERVAL", 0.0)
+    loop.run(toy.task(clips), toy.config(4), tmp_path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "training: " in line]
+    assert len(lines) >= 3 and all("/4 [" in line for line in lines)
 
 
 class _Device:

@@ -1,5 +1,7 @@
 """Excerpts: the same frames, times and sound as that part of the whole film."""
 
+import re
+import warnings
 from fractions import Fraction
 
 import av
@@ -200,3 +202,31 @@ def test_impossible_excerpts_are_refused(tmp_path, kind, start, end, frames, wor
         write_pictures(path, lumas(6, full_range=True))
     with pytest.raises(ValueError, match=words):
         open_film(path, "stop", start, end, frames)
+
+
+@pytest.mark.parametrize("kind", ["a.mkv", "a.avi", "folder"])
+@pytest.mark.parametrize(
+    ("start", "end", "frames", "words"),
+    [
+        ("2", None, 5, "--frames 5 .* 4 frames from 2 on"),
+        (None, "7", None, "--end 7 .* 6 frames from its beginning on"),
+        ("0.1s", "9s", None, "--end 9s .* 4 frames from 0.1s on"),
+        ("2", None, 4, None),
+        ("2", "6", None, None),
+        (None, "0.25s", None, None),  # 6 frames at 24 a second
+    ],
+)
+def test_an_excerpt_past_the_end_is_told(tmp_path, kind, start, end, frames, words):
+    """If this fails, an excerpt is shorter than was asked for, and nothing says so."""
+    path = tmp_path / kind
+    if kind == "folder":
+        write_pictures(path, lumas(6, full_range=True))
+    else:
+        write_film(path, lumas(6))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        film = open_film(path, "stop", start, end, frames)
+    assert len(said) == (words is not None)
+    if words is not None:
+        assert re.search(f"{words}; these are colored", str(said[0].message))
+        assert film.frames == len(list(read_frames(film)))

@@ -24,7 +24,8 @@ def marks(path) -> tuple[str, bool, str]:
 
 
 @pytest.mark.parametrize(("name", "system"), [("a.avi", PAL), ("a.mov", PAL), ("a.dv", PAL),
-                                              ("a.avi", NTSC), ("a.dv", NTSC)])  # fmt: skip
+                                              ("a.avi", NTSC), ("a.mov", NTSC),
+                                              ("a.dv", NTSC)])  # fmt: skip
 def test_dv_is_bottom_field_first(tmp_path, name, system):
     """If this fails, deinterlaced tapes judder, because their fields are shown in the wrong order.
 

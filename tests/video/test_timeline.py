@@ -97,11 +97,12 @@ def test_a_broadcast_begins_at_0(tmp_path, start):
             assert container.duration / 1e6 < 2.2
 
 
+@pytest.mark.parametrize("start", [5000, 1_764_200_000])  # the second counts from 1970
 @pytest.mark.parametrize("name", ["a.mkv", "a.flv", "a.mp4", "a.nut"])
-def test_other_containers_may_begin_late_too(tmp_path, name):
+def test_other_containers_may_begin_late_too(tmp_path, name, start):
     """If this fails, a live recording begins after hours of nothing."""
     codec = "flv" if name.endswith("flv") else "mpeg4"
-    source = write_recording(tmp_path / name, 25, codec, start=5000)
+    source = write_recording(tmp_path / name, 25, codec, start=start)
     shown = seconds(colored(source, tmp_path / "b.mkv"))
     np.testing.assert_allclose(shown, np.arange(25) * STEP, atol=2e-3)
 

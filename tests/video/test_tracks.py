@@ -42,6 +42,8 @@ def samples(path):
         ("a.mkv", "pcm_s24le", "flac", ".mkv"),
         ("a.mkv", "libopus", "aac", ".mov"),
         ("a.mkv", "pcm_s16le", "aac", ".mkv"),
+        ("a.mov", "adpcm_ima_qt", "aac", ".mp4"),
+        ("a.mkv", "flac", "aac", ".mov"),
     ],
 )
 def test_audio_is_encoded_in_step(tmp_path, name, sound, audio, suffix):
