@@ -27,6 +27,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # Threads that wait for the next piece of work use the processor that another test could have.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from palette_vc_jax.parallel.xla_flags import set_xla_flags  # noqa: E402
+
+set_xla_flags()  # as the commands that tests start do
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 

@@ -7,6 +7,7 @@ import importlib
 import sys
 
 from palette_vc_jax import __version__, cli
+from palette_vc_jax.parallel.xla_flags import set_xla_flags
 
 PROGRAM = "palette-vc"
 # Name -> module of this package with `main(argv)`, and the command's description. A module is
@@ -54,11 +55,13 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Run as the console script, with errors in one line and an exit code."""
+    set_xla_flags()
     cli.run(lambda: main(sys.argv[1:]))
 
 
 def run_script(name: str) -> None:
     """Run one command from a script of the checkout, under the script's name."""
+    set_xla_flags()
     cli.run(lambda: _load(name).main(sys.argv[1:]))
 
 
