@@ -26,7 +26,9 @@ def mastering(frame: VideoFrame) -> str:
     params = []
     for data in frame.side_data:
         values = np.frombuffer(bytes(data), np.int32) if len(bytes(data)) % 4 == 0 else []
-        if data.type == Type.MASTERING_DISPLAY_METADATA and len(values) == 22 and values[20:].all():
+        # A fraction of a value that is no number has the denominator 0.
+        whole = len(values) == 22 and values[1:20:2].all() and values[20:].all()
+        if data.type == Type.MASTERING_DISPLAY_METADATA and whole:
             parts = values[:20].reshape(10, 2).astype(np.float64)
             units = np.rint(parts[:, 0] / parts[:, 1] * ([50000.0] * 8 + [10000.0] * 2))
             rx, ry, gx, gy, bx, by, wx, wy, least, most = (int(unit) for unit in units)

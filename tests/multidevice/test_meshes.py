@@ -15,6 +15,10 @@ from tests.multidevice import encoding, meshes
 ROOT = Path(__file__).resolve().parents[2]
 # With an image embedding of one token, its attention does not depend on the query.
 WITHOUT_GRADIENT = ("attn2.to_q.", "attn2.to_k.", "norm2.")
+TOLERANCE = 5e-6  # of gradients, relative; the largest difference seen is 2.2e-6
+# The gradient of a mix factor is one sum over all activations, most of which cancel. Another order
+# of the sum changes it by up to 1.1e-5.
+TOLERANCE_OF_SUMS = 3e-5
 
 
 def start(module: str, *arguments: str, devices: int = 8, **environment: str) -> subprocess.Popen:
@@ -66,7 +70,8 @@ def test_a_mesh_gives_the_gradients_and_updates_of_one_device(results, mesh):
     for name, expected in _of(results, "one", "gradient").items():
         found = results[f"{mesh}/gradient/{name}"]
         assert found.any() == expected.any(), name
-        assert not expected.any() or _difference(found, expected) < 1e-5, name
+        limit = TOLERANCE_OF_SUMS if expected.size == 1 else TOLERANCE
+        assert not expected.any() or _difference(found, expected) < limit, name
     for name, expected in _of(results, "one", "moved").items():
         found = results[f"{mesh}/moved/{name}"]
         assert not expected.any() or _difference(found, expected) < 1e-4, name

@@ -1,8 +1,11 @@
 """HDR films: what the model sees, and what is written."""
 
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
+from av.sidedata.sidedata import Type
 
 from palette_vc_jax.video import hdr
 from palette_vc_jax.video.encoding import OutputOptions
@@ -92,3 +95,19 @@ def test_the_model_sees_sdr_and_the_user_a_line(tmp_path):
     assert found["pq"].mean() > found["sdr"].mean() + 0.05
     with pytest.warns(UserWarning, match=r"HDR \(PQ\)"):
         check_output(tmp_path / "o.mkv", film)
+
+
+class SideData(bytes):
+    """Side data of a frame, as PyAV gives it."""
+
+    type = Type.MASTERING_DISPLAY_METADATA
+
+
+def test_mastering_metadata_without_numbers_is_left_out():
+    """If this fails, a damaged file ends in an error that names no reason."""
+    whole = np.ones(22, np.int32)
+    for place in (1, 19, 20, 21):  # denominators, and the flags of what is known
+        broken = whole.copy()
+        broken[place] = 0
+        assert hdr.mastering(SimpleNamespace(side_data=[SideData(broken.tobytes())])) == ""
+    assert hdr.mastering(SimpleNamespace(side_data=[SideData(whole.tobytes())])) != ""
