@@ -83,10 +83,18 @@ def test_gradients_of_half_precision_are_summed_in_full():
     assert float(jax.tree.leaves(gradient)[0].squeeze()) == 512.0
 
 
-def test_a_gpu_convolves_over_frames_as_other_devices_do(monkeypatch):
-    """If this fails, frames are mixed in another way on a GPU than on the CPU that is tested."""
-    layer = _random(TemporalConv(6, 4, rngs=nnx.Rngs(0)))
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_devices_convolve_over_frames_alike(monkeypatch, platform):
+    """If this fails, a GPU or the CPU mixes or trains frames in another way than a TPU."""
+    graphdef, state = nnx.split(_random(TemporalConv(6, 4, rngs=nnx.Rngs(0))))
     x = jax.random.normal(jax.random.key(0), (2, 5, 3, 4, 6))
-    expected = layer(x)
-    monkeypatch.setattr(placement, "platform", lambda: "gpu")
-    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+    def loss(state, x):
+        out = nnx.merge(graphdef, state)(x)
+        return jnp.square(out).mean(), out
+
+    found = []
+    for name in ("tpu", platform):
+        monkeypatch.setattr(placement, "platform", lambda name=name: name)
+        found.append(jax.grad(loss, (0, 1), has_aux=True)(state, x))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *found)
