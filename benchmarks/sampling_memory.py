@@ -5,7 +5,7 @@
 compiles the networks of SVD-XT for 25 frames of 1024x576 with the real compilers (`make test`
 installs them), each stage in a process of its own, and prints a table. A stage needs its
 temporaries and the weights on the device: those of all networks; with a small `--memory`, its own.
-A stage takes one to five minutes on two cores, on a TPU up to 20.
+A stage takes about a minute or less on two cores.
 """
 
 import argparse

@@ -58,7 +58,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--frames", type=int, default=14, help="frames of the film (default: %(default)s)")
     add("--height", type=int, help="height of the film (default: the model's short side)")
     add("--width", type=int, help="width of the film (default: 16/9 of the height, rounded)")
-    add("--steps", type=int, help="denoising steps (default: the model's)")
+    add("--steps", type=int, help="denoising steps (default: the model's; 25 for the comparison)")
     add("--train_steps", type=int, default=20, help="training steps; 0 trains nothing")
     add("--overwrite", action="store_true", help="replace an existing report")
     return parser.parse_args(argv)
@@ -107,7 +107,8 @@ def _stages(args: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
         if row["result"] != "passed":
             return
         if args.weights.is_dir():
-            yield stage("parity", "check-parity", "--torch", args.weights, "--flax", model)
+            steps = ["--steps", max(args.steps, 2)] if args.steps else []
+            yield stage("parity", "check-parity", "--torch", args.weights, "--flax", model, *steps)
     height, width = _size(args, model)
     film, output = work / "film.mkv", work / "out.mkv"
     write_film(film, args.frames, height, width)

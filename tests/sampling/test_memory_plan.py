@@ -16,23 +16,30 @@ from tests import tiny
 SVD = PRESETS["svd_xt"]()
 SIZE = (576, 1024)
 GPU = SimpleNamespace(platform="gpu", compute_capability="8.6", memory_stats=lambda: None)
+TPU = SimpleNamespace(platform="tpu", memory_stats=lambda: None)
 
 
 @pytest.mark.parametrize(
-    ("stage", "changes", "compiled"),
+    ("device", "stage", "changes", "compiled"),
     [  # benchmarks/sampling_memory.py
-        ("encode", {}, 3.38),
-        ("encode", {"encode_batch": 4}, 1.69),
-        ("denoise", {}, 2.76),
-        ("decode", {}, 8.44),
-        ("decode", {"decode_chunk": 6}, 5.95),
-        ("decode", {"decode_chunk": 5}, 4.92),
+        (GPU, "encode", {}, 3.38),
+        (GPU, "encode", {"encode_batch": 4}, 1.69),
+        (GPU, "denoise", {}, 2.77),
+        (TPU, "encode", {"encode_batch": 4}, 5.11),
+        (TPU, "denoise", {}, 4.20),
+        (TPU, "decode", {"decode_chunk": 6}, 6.04),
     ],
 )
-def test_the_estimate_is_what_the_compiler_says_and_not_less(stage, changes, compiled):
+def test_the_estimate_is_what_the_compiler_says_and_not_less(device, stage, changes, compiled):
     """If this fails, a film is planned that the device has no memory for, or time is wasted."""
-    found = temporaries(SVD, default_settings(SVD, **changes), SIZE, GPU)[stage] / GIB
+    found = temporaries(SVD, default_settings(SVD, **changes), SIZE, device)[stage] / GIB
     assert compiled <= found < 1.08 * compiled
+
+
+def test_the_estimate_is_what_was_measured_and_not_less():
+    """If this fails, the decoder, which needs most, does not fit where it is planned."""
+    measured = 12.8  # GiB on an H200, 14 frames; the compiler says 11.3 (docs/benchmarks.md)
+    assert measured <= _peak(default_settings(SVD)) < 1.08 * measured
 
 
 def _peak(settings):
