@@ -13,8 +13,13 @@ JAXLIB = {(0, 10), (0, 11), (0, 12)}  # versions with the flag; an unknown one e
 
 
 def set_xla_flags() -> None:
-    """Add the flag to `XLA_FLAGS` in the environment, unless it is there with another value."""
-    given = os.environ.get(VARIABLE, "")
+    """Add the flag to `XLA_FLAGS` in the environment, unless it is there with another value.
+
+    XLA takes a text without `--` at its beginning for the name of a file of flags, which is kept.
+    """
+    given = os.environ.get(VARIABLE, "").strip()
+    if given and not given.startswith("--"):
+        return
     minor = tuple(map(int, version("jaxlib").split(".")[:2]))
     if platform.machine() in ("x86_64", "AMD64") and minor in JAXLIB and FLAG not in given:
         os.environ[VARIABLE] = f"{given} {WITHOUT_YNNPACK}".strip()

@@ -23,6 +23,8 @@ main.run_script("sample")
         ("x86_64", "0.10.2", "--a=1", f"--a=1 {xla_flags.WITHOUT_YNNPACK}"),
         ("x86_64", "0.12.0.1", None, xla_flags.WITHOUT_YNNPACK),
         ("x86_64", "0.10.2", f"{xla_flags.FLAG}=", f"{xla_flags.FLAG}="),
+        ("x86_64", "0.10.2", "flags.txt", "flags.txt"),
+        ("x86_64", "0.10.2.dev20261101+abc", " ", xla_flags.WITHOUT_YNNPACK),
         ("x86_64", "0.13.0", "--a=1", "--a=1"),
         ("aarch64", "0.10.2", "--a=1", "--a=1"),
     ],
