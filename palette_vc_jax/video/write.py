@@ -90,8 +90,9 @@ def check_output(output: str | Path, film: Film, options: OutputOptions = DEFAUL
         )
     if film.tags[2] in hdr.NAMES:
         hevc = suffix in MUXERS and codec_for(suffix, film, options) == "hevc"
-        lost = film.mastering and (not hevc or options.playable)
-        more = " Its mastering metadata is lost; HEVC keeps it." if lost else ""
+        lost = film.mastering and (not hevc or options.playable or film.depth == 8)
+        keeper = "only films of more than 8 bits keep it" if film.depth == 8 else "HEVC keeps it"
+        more = f" Its mastering metadata is lost; {keeper}." if lost else ""
         warnings.warn(
             f"{film.path}: HDR ({hdr.NAMES[film.tags[2]]}); the model sees it as SDR, and the "
             f"output keeps the luma and the transfer function of the source.{more}",

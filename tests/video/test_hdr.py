@@ -1,5 +1,6 @@
 """HDR films: what the model sees, and what is written."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import av
@@ -74,6 +75,8 @@ def test_mastering_metadata_that_is_lost_is_told(tmp_path):
     for name, options in given:
         with pytest.warns(UserWarning, match="mastering metadata is lost; HEVC keeps it"):
             check_output(tmp_path / name, film, OutputOptions(**options))
+    with pytest.warns(UserWarning, match="only films of more than 8 bits keep it"):
+        check_output(tmp_path / "o.mp4", replace(film, depth=8))
     plain = write_film(tmp_path / "b.mkv", lumas(1, depth=10), "yuv420p10le", tags=(1, 9, 9, 16))
     with pytest.warns(UserWarning, match="HDR") as warned:
         check_output(tmp_path / "o.mkv", open_film(plain))
