@@ -1,5 +1,6 @@
 """Parse the `--palette` argument."""
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,15 @@ def spec_beside(spec: str, folder: Path) -> str:
     if path is None:
         return spec
     return f"{unquote(spec).partition(':')[0]}:{files.beside(str(path), folder)}"
+
+
+def spec_within(spec: str, folder: Path) -> str:
+    """Return `spec` as a plan in `folder` names it, so that `spec_beside` finds the same file."""
+    path = named_file(spec)
+    if path is None or path.is_absolute():
+        return spec
+    kind = unquote(spec).partition(":")[0]
+    return f"{kind}:{os.path.relpath(path.resolve(), folder.resolve())}"
 
 
 def mixture_for(spec: str, checkpoint: Path) -> Path:

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from palette_vc_jax import atomic, files
-from palette_vc_jax.palette.spec import spec_beside
+from palette_vc_jax.palette.spec import spec_beside, spec_within
 from palette_vc_jax.palette.text import HEX
 from palette_vc_jax.sampling.plan import Plan
 from palette_vc_jax.sampling.shot_settings import ShotSettings
@@ -200,7 +200,7 @@ def write_plan(path: Path, plan: Plan, given: Sequence[ShotSettings]) -> None:
             end,
             "",
             "none" if one.palette is None else ",".join(one.palette.hex()),
-            one.reference.source,
+            spec_within(one.reference.source, path.parent),
             one.seed,
             one.strength,
         )

@@ -2,12 +2,13 @@
 
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from palette_vc_jax.commands import plan, sample
-from palette_vc_jax.sampling.plan_file import read_film_settings, read_plan
+from palette_vc_jax.sampling.plan_file import located, read_film_settings, read_plan
 from tests import films, tiny
 from tests.commands import command
 
@@ -228,6 +229,25 @@ def test_palettes_and_references_beside_a_plan_are_found(
     assert record["shot_settings"][0]["reference"] == f"image:{place / 'r.png'}"
     assert command(sample.main, *given, "--output", place / "p.mkv", "--overwrite") == 2
     assert "p.palette.json: the run reads this file" in capsys.readouterr().err
+
+
+def test_a_written_plan_names_the_reference_that_was_given(model, film, tmp_path, monkeypatch):
+    """If this fails, a plan in another folder names an image of that folder, or none."""
+    place, other = tmp_path / "plans", tmp_path / "other"
+    for folder, color in ((place, "#008080"), (other, "#ff0000")):
+        folder.mkdir()
+        Image.new("RGB", (64, 48), color).save(folder / "r.png")
+    monkeypatch.chdir(other)
+    path = place / "plan.json"
+    for name in ("r.png", other / "r.png"):
+        given = ["--input", film, "--checkpoint", model, "--reference", f"image:{name}"]
+        out = ["--output", tmp_path / "out.mkv"]
+        assert command(sample.main, *given, *out, "--write_plan", path) == 0
+        monkeypatch.chdir(tmp_path)
+        shot, *_ = located(read_plan(path, Fraction(24)), place)
+        assert Path(shot.reference.removeprefix("image:")).samefile(other / "r.png")
+        path.unlink()
+        monkeypatch.chdir(other)
 
 
 def test_what_words_mean_is_said_once(model, film, tmp_path, capsys):
