@@ -44,9 +44,10 @@ def test_a_failure_of_the_thread_reaches_the_caller(count):
 
 def test_a_failure_of_the_caller_drops_what_waits():
     """If this fails, a run that is stopped goes on to write what it has colored."""
-    used, gate = [], threading.Event()
+    used, begun, gate = [], threading.Event(), threading.Event()
 
     def use(item):
+        begun.set()
         gate.wait()
         used.append(item)
 
@@ -54,6 +55,7 @@ def test_a_failure_of_the_caller_drops_what_waits():
         with in_background(use, 4) as put:
             for item in range(4):
                 put(item)
+            begun.wait()
             threading.Timer(0.2, gate.set).start()
             raise KeyboardInterrupt
     assert used == [0]
