@@ -104,6 +104,7 @@ def color_batch(
         raise ValueError(f"{folder}: not a folder; give a folder for {len(films)} films.")
     if folder.exists() and any(folder.samefile(path) for path in args.input if Path(path).exists()):
         raise ValueError(f"{folder}: is the folder of the films; give another folder.")
+    left = skipped([Path(path) for path in args.input], films)  # files may be added meanwhile
     outputs = outputs_of(films, folder, args.extension)
     folder.mkdir(parents=True, exist_ok=True)
     _begin(args, folder, model, outputs)
@@ -122,7 +123,7 @@ def color_batch(
     width = max(len(cli.escaped(name)) for name, *_ in rows)
     for name, seconds, result in rows:
         print(f"{cli.escaped(name):{width}}  {seconds:8.1f} s  {result}")
-    if left := skipped([Path(path) for path in args.input], films):
+    if left:
         names = ", ".join(path.name for path in left)
         cli.print_line(f"skipped, because they are not films: {names}")
     failed = sum(result.startswith("error") for *_, result in rows)

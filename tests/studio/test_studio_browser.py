@@ -91,7 +91,6 @@ def test_a_film_is_edited_and_rendered(page, project):
     page.keyboard.press("Tab")
     page.wait_for_selector("#saved:has-text('saved in in.mkv.plan.json')")
     preview(page, first)
-    # `wait_for_function` would need eval, which the page's policy forbids.
     # The server sorts colors. `wait_for_function` would need eval, which the page forbids.
     sync_api.expect(page.locator("#color4")).to_have_value("#ffd700", timeout=WAIT)
     assert {"#ff6347", "#ffd700", "#008080"} < set(project.opened().shots[1].palette.split(","))
