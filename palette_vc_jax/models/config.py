@@ -186,7 +186,7 @@ def demo() -> ModelConfig:
             # and more often right than one sample.
             short_side=112,
             window=8,
-            overlap=2,
+            overlap=1,
             steps=2,
             sigma_min=5.0,
             sigma_max=100.0,

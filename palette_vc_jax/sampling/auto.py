@@ -21,16 +21,23 @@ from palette_vc_jax.palette.image import kmeans
 from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.spec import mixture_for
 from palette_vc_jax.pixels import colorfulness
-from palette_vc_jax.sampling.colorize import ColorizeSettings, networks_for
-from palette_vc_jax.sampling.frames import color_frames
+from palette_vc_jax.sampling.colorize import (
+    ColorizeSettings,
+    decode_latents,
+    networks_for,
+    sample_latents,
+)
 from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.sampling.plan import Plan
-from palette_vc_jax.sampling.reference import Reference
+from palette_vc_jax.sampling.reference import Reference, default_reference
+from palette_vc_jax.sampling.shot_settings import ShotSettings
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video import color
 from palette_vc_jax.video.read import read_frames
+from palette_vc_jax.video.resize import merge_rgb
 
 FRAMES = 4  # of the film
+HELD = 4  # times that each of them is decoded, so that the decoder does not mix it with the next
 GAIN = (0.5, 2.0)  # least and most that chroma is scaled by
 CAST = 0.5  # share of the mean chroma that is kept, and not scaled
 
@@ -122,15 +129,15 @@ def palette_of_grays(
         reference: as for `color_frames`.
         matrix: of the frames' Y'.
     """
-    rgb = color_frames(
-        grays,
-        networks,
-        settings=replace(settings, **PLAIN),
-        seed=seed,
-        reference=reference,
-        shots=[(index, index + 1) for index in range(len(grays))],  # each frame alone
-        matrix=matrix,
-    )
+    settings = replace(settings, **PLAIN)
+    given = ShotSettings(None, reference or default_reference(networks.config.sampling), seed)
+    alone = [(index, index + 1) for index in range(len(grays))]
+    latents = sample_latents(networks, grays, alone, [given] * len(grays), settings, matrix=matrix)
+    # As one clip: each frame by itself would be repeated until it fills a chunk of the decoder.
+    held = np.repeat(latents, HELD, axis=0)
+    frames = np.concatenate(list(decode_latents(networks, held, [(0, len(held))], settings)))
+    colored = zip(grays, frames[HELD // 2 :: HELD], strict=True)
+    rgb = np.stack([merge_rgb(gray, frame, matrix, settings.neutral) for gray, frame in colored])
     mean = color.rgb_to_chroma(rgb, matrix).mean(axis=(0, 1, 2))
     found = float(colorfulness(saturate(rgb, 1.0, mean, matrix)).mean())
     gain = 1.0 if target is None else float(np.clip(target / max(found, 1e-3), *GAIN))

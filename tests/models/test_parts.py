@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from palette_vc_jax.models.layers import SpatioTemporalResBlock, TemporalConv
+from palette_vc_jax.models.layers import SpatioTemporalResBlock, TemporalConv, Upsample
 from palette_vc_jax.models.memory import _count_chunks, map_chunks, policy
 from palette_vc_jax.models.transformer import SpatioTemporalTransformer
 from palette_vc_jax.parallel import placement
@@ -83,10 +83,13 @@ def test_gradients_of_half_precision_are_summed_in_full():
     assert float(jax.tree.leaves(gradient)[0].squeeze()) == 512.0
 
 
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
-def test_devices_convolve_over_frames_alike(monkeypatch, platform):
-    """If this fails, a GPU or the CPU mixes or trains frames in another way than a TPU."""
-    graphdef, state = nnx.split(_random(TemporalConv(6, 4, rngs=nnx.Rngs(0))))
+@pytest.mark.parametrize(
+    ("layer", "platform"), [(TemporalConv, "cpu"), (TemporalConv, "gpu"), (Upsample, "cpu")]
+)
+def test_devices_convolve_alike(monkeypatch, layer, platform):
+    """If this fails, a GPU or the CPU mixes, doubles or trains frames in another way than a TPU."""
+    channels = {TemporalConv: (6, 4), Upsample: (6,)}[layer]
+    graphdef, state = nnx.split(_random(layer(*channels, rngs=nnx.Rngs(0))))
     x = jax.random.normal(jax.random.key(0), (2, 5, 3, 4, 6))
 
     def loss(state, x):

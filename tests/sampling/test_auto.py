@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from palette_vc_jax import auto_palette, cli, load_model, plan_film
+from palette_vc_jax import auto_palette, cli, default_settings, load_model, plan_film
 from palette_vc_jax.commands import sample
+from palette_vc_jax.models.networks import load_networks
 from palette_vc_jax.palette import gmm
 from palette_vc_jax.palette.file import load_palette
 from palette_vc_jax.sampling import auto
@@ -57,6 +58,22 @@ def test_the_gain_follows_the_mixture_within_limits(model, film, tmp_path, targe
     palette = auto_palette(plan_film(film, loaded), loaded, tmp_path / "mixture.json")
     assert palette.source == "auto" and palette.details["gain"] == gain
     assert palette.details["frames"] == [1, 3, 5, 7]
+
+
+def test_frames_share_a_chunk_of_the_decoder(model):
+    """If this fails, the decoder takes four times as long, or frames are lost between chunks."""
+    loaded = load_model(model)
+    networks, settings = load_networks(loaded), default_settings(loaded.config, decode_chunk=18)
+    chunks = []
+
+    def decode(latents):
+        chunks.append(latents.shape[1])
+        return networks.decode(latents)
+
+    size = settings.short_side
+    grays = np.random.default_rng(0).random((auto.FRAMES, size, size), np.float32)
+    auto.palette_of_grays(grays, networks._replace(decode=decode), None, settings)
+    assert chunks == [18]
 
 
 @pytest.mark.parametrize("value", ["much", -1.0, float("inf")])
