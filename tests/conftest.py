@@ -1,6 +1,7 @@
 """Fixtures that all tests share, and how tests compile."""
 
 import atexit
+import gc
 import os
 import shutil
 import signal
@@ -35,6 +36,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from palette_vc_jax import cli  # noqa: E402
+
+gc.set_threshold(cli.COLLECT_EVERY)  # as commands do
 
 # With these variables, as in .ci/run, a skipped test of the folder counts as failed.
 REQUIRED = {"parity": "PARITY_REQUIRED", "studio": "BROWSER_REQUIRED"}

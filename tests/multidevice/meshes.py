@@ -4,6 +4,7 @@
 small model's loss and what three steps of plain SGD move.
 """
 
+import gc
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from palette_vc_jax import cli
 from palette_vc_jax.models import config as model_config
 from palette_vc_jax.models import functional
 from palette_vc_jax.models.unet import UNet
@@ -102,4 +104,5 @@ def _flat(kind: str, tree: Any) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(cli.COLLECT_EVERY)  # as commands do
     np.savez(sys.argv[1], **{f"{m}/{k}": v for m in MESHES for k, v in run(m).items()})

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from palette_vc_jax.conversion.svd import flax_to_svd
+from palette_vc_jax.conversion.svd import flax_to_svd, svd_to_flax
 from palette_vc_jax.conversion.table import to_torch
 from palette_vc_jax.conversion.unet import PALETTE
 from palette_vc_jax.models import functional
@@ -22,6 +22,8 @@ from tests import films
 
 torch = pytest.importorskip("torch", reason="parity needs torch")
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers")
+
+from tests.parity import random_svd  # noqa: E402
 
 B, T, H, W = 2, 3, 6, 10
 RATES = RatesConfig(0.0, 0.0, reference_color=1.0, reference_none=0.0, joint_dropout=0.0)
@@ -116,7 +118,16 @@ def test_gradients_are_those_of_autograd(unet):
     assert errors[worst] < 1e-4, worst
 
 
-def test_a_fine_tuned_model_goes_back_to_diffusers(model_folder, tmp_path, check):
+@pytest.fixture(scope="module")
+def small_folder(other_unet, vae, clip, tmp_path_factory):
+    """Convert a pipeline with the UNet of fewer layers: its training step compiles sooner."""
+    path = tmp_path_factory.mktemp("small")
+    random_svd.assemble(other_unet.torch, vae.torch, clip.torch).save_pretrained(path / "svd")
+    svd_to_flax(path / "svd", path / "model")
+    return path / "model"
+
+
+def test_a_fine_tuned_model_goes_back_to_diffusers(small_folder, tmp_path, check):
     """If this fails, training does not start from the converted model, or diffusers
     gets other weights than the trained ones, the palette layer included.
     """
@@ -128,7 +139,7 @@ def test_a_fine_tuned_model_goes_back_to_diffusers(model_folder, tmp_path, check
     config = load("davis", "runlocal")
     config.update_from_flattened_dict(
         {
-            "init_from": str(model_folder), "batch_size": 1, "save_every": 3, "log_every": 3,
+            "init_from": str(small_folder), "batch_size": 1, "save_every": 3, "log_every": 3,
             "optimizer.steps": 3, "optimizer.warmup_steps": 1, "optimizer.learning_rate": 1e-3,
             "data.root": str(tmp_path / "clips"), "data.hold_out_every": 0,
             "data.size": (16, 24), "data.short_sides": (16, 24), "data.frames": 4,
@@ -145,7 +156,7 @@ def test_a_fine_tuned_model_goes_back_to_diffusers(model_folder, tmp_path, check
     kernel, bias = torch.tensor(layer["weight"]), torch.tensor(layer["bias"])
     assert kernel.any() and bias.any()  # it began at zero
     model = load_model(tmp_path / "run" / "model")
-    before = functional.flatten(load_model(model_folder).params["unet"])
+    before = functional.flatten(load_model(small_folder).params["unet"])
     moved = sum(
         np.abs(before[name] - leaf).max() > 1e-3
         for name, leaf in functional.flatten(model.params["unet"]).items()

@@ -23,7 +23,6 @@ from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.resize import model_size, resize
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.optimized
 DEMO = ROOT / "palette_vc_jax" / "demo"
 PALETTES = {
     "blue": parse_colors("#0b1d3a,#1d4e89,#3a7ca5,#81b1d5,#d9e8f5"),
@@ -54,7 +53,7 @@ def street():
     film = open_film(ROOT / "examples" / "bikes.mp4")
     config = demo()
     grays = []
-    for frame in itertools.islice(read_frames(film), 6):
+    for frame in itertools.islice(read_frames(film), 4):
         gray = color.gray(frame.luma, film)
         size = model_size(*gray.shape, config.sampling.short_side, config.pixel_multiple)
         grays.append(resize(gray, *size))
@@ -66,7 +65,7 @@ def colored(street):
     """Return `colored(palette, **steering)`: the frames as the bundled model colors them."""
     networks = load_networks(load_model(DEMO))
     # The film is decoded in one go; a longer chunk would be filled up.
-    settings, shots = default_settings(networks.config, decode_chunk=8), [(0, len(street))]
+    settings, shots = default_settings(networks.config, decode_chunk=5), [(0, len(street))]
 
     def run(palette, **steering):
         chunks = colorize(

@@ -5,12 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests import films, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.optimized
 
 
 def test_a_long_film_needs_no_more_memory_than_a_short_one(tmp_path):

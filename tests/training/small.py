@@ -8,12 +8,10 @@ from tests.training import toy
 COMMAND = ("train.py", "--config=configs/davis.py:runlocal")
 RUN = dict(batch_size=4, log_every=1, validate_every=3, previews_every=3, save_every=2)
 DATA = dict(hold_out_every=3, size="(6, 8)", short_sides="(6, 8)", window=2, frames=5)
-# For tests of how a run starts, ends and goes on: a step of less than the whole UNet is traced,
-# compiled, taken and saved sooner.
-LIGHT = (
-    "--config.trained=attention", "--config.trained=palette",
-    "--config.validate_every=0", "--config.previews_every=0",
-)  # fmt: skip
+# A step of less than the whole UNet is traced, compiled, taken and saved sooner.
+PARTS = ("--config.trained=attention", "--config.trained=palette")
+# For tests of how a run starts, ends and goes on.
+LIGHT = (*PARTS, "--config.validate_every=0", "--config.previews_every=0")
 
 
 def write_run(folder: Path, **changes: object) -> list[str]:
