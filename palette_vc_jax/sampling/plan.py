@@ -78,6 +78,7 @@ def plan_film(
     reference: Reference | None = None,
     progress: Progress | None = None,
     cuts: Sequence[int] | None = None,
+    device: jax.Device | None = None,
 ) -> Plan:
     """Find a film's shots and divide them into runs; read the film's luma once.
 
@@ -89,6 +90,7 @@ def plan_film(
             model was mostly trained with.
         progress: called with the frames read, and the number of frames that the film declares.
         cuts: first frames of the shots after the first, ascending; None to find them.
+        device: one of the devices that the film is planned for; None for this host's.
 
     Raises:
         ValueError: if the film cannot be read, does not fit the device, see `memory_plan.fit`, or
@@ -99,7 +101,7 @@ def plan_film(
     settings = settings or default_settings(config)
     reference = reference or default_reference(config.sampling)
     size = model_size(*upright_size(film), settings.short_side, config.pixel_multiple)
-    settings = fit(config, settings, size)
+    settings = fit(config, settings, size, device)
 
     damage: list[Damage] = []
     times: list[int] = [0, 0]  # of the last frame, and the longest gap, in the film's time base
