@@ -95,10 +95,8 @@ def main(argv: list[str] | None = None) -> None:
                     "DAVIS, or a folder of films in color."
                 )
         _print_paper(args, outputs, options)
-    elif settings := flags.settings_of(args):
-        raise ValueError(
-            f"--{next(iter(settings))} is a setting of coloring; give --checkpoint and --data."
-        )
+    elif settings := [name for name in ("preset", *flags.settings_of(args)) if name in args]:
+        raise ValueError(f"--{settings[0]} is a setting of coloring; give --checkpoint and --data.")
     elif args.reference and outputs:
         _print_comparison(args, outputs, options)
     else:
