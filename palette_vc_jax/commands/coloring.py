@@ -29,7 +29,13 @@ from palette_vc_jax.sampling.colorize import (
 )
 from palette_vc_jax.sampling.job import color_film
 from palette_vc_jax.sampling.keyframes import Keyframe, parse_keyframe
-from palette_vc_jax.sampling.plan import Plan, device_memory_gib, plan_film
+from palette_vc_jax.sampling.plan import (
+    Plan,
+    device_limit_gib,
+    device_memory_gib,
+    host_memory_gib,
+    plan_film,
+)
 from palette_vc_jax.sampling.plan_file import PlannedShot
 from palette_vc_jax.sampling.record import describe
 from palette_vc_jax.sampling.reference import Reference, default_reference, parse_reference
@@ -289,6 +295,8 @@ def _print_plan(
     if found.get("palette") is None and "palette_source" in found:
         found["palette_source"] = args.palette  # none, or auto, which takes the model
     found["device_memory_gib"] = device_memory_gib(plan)
+    found["device_limit_gib"] = device_limit_gib(plan)
+    found["host_memory_gib"] = host_memory_gib(plan)
     print(json.dumps(found, indent=2))
 
 
