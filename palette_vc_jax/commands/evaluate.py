@@ -78,7 +78,9 @@ def main(argv: list[str] | None = None) -> None:
     from palette_vc_jax.evaluation import EvaluationOptions
     from palette_vc_jax.metrics.networks import weights
     from palette_vc_jax.parallel.compile_cache import use_compile_cache
+    from palette_vc_jax.parallel.processes import check_one_host
 
+    check_one_host()
     use_compile_cache(args.compile_cache)
     outputs = _outputs(args.output)
     options = EvaluationOptions(

@@ -276,7 +276,9 @@ def choose_devices(
     """
     found = jax.local_devices() if there is None else list(there)
     if devices is not None and not 1 <= devices <= len(found):
-        raise ValueError(f"{devices} devices; give 1 to {len(found)}, because there are no more.")
+        raise ValueError(
+            f"{devices} devices of {len(found)}; give a number from 1 to {len(found)}."
+        )
     for name in (dtype, decode_dtype):
         if name not in DTYPES:
             raise ValueError(f"dtype {name!r} is not known; use one of {', '.join(DTYPES)}.")

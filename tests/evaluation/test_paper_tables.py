@@ -94,6 +94,13 @@ def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
     assert all(other[path] != again[path] for path in made)
 
 
+def test_a_checkpoint_that_is_none_is_named(films, tmp_path, capsys):
+    """If this fails, a typo in --checkpoint is answered with advice about mixtures."""
+    arguments = ["--checkpoint", tmp_path / "none", "--data", films / "truth"]
+    assert command(evaluate.main, *arguments, "--json", tmp_path / "t.json") == 2
+    assert "none: not a checkpoint folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("flag", "value"), [("--steps", 3), ("--preset", "paper")])
 def test_settings_of_coloring_need_something_to_color(films, tmp_path, capsys, flag, value):
     """If this fails, a flag has no effect, without an error, or an error names another flag."""

@@ -215,7 +215,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (["--window", "0"], "window"),
         (["--solver", "ddim"], "ddim"),
         (["--seed", "-1"], "seed"),
-        (["--devices", "2"], "this host has 1"),
+        (["--devices", "2"], "2 devices of 1; give a number"),
         (["--dtype", "int8"], "int8"),
         (["--attention", "cudnn"], "auto or chunked"),
         (["--encode_batch", "0"], "encode_batch=0"),

@@ -47,7 +47,7 @@ def test_the_memory_of_each_stage_is_reported(tmp_path, monkeypatch):
     [
         (("--dtype", "fp8"), "dtype 'fp8' is not known"),
         (("--attention", "splash"), "attention 'splash' on NVIDIA H100"),
-        (("--devices", "3"), "3 devices; give 1 to 2"),
+        (("--devices", "3"), "3 devices of 2; give a number from 1 to 2"),
         (("--memory", "0.0001"), "(denoise), and 0.00 may be used"),
     ],
 )
