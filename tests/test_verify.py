@@ -1,12 +1,18 @@
 """`palette-vc verify`: one report of what works on a machine."""
 
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from palette_vc_jax.commands import verify
 from tests import tiny
-from tests.commands import command
+from tests.commands import command, runtime_environment
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_a_report_says_what_works_and_names_nothing(tmp_path):
@@ -24,6 +30,44 @@ def test_a_report_says_what_works_and_names_nothing(tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "secret" not in text and str(tmp_path) not in text and "| train | passed |" in text
     assert command(verify.main, *given) == 2  # nothing is replaced
+
+
+def test_a_folder_that_cannot_be_written_is_reported_first(tmp_path, capsys):
+    """If this fails, the stages run for an hour, and their report is lost."""
+    for folder in (tmp_path / "none", Path("/proc/self")):
+        assert command(verify.main, "--output", folder / "report") == 2
+        said = capsys.readouterr().err
+        assert "no folder that can be written" in said and "sample ..." not in said
+
+
+def test_no_stage_outlives_the_command(tmp_path):
+    """If this fails, a stage keeps the accelerator after the command was stopped."""
+    flags = ["--output", tmp_path / "report", "--train_steps", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "palette_vc_jax", "verify", *flags],
+        env=runtime_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr.readline() == "sample ...\n"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not (stages := children.read_text().split()):
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.terminate()
+    assert process.wait() == 143
+    assert not any(Path("/proc", stage).exists() for stage in stages)
+
+
+def test_a_model_in_this_folder_hides_no_dots(tmp_path, monkeypatch):
+    """If this fails, the report of a failure in the model's own folder cannot be read."""
+    tiny.write_model(tmp_path / "model", tiny.MICRO)
+    monkeypatch.chdir(tmp_path / "model")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    given = ["--weights", ".", "--output", tmp_path / "report", "--steps", "99999"]
+    assert command(verify.main, *given, "--train_steps", "0") == 1
+    row = json.loads((tmp_path / "report.json").read_text())["stages"][0]
+    assert row["detail"].endswith("steps=99999; give a whole number from 1 to 10000.")
 
 
 @pytest.mark.parametrize("weights", ["none", "empty"])

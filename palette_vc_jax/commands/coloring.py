@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jax
+
 from palette_vc_jax import cli
 from palette_vc_jax.commands import flags
 from palette_vc_jax.models.store import Model
@@ -27,7 +29,13 @@ from palette_vc_jax.sampling.colorize import (
 )
 from palette_vc_jax.sampling.job import color_film
 from palette_vc_jax.sampling.keyframes import Keyframe, parse_keyframe
-from palette_vc_jax.sampling.plan import Plan, device_memory_gib, plan_film
+from palette_vc_jax.sampling.plan import (
+    Plan,
+    device_limit_gib,
+    device_memory_gib,
+    host_memory_gib,
+    plan_film,
+)
 from palette_vc_jax.sampling.plan_file import PlannedShot
 from palette_vc_jax.sampling.record import describe
 from palette_vc_jax.sampling.reference import Reference, default_reference, parse_reference
@@ -86,20 +94,21 @@ def color_one(
     _check_files(args, film, output, steering, mixture)
     of_plan = plan_file.read_film_settings(args.plan) if args.plan else {}
     settings = default_settings(model.config, **(of_plan | flags.settings_of(args)))
-    if not args.topology:
-        check_hardware(settings)
+    there = _target(args.topology) if args.topology is not None else None
+    devices = check_hardware(settings, there)
     cuts = _cuts(args, film, steering.shots)
 
     @functools.cache
     def plan() -> Plan:
         with cli.reporting("shots", "frame", film.frames) as report:
-            found = plan_film(film, model, settings, steering.references[0], report, cuts)
+            given = settings, steering.references[0], report, cuts, devices[0]
+            found = plan_film(film, model, *given)
         if steering.shots:
             plan_file.check_end(steering.shots, found.frames)
         return found
 
-    if args.topology:
-        _compile_only(plan(), args.topology)
+    if there is not None:
+        _compile_only(plan(), devices)
     networks = functools.cache(lambda: networks_for(load(), plan().settings, plan().runs))
     palette_of = palette_maker(args, model, mixture, plan, load, networks, steering.shots)
     if args.palette_scope == "film" and not steering.shots:
@@ -286,14 +295,22 @@ def _print_plan(
     if found.get("palette") is None and "palette_source" in found:
         found["palette_source"] = args.palette  # none, or auto, which takes the model
     found["device_memory_gib"] = device_memory_gib(plan)
+    found["device_limit_gib"] = device_limit_gib(plan)
+    found["host_memory_gib"] = host_memory_gib(plan)
     print(json.dumps(found, indent=2))
 
 
-def _compile_only(plan: Plan, topology: str) -> None:
-    """Compile the networks of a plan for hardware that is not there, and end the process."""
-    from palette_vc_jax.training.aot import report, sampling, targets
+def _target(topology: str) -> list[jax.Device]:
+    """Return the devices of hardware that is not there."""
+    from palette_vc_jax.training.aot import targets
 
-    devices = targets.topology_devices(topology)
+    return targets.topology_devices(topology)
+
+
+def _compile_only(plan: Plan, devices: Sequence[jax.Device]) -> None:
+    """Compile the networks of a plan for devices that are not there, and end the process."""
+    from palette_vc_jax.training.aot import report, sampling
+
     needs = plan.config, plan.settings, plan.size, devices, most_windows(plan.settings, plan.runs)
     found: dict[str, report.Report | str] = {}
     for stage in sampling.STAGES:

@@ -78,7 +78,9 @@ def main(argv: list[str] | None = None) -> None:
     from palette_vc_jax.evaluation import EvaluationOptions
     from palette_vc_jax.metrics.networks import weights
     from palette_vc_jax.parallel.compile_cache import use_compile_cache
+    from palette_vc_jax.parallel.processes import check_one_host
 
+    check_one_host()
     use_compile_cache(args.compile_cache)
     outputs = _outputs(args.output)
     options = EvaluationOptions(
@@ -95,10 +97,8 @@ def main(argv: list[str] | None = None) -> None:
                     "DAVIS, or a folder of films in color."
                 )
         _print_paper(args, outputs, options)
-    elif settings := flags.settings_of(args):
-        raise ValueError(
-            f"--{next(iter(settings))} is a setting of coloring; give --checkpoint and --data."
-        )
+    elif settings := [name for name in ("preset", *flags.settings_of(args)) if name in args]:
+        raise ValueError(f"--{settings[0]} is a setting of coloring; give --checkpoint and --data.")
     elif args.reference and outputs:
         _print_comparison(args, outputs, options)
     else:

@@ -66,6 +66,7 @@ def main(argv: list[str]) -> None:
     from palette_vc_jax.palette.spec import mixture_for, named_file
     from palette_vc_jax.parallel.compile_cache import use_compile_cache
     from palette_vc_jax.parallel.device_memory import use_most_memory
+    from palette_vc_jax.parallel.processes import check_one_host
     from palette_vc_jax.sampling.colorize import check_hardware, networks_for
     from palette_vc_jax.sampling.plan_file import (
         check_end,
@@ -81,6 +82,7 @@ def main(argv: list[str]) -> None:
     for seed in args.seeds:
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed {seed}; give whole numbers from 0 to 2^32 - 1.")
+    check_one_host()
     use_compile_cache(args.compile_cache)
     use_most_memory()
     film = open_film(args.film, args.damaged)

@@ -134,6 +134,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="compile the networks for hardware that is not there, print the memory that they "
         "need, and stop: a TPU slice or GPUs, such as v5e:2x4, h100:1 or rtx4090:1",
     )
+    add("--compile_only", action="store_true", help="what --topology does, which it needs")
     flags.add_words_flags(parser)
     flags.add_settings(parser).add_argument(
         "--reference",
@@ -144,6 +145,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.output is None and args.write_plan is None:
         parser.error("the following arguments are required: --output")
+    if args.compile_only and args.topology is None:
+        parser.error("--compile_only needs --topology, such as v5e:2x4 or h100:1")
     if not hasattr(args, "palette"):
         args.palette = "gmm" if "preset" in args else "auto"
     return args

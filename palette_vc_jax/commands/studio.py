@@ -61,6 +61,7 @@ def main(argv: list[str]) -> None:
             "`pip install -r requirements-studio.txt`."
         )
     from palette_vc_jax.parallel.compile_cache import use_compile_cache
+    from palette_vc_jax.parallel.processes import check_one_host
     from palette_vc_jax.studio.folders import Folders
     from palette_vc_jax.studio.server import serve
 
@@ -70,6 +71,7 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"{args.film}: no such film; give a film, a folder of frames or an image.")
     # Renders share the GPU with the previews.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    check_one_host()
     use_compile_cache(args.compile_cache)
     own = [args.film.resolve().parent] if args.film is not None else []
     folders = Folders([*own, *args.folder] or [Path.cwd()])

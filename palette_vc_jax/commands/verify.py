@@ -11,10 +11,12 @@ paths of this machine. Exit with 1 if a stage failed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -73,6 +75,9 @@ def main(argv: list[str]) -> None:
         raise ValueError("give at least 2 frames, and 0 or more training steps.")
     files = [args.output.with_suffix(suffix) for suffix in (".md", ".json")]
     check_side_files(files[0], files[1:], [], args.overwrite)
+    folder = args.output.absolute().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise ValueError(f"{args.output}: {folder} is no folder that can be written; give another.")
     if not args.weights.exists():
         raise ValueError(f"{args.weights}: no such folder; give SVD's weights or a model folder.")
     with tempfile.TemporaryDirectory(prefix="palette_vc_verify_") as name:
@@ -90,11 +95,9 @@ def main(argv: list[str]) -> None:
 def _stages(args: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
     """Run the stages one after the other; yield a row of the report for each."""
     model = args.weights
-    hidden = {
-        str(work): "WORK",
-        str(args.weights.absolute()): "WEIGHTS",
-        str(args.weights): "WEIGHTS",
-    }
+    named = {str(path): "WEIGHTS" for path in (model.resolve(), model.absolute(), model)}
+    named.pop(".", None)  # it is in every sentence
+    hidden = {str(work): "WORK", **named}
 
     def stage(name: str, *command: object) -> dict[str, Any]:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -203,7 +206,13 @@ def run(name: str, command: Sequence[str], work: Path, hidden: dict[str, str]) -
             os.environ,
             file_actions=actions,
         )
-        _, status, usage = os.wait4(child, 0)
+        try:
+            _, status, usage = os.wait4(child, 0)
+        except BaseException:  # a signal, which may have come to this process alone
+            with contextlib.suppress(OSError):  # it has ended
+                os.kill(child, signal.SIGTERM)
+                os.waitpid(child, 0)
+            raise
     seconds = time.monotonic() - start
     devices = json.loads(held.read_text()) if held.exists() else {}
     code = os.waitstatus_to_exitcode(status)

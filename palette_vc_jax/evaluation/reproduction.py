@@ -114,6 +114,7 @@ def _color(row: str, source: ablations.Row, films: Films, given: PaperOptions) -
 
 def _sources(given: PaperOptions, films: Films) -> dict[str, ablations.Row]:
     """Return the model, palettes and references of each ablation that can be colored."""
+    load_model(given.checkpoint, ())  # report a wrong folder before its mixture is missed
     mixture = gmm.load(given.mixture or given.checkpoint / "mixture.json")
     model = given.checkpoint
     sources = {

@@ -264,12 +264,21 @@ def functions(config: ModelConfig, attention: str = "auto", mesh: Mesh | None = 
 
 
 def choose_devices(
-    devices: int | None, dtype: str, decode_dtype: str, attention: str
+    devices: int | None,
+    dtype: str,
+    decode_dtype: str,
+    attention: str,
+    there: Sequence[jax.Device] | None = None,
 ) -> list[jax.Device]:
-    """Return the devices for the arguments of `load_networks`, which raises as this does."""
-    found = jax.local_devices()
+    """Return the devices for the arguments of `load_networks`, which raises as this does.
+
+    They are the first of `there`; None for the devices of this host.
+    """
+    found = jax.local_devices() if there is None else list(there)
     if devices is not None and not 1 <= devices <= len(found):
-        raise ValueError(f"{devices} devices; give 1 or more, this host has {len(found)}.")
+        raise ValueError(
+            f"{devices} devices of {len(found)}; give a number from 1 to {len(found)}."
+        )
     for name in (dtype, decode_dtype):
         if name not in DTYPES:
             raise ValueError(f"dtype {name!r} is not known; use one of {', '.join(DTYPES)}.")

@@ -31,6 +31,7 @@ LIMITS = {
     "decode_chunk": (1, 2**12),
     **CONDITIONING,
 }
+MOST_MEMORY = 2**20  # GiB
 TRANSITIONS = ("bridge", "ignore")
 _PIXELS = 1  # makes the noise on gray frames independent of other uses of a seed
 
@@ -65,8 +66,10 @@ class ColorizeSettings:
     def __post_init__(self) -> None:
         check_limits(self, LIMITS)
         plan_chunks([(0, 1)], self.decode_chunk, self.decode_context, self.decode_fade)
-        if self.memory is not None and not self.memory > 0.0:
-            raise ValueError(f"{self.memory} GiB of memory; give a number above 0.")
+        if self.memory is not None and not 0.0 < self.memory <= MOST_MEMORY:
+            raise ValueError(
+                f"{self.memory} GiB of memory; give a number above 0, at most {MOST_MEMORY}."
+            )
         check_neutral(self.neutral)
         if self.transitions not in TRANSITIONS:
             known = ", ".join(TRANSITIONS)
@@ -119,9 +122,15 @@ def most_windows(settings: ColorizeSettings, runs: Sequence[Sequence[Shot]]) -> 
     return max(alone.plan(from_zero(run)).windows for run in runs)
 
 
-def check_hardware(settings: ColorizeSettings) -> None:
-    """Raise ValueError if this host lacks what `settings` ask for: devices, types, attention."""
-    choose_devices(**_hardware(settings))
+def check_hardware(
+    settings: ColorizeSettings, there: Sequence[jax.Device] | None = None
+) -> list[jax.Device]:
+    """Return the devices that `settings` name, of `there` or of this host.
+
+    Raises:
+        ValueError: if they lack what `settings` ask for: their number, types, attention.
+    """
+    return choose_devices(**_hardware(settings), there=there)
 
 
 def _hardware(settings: ColorizeSettings) -> dict[str, Any]:

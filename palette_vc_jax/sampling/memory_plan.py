@@ -92,10 +92,17 @@ def room(settings: ColorizeSettings, device: jax.Device) -> int | None:
     """Return the bytes of a device that may be used; None if they are not known, as on the CPU."""
     if settings.memory is not None:
         return int(settings.memory * GIB)
+    if device not in jax.local_devices():  # one to compile for
+        return None
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
-def fit(config: ModelConfig, settings: ColorizeSettings, size: tuple[int, int]) -> ColorizeSettings:
+def fit(
+    config: ModelConfig,
+    settings: ColorizeSettings,
+    size: tuple[int, int],
+    device: jax.Device | None = None,
+) -> ColorizeSettings:
     """Return settings that fit in the memory of the devices.
 
     If the networks do not fit together, they leave the device while others work. If that does not
@@ -105,11 +112,12 @@ def fit(config: ModelConfig, settings: ColorizeSettings, size: tuple[int, int]) 
         config: config of the model.
         settings: see `ColorizeSettings`.
         size: height and width of the model's frames.
+        device: one of the devices; None for this host's.
 
     Raises:
         ValueError: if a film of this size does not fit.
     """
-    device = jax.local_devices()[0]
+    device = device or jax.local_devices()[0]
     limit = room(settings, device)
     if limit is None:
         return settings

@@ -11,10 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from palette_vc_jax.models import functional
 from palette_vc_jax.models.config import ModelConfig
-from palette_vc_jax.models.store import Model
+from palette_vc_jax.models.store import NETWORKS, Model
 from palette_vc_jax.sampling.colorize import ColorizeSettings, default_settings
-from palette_vc_jax.sampling.memory_plan import GIB, fit, needs, temporaries, weights
+from palette_vc_jax.sampling.memory_plan import GIB, fit, needs, room, temporaries, weights
 from palette_vc_jax.sampling.reference import Reference, default_reference
 from palette_vc_jax.sampling.sampler import film_bytes
 from palette_vc_jax.sampling.windows import Shot, group_shots
@@ -78,6 +79,7 @@ def plan_film(
     reference: Reference | None = None,
     progress: Progress | None = None,
     cuts: Sequence[int] | None = None,
+    device: jax.Device | None = None,
 ) -> Plan:
     """Find a film's shots and divide them into runs; read the film's luma once.
 
@@ -89,6 +91,7 @@ def plan_film(
             model was mostly trained with.
         progress: called with the frames read, and the number of frames that the film declares.
         cuts: first frames of the shots after the first, ascending; None to find them.
+        device: one of the devices that the film is planned for; None for this host's.
 
     Raises:
         ValueError: if the film cannot be read, does not fit the device, see `memory_plan.fit`, or
@@ -99,7 +102,7 @@ def plan_film(
     settings = settings or default_settings(config)
     reference = reference or default_reference(config.sampling)
     size = model_size(*upright_size(film), settings.short_side, config.pixel_multiple)
-    settings = fit(config, settings, size)
+    settings = fit(config, settings, size, device)
 
     damage: list[Damage] = []
     times: list[int] = [0, 0]  # of the last frame, and the longest gap, in the film's time base
@@ -159,3 +162,28 @@ def device_memory_gib(plan: Plan) -> dict[str, float]:
     temporary = temporaries(plan.config, settings, plan.size, device)
     found = needs(held, temporary, settings.leaving)
     return {stage: round(size / GIB, 2) for stage, size in found.items()}
+
+
+def device_limit_gib(plan: Plan) -> float | None:
+    """Return what may be used of a device; None if it is not known, as on the CPU."""
+    limit = room(plan.settings, jax.local_devices()[0])
+    return None if limit is None else round(limit / GIB, 2)
+
+
+def host_memory_gib(plan: Plan) -> float:
+    """Estimate what coloring a film needs of the host, besides Python and its libraries.
+
+    That is the weights in float32, the latents of the longest run, and the frames of the batches
+    that are encoded or decoded. On the CPU, the memory of the devices is the host's, too.
+    """
+    settings = plan.settings
+    count = settings.devices or len(jax.local_devices())
+    held = sum(
+        4 * functional.count(functional.shapes(module, getattr(plan.config, name)))
+        for name, module in NETWORKS.items()
+    )
+    longest = max(run[-1][1] - run[0][0] for run in plan.runs)
+    # Three batches: the next is filled, or used, while one is computed and one waits.
+    frames = 3 * count * max(settings.encode_batch, settings.decode_chunk)
+    pixels = 4 * 3 * plan.size[0] * plan.size[1]
+    return round((held + film_bytes((longest, *plan.latent_shape)) + frames * pixels) / GIB, 2)

@@ -19,8 +19,8 @@ from palette_vc_jax import atomic, files
 from palette_vc_jax.sampling.windows import Shot
 
 RECORD = "run.json"
-# What may differ: it does not change the latents, or follows from other values. `palette_details`
-# may hold a date.
+# What may differ: it changes the latents by rounding at most, or follows from other values.
+# `palette_details` may hold a date. A run that had too little memory goes on with smaller batches.
 IGNORED = (
     "latents_bytes",
     "network_evaluations",
@@ -30,8 +30,11 @@ IGNORED = (
     "settings.decode_context",
     "settings.decode_dtype",
     "settings.decode_fade",
+    "settings.devices",
+    "settings.encode_batch",
     "settings.leaving",
     "settings.memory",
+    "settings.sampler.windows_per_batch",
     "windows",
 )
 # What messages call values whose keys are of files.

@@ -94,11 +94,19 @@ def test_the_ablations_are_sampled_once(films, tmp_path, capsys):
     assert all(other[path] != again[path] for path in made)
 
 
-def test_settings_of_coloring_need_something_to_color(films, tmp_path, capsys):
-    """If this fails, a flag has no effect, without an error."""
-    arguments = ["--reference", films / "truth", "--output", films / "mine", "--steps", 3]
+def test_a_checkpoint_that_is_none_is_named(films, tmp_path, capsys):
+    """If this fails, a typo in --checkpoint is answered with advice about mixtures."""
+    arguments = ["--checkpoint", tmp_path / "none", "--data", films / "truth"]
     assert command(evaluate.main, *arguments, "--json", tmp_path / "t.json") == 2
-    assert "--steps is a setting of coloring" in capsys.readouterr().err
+    assert "none: not a checkpoint folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--steps", 3), ("--preset", "paper")])
+def test_settings_of_coloring_need_something_to_color(films, tmp_path, capsys, flag, value):
+    """If this fails, a flag has no effect, without an error, or an error names another flag."""
+    arguments = ["--reference", films / "truth", "--output", films / "mine", flag, value]
+    assert command(evaluate.main, *arguments, "--json", tmp_path / "t.json") == 2
+    assert f"{flag} is a setting of coloring" in capsys.readouterr().err
 
 
 def test_a_film_of_another_origin_is_no_ablation(films, tmp_path, capsys):

@@ -30,6 +30,27 @@ def test_programs_are_kept_in_the_users_cache_folder(tmp_path, monkeypatch):
     assert use_compile_cache("none") is None and not jax.config.jax_enable_compilation_cache
 
 
+def test_a_program_without_a_time_of_use_stops_no_other(tmp_path):
+    """If this fails, no program is kept after the disk was full once, or beside another JAX's."""
+    names = {"whole-cache", "whole-atime", "part-cache", ".lockfile"}
+    for folder in (use_compile_cache(), tmp_path):
+        for name in names:
+            (folder / name).write_text("")
+    folder = use_compile_cache()
+    assert {path.name for path in folder.iterdir()} == names - {"part-cache"}
+    use_compile_cache(str(tmp_path))
+    time = int.from_bytes((tmp_path / "part-atime").read_bytes(), "little")
+    assert time == (tmp_path / "part-cache").stat().st_mtime_ns
+
+
+def test_an_address_is_left_to_jax(tmp_path, monkeypatch):
+    """If this fails, programs for a bucket land in a local folder of its name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "gs://bucket/folder")
+    assert use_compile_cache() is None and not any(tmp_path.iterdir())
+    assert jax.config.jax_compilation_cache_dir == "gs://bucket/folder"
+
+
 def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path):
     """If this fails, a read-only home stops every command."""
     (tmp_path / "file").write_text("")

@@ -9,7 +9,9 @@ from pathlib import Path
 import jax
 import pytest
 
+from palette_vc_jax.commands import evaluate, preview, sample, studio
 from palette_vc_jax.parallel import processes
+from tests.commands import command
 
 ROOT = Path(__file__).resolve().parents[2]
 SLURM = {  # two tasks on one node
@@ -115,6 +117,23 @@ def test_tpu_slices_are_recognized(monkeypatch, joined, kind):
 
 
 @pytest.mark.parametrize(
+    ("main", "flags"),
+    [
+        (sample.main, ["--input", "in.mkv", "--output", "out.mkv"]),
+        (preview.main, ["in.mkv", "--output", "out.png"]),
+        (studio.main, []),
+        (evaluate.main, ["--tables"]),
+    ],
+)
+def test_commands_of_one_host_do_not_wait_for_others(monkeypatch, capsys, main, flags):
+    """If this fails, a command on a host of a TPU slice waits for the other hosts for ever."""
+    monkeypatch.setattr(processes, "_slice_hosts", lambda: 2)
+    monkeypatch.delenv("TPU_PROCESS_BOUNDS", raising=False)
+    assert command(main, *flags) == 2
+    assert "one of 2 of a TPU slice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "environ",
     [
         {},
@@ -193,7 +212,9 @@ def test_importing_starts_no_backend():
 
 WAITS = """
 import sys, time
+from palette_vc_jax.commands import evaluate, preview, sample, studio
 from palette_vc_jax.parallel import processes
+from tests.commands import command
 processes.EVERY = 0.5
 processes.join_processes()
 process = int(sys.argv[1])

@@ -189,11 +189,13 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     """If this fails, a plan cannot be looked at before the night's work is started."""
     source = films.write_film(tmp_path / "in.mkv", films.lumas(9))
     flags = ("--dry_run", "--steps", 3, "--guidance_scale", guidance, "--palette", palette)
+    flags += ("--memory", 1.5)
     color(source, tmp_path / "out.mkv", *flags)
     plan = json.loads(capsys.readouterr().out)
     assert plan["frames"] == 9 and plan["shots"] == [[0, 9]] and plan["windows"] == 3
     assert plan["network_evaluations"] == evaluations
     assert plan["device_memory_gib"].keys() == {"encode", "embed", "denoise", "decode"}
+    assert plan["device_limit_gib"] == 1.5 and plan["host_memory_gib"] < 0.1
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 
@@ -213,7 +215,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (["--window", "0"], "window"),
         (["--solver", "ddim"], "ddim"),
         (["--seed", "-1"], "seed"),
-        (["--devices", "2"], "this host has 1"),
+        (["--devices", "2"], "2 devices of 1; give a number"),
         (["--dtype", "int8"], "int8"),
         (["--attention", "cudnn"], "auto or chunked"),
         (["--encode_batch", "0"], "encode_batch=0"),

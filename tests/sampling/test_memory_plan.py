@@ -10,6 +10,7 @@ from palette_vc_jax import Palette, default_settings, load_model
 from palette_vc_jax.models.config import PRESETS
 from palette_vc_jax.sampling.colorize import colorize, networks_for
 from palette_vc_jax.sampling.memory_plan import GIB, fit, needs, temporaries, weights
+from palette_vc_jax.sampling.plan import host_memory_gib
 from palette_vc_jax.sampling.shot_settings import ShotSettings
 from tests import tiny
 
@@ -70,6 +71,19 @@ def test_the_devices_own_limit_is_taken(monkeypatch):
         ValueError, match=r"1024x576 need 5.\d\d GiB .*\(denoise\), and 3.00 may be"
     ):
         fit(SVD, default_settings(SVD), SIZE)
+
+
+def test_the_hosts_memory_holds_the_weights_the_latents_and_batches():
+    """If this fails, a film is begun on a host that has too little memory for it."""
+    settings = default_settings(SVD, encode_batch=12)
+    runs = [[(0, 100)], [(100, 400), (400, 1100)]]
+    plan = SimpleNamespace(
+        config=SVD, settings=settings, runs=runs, size=SIZE, latent_shape=(72, 128, 4)
+    )
+    count = sum(size // 2 for size in weights(SVD, settings, GPU).values())
+    pixels = 3 * 12 * 3 * SIZE[0] * SIZE[1]
+    expected = (4 * count + 4 * 4 * 1000 * 72 * 128 * 4 + 4 * pixels) / GIB
+    assert host_memory_gib(plan) == pytest.approx(expected, abs=0.02)
 
 
 def test_networks_that_leave_color_the_same_film(tmp_path):

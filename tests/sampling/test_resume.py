@@ -104,6 +104,17 @@ def test_parts_of_another_run_are_named_and_not_used(color, tmp_path, monkeypatc
     assert not (tmp_path / "out.mkv.unfinished").exists()
 
 
+def test_a_run_that_had_too_little_memory_goes_on_with_less(color, sampled, tmp_path, monkeypatch):
+    """If this fails, the flags that an error has named are refused, or the night is lost."""
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 1)
+        assert color(tmp_path / "out.mkv", "--windows_per_batch", 2) == 1
+    del sampled[:]
+    less = ["--encode_batch", 4, "--decode_chunk", 6, "--memory", 8, "--devices", 1]
+    assert color(tmp_path / "out.mkv", *less) == 0
+    assert sampled == [12, 18]
+
+
 def test_another_film_or_checkpoint_is_noticed(color, model, tmp_path, monkeypatch, capsys):
     """If this fails, a film that was exchanged goes on with the colors of the film before it."""
     with monkeypatch.context() as patch:

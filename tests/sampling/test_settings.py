@@ -104,6 +104,13 @@ def test_wrong_sizes(name, value):
         default_settings(PRESETS["demo"](), **{name: value})
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), 1e300])
+def test_wrong_memory(value):
+    """If this fails, a mistake in --memory is a traceback."""
+    with pytest.raises(ValueError, match="GiB of memory; give a number above 0"):
+        default_settings(PRESETS["demo"](), memory=value)
+
+
 def _known(numbers, width=2, frames=6):
     sources = np.zeros((frames, 2, 2, 2))
     return Known(np.array(numbers), np.zeros((len(numbers), 2, width, 4)), sources, sources)

@@ -4,11 +4,17 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from palette_vc_jax import default_settings
+from palette_vc_jax.commands import sample
+from palette_vc_jax.models import config as model_config
+from palette_vc_jax.sampling.memory_plan import fit
+from palette_vc_jax.training.aot import targets
 from tests import films, tiny
-from tests.commands import runtime_environment
+from tests.commands import command, runtime_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,3 +40,36 @@ def test_the_memory_of_each_stage_is_reported(tmp_path, monkeypatch):
     assert [row.split()[0] for row in rows] == ["encode", "embed", "denoise", "decode"]
     assert all(row.endswith("  yes") for row in rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "model"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--dtype", "fp8"), "dtype 'fp8' is not known"),
+        (("--attention", "splash"), "attention 'splash' on NVIDIA H100"),
+        (("--devices", "3"), "3 devices of 2; give a number from 1 to 2"),
+        (("--memory", "0.0001"), "(denoise), and 0.00 may be used"),
+    ],
+)
+def test_flags_are_checked_against_the_named_hardware(tmp_path, monkeypatch, capsys, flags, said):
+    """If this fails, a flag is a traceback, or it is ignored and the numbers are of another run."""
+    gpu = SimpleNamespace(
+        platform="gpu", device_kind="NVIDIA H100", compute_capability="9.0", memory_stats=None
+    )
+    monkeypatch.setattr(targets, "topology_devices", lambda name: [gpu, gpu])
+    film = films.write_film(tmp_path / "in.mkv", films.lumas(3), chroma=128)
+    model = tiny.write_model(tmp_path / "model", tiny.MICRO)
+    given = ["--input", film, "--output", tmp_path / "out.mkv", "--checkpoint", model]
+    given += ["--compile_only", "--topology", "h100:2", *flags]
+    assert command(sample.main, *given) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_named_hardware_chooses_the_types():
+    """If this fails, --memory plans a GPU's networks in the type of this machine."""
+    gpu = SimpleNamespace(platform="gpu", compute_capability="9.0", memory_stats=None)
+    config = model_config.PRESETS["svd_xt"]()
+    settings = default_settings(config, memory=14)
+    assert fit(config, settings, (576, 1024), gpu).leaving is False
+    assert fit(config, settings, (576, 1024)).leaving is True  # float32 on the CPU
+    assert fit(config, default_settings(config), (576, 1024), gpu) == default_settings(config)
