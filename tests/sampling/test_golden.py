@@ -4,7 +4,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import pytest
 
 from palette_vc_jax.commands import sample
 from tests.commands import command
@@ -38,7 +37,6 @@ def block_means(folder: Path) -> np.ndarray:
     return chroma.mean((3, 5)).astype(np.float32)
 
 
-@pytest.mark.optimized
 def test_the_example_film_keeps_its_colors(tmp_path):
     """If this fails, colors have changed: name the reason in CHANGELOG.md, and write GOLDEN anew.
 
