@@ -40,6 +40,22 @@ def test_a_folder_that_cannot_be_written_is_reported_first(tmp_path, capsys):
         assert "no folder that can be written" in said and "sample ..." not in said
 
 
+@pytest.mark.parametrize("given", ["a/28.11", "a/28.11.md", "a/28.11.json"])
+def test_names_with_dots_stay_whole(given):
+    """If this fails, the reports of several versions have one name."""
+    assert [str(path) for path in verify.report_files(Path(given))] == [
+        "a/28.11.md",
+        "a/28.11.json",
+    ]
+
+
+@pytest.mark.parametrize("flag", ["--height", "--width", "--steps"])
+def test_a_size_of_zero_is_refused(tmp_path, capsys, flag):
+    """If this fails, the report is of another size or number of steps than was asked for."""
+    assert command(verify.main, "--output", tmp_path / "report", flag, 0) == 2
+    assert f"{flag} 0; give a number from 1" in capsys.readouterr().err
+
+
 def test_no_stage_outlives_the_command(tmp_path):
     """If this fails, a stage keeps the accelerator after the command was stopped."""
     flags = ["--output", tmp_path / "report", "--train_steps", "0"]

@@ -73,7 +73,10 @@ def main(argv: list[str]) -> None:
 
     if args.frames < 2 or args.train_steps < 0:
         raise ValueError("give at least 2 frames, and 0 or more training steps.")
-    files = [args.output.with_suffix(suffix) for suffix in (".md", ".json")]
+    for name in ("height", "width", "steps"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise ValueError(f"--{name} {getattr(args, name)}; give a number from 1.")
+    files = report_files(args.output)
     check_side_files(files[0], files[1:], [], args.overwrite)
     folder = args.output.absolute().parent
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
@@ -90,6 +93,12 @@ def main(argv: list[str]) -> None:
     print(report(facts, rows))
     if any(row["result"] == "failed" for row in rows):
         sys.exit(cli.FAILURE)
+
+
+def report_files(output: Path) -> list[Path]:
+    """Return the report's files; other dots than that of an extension stay in their names."""
+    base = output.with_suffix("") if output.suffix in (".md", ".json") else output
+    return [base.with_name(f"{base.name}{suffix}") for suffix in (".md", ".json")]
 
 
 def _stages(args: argparse.Namespace, work: Path) -> Iterator[dict[str, Any]]:
