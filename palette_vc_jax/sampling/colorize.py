@@ -232,6 +232,8 @@ def sample_latents(
             shots,
             settings.sampler,
             [one.seed for one in given],
+            # A device with little memory holds no more than the batches that it works on.
+            store="host" if settings.leaving else "auto",
             progress=progress,
         )
 

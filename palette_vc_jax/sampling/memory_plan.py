@@ -14,6 +14,7 @@ from palette_vc_jax.models.config import ModelConfig
 from palette_vc_jax.models.networks import dtypes
 from palette_vc_jax.models.store import NETWORKS
 from palette_vc_jax.sampling.colorize import ColorizeSettings
+from palette_vc_jax.sampling.sampler import DEVICE_BYTES
 
 GIB = 2**30
 # The stages of coloring in their order, and the network of each.
@@ -79,13 +80,13 @@ def temporaries(
 def needs(held: Mapping[str, int], temporary: Mapping[str, int], leaving: bool) -> dict[str, int]:
     """Return the bytes of each stage, from `weights` and `temporaries`.
 
-    If networks are leaving, a stage needs the weights of its own network alone.
+    If networks are leaving, a stage needs the weights of its own network alone, and the film's
+    arrays are in host memory. Otherwise, `sampler.DEVICE_BYTES` of them may be on the device.
     """
-    everything = sum(held.values())
-    return {
-        stage: size + (held[NETWORK[stage]] if leaving else everything)
-        for stage, size in temporary.items()
-    }
+    if leaving:
+        return {stage: size + held[NETWORK[stage]] for stage, size in temporary.items()}
+    found = {stage: size + sum(held.values()) for stage, size in temporary.items()}
+    return found | {"denoise": found["denoise"] + DEVICE_BYTES}
 
 
 def room(settings: ColorizeSettings, device: jax.Device) -> int | None:

@@ -14,7 +14,7 @@ from palette_vc_jax.models.config import demo
 from palette_vc_jax.models.networks import Networks
 from palette_vc_jax.models.store import Model
 from palette_vc_jax.palette.palette import Palette
-from palette_vc_jax.sampling import frames
+from palette_vc_jax.sampling import auto, frames
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -37,6 +37,9 @@ def quality(monkeypatch):
     monkeypatch.setattr(module, "load_model", lambda folder: Model(demo(), {}))
     monkeypatch.setattr(module, "load_networks", lambda model: Networks(demo(), *[None] * 5))
     monkeypatch.setattr(frames, "colorize", colorize)
+    # The automatic palette colors frames without a palette: they stay gray.
+    monkeypatch.setattr(auto, "sample_latents", lambda _, grays, *rest, **named: grays)
+    monkeypatch.setattr(auto, "decode_latents", lambda _, grays, *rest: [np.stack([grays] * 3, -1)])
     monkeypatch.setattr(module.gmm, "load", lambda path: SimpleNamespace(fitted_on={}))
     gradient = np.linspace(0, 1, 15).reshape(5, 3)
     monkeypatch.setattr(module.gmm, "sample", lambda mixture, seed: Palette.of(gradient, "gmm"))
