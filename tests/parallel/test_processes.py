@@ -212,9 +212,7 @@ def test_importing_starts_no_backend():
 
 WAITS = """
 import sys, time
-from palette_vc_jax.commands import evaluate, preview, sample, studio
 from palette_vc_jax.parallel import processes
-from tests.commands import command
 processes.EVERY = 0.5
 processes.join_processes()
 process = int(sys.argv[1])
