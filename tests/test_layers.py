@@ -9,7 +9,7 @@ import palette_vc_jax
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "palette_vc_jax"
 
-# The table of DESIGN section 3, from the ground up. A part imports only from lines below its own:
+# The parts of the package, from the ground up. A part imports only from lines below its own:
 # strictly downward, never sideways and never up.
 FLOORS = (
     {"atomic", "files", "pixels"},

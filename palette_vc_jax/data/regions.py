@@ -1,4 +1,4 @@
-"""Regions of training crops: each gets the palette of its own pixels (DESIGN, 'regions').
+"""Regions of training crops: each gets the palette of its own pixels.
 
 A crop is split once: into a box and its surroundings, or into cells, the points that are nearest
 to one of two or three seeds. A seed is a point of the crop's first frame. Distance is measured in

@@ -2,7 +2,7 @@
 
 A region is a mask of one frame that follows the picture through its shot, or a mask of each frame.
 The masks become the shares of regions in each latent pixel, which the UNet reads (equation 4 of the
-paper with a sum over regions, DESIGN section 5). Where regions overlap, the later one is in front.
+paper with a sum over regions). Where regions overlap, the later one is in front.
 """
 
 from collections.abc import Iterator, Sequence
