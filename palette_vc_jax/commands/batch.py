@@ -20,9 +20,8 @@ from palette_vc_jax.video.image_files import find_images, natural
 RECORD = "batch.json"
 # Flags that do not change what a film becomes.
 ANY = (
-    *("input", "output", "overwrite", "compile_cache", "compile_only", "devices", "memory"),
-    "report",
-)
+    "input", "output", "overwrite", "compile_cache", "compile_only", "devices", "memory", "report",
+)  # fmt: skip
 # Flags of one film.
 SINGLE = ("plan", "write_plan", "cuts", "region", "keyframe", "topology", "dry_run")
 

@@ -155,11 +155,16 @@ def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Return the same by a convolution of `[B, T, HW, C]`, which reads each frame once."""
     places = x.reshape(*x.shape[:2], -1, x.shape[-1])
-    layout = ("NHWC", "HWIO", "NHWC")
-    out = jax.lax.conv_general_dilated(
-        places, kernel[:, None], (1, 1), ((1, 1), (0, 0)), dimension_numbers=layout
-    )
+    out = _convolve(places, kernel[:, None], ((1, 1), (0, 0)))
     return out.reshape(*x.shape[:-1], -1)
+
+
+def _convolve(
+    x: jax.Array, kernel: jax.Array, border: tuple[tuple[int, int], tuple[int, int]]
+) -> jax.Array:
+    """Convolve `[N, H, W, C]` with a kernel `[h, w, C, D]`, with zeros at the border."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), border, dimension_numbers=layout)
 
 
 @jax.custom_vjp
@@ -352,15 +357,11 @@ def _doubled(x: jax.Array, kernel: jax.Array) -> jax.Array:
     rows = _halves(kernel.astype(jnp.float32), 0)
     folded = [[half.astype(x.dtype) for half in _halves(row, 1)] for row in rows]
     pixels = x.reshape(-1, *x.shape[-3:])
-    layout = ("NHWC", "HWIO", "NHWC")
 
-    def convolve(row: int, column: int) -> jax.Array:
-        border = (1 - row, row), (1 - column, column)
-        return jax.lax.conv_general_dilated(
-            pixels, folded[row][column], (1, 1), border, dimension_numbers=layout
-        )
+    def copy(row: int, column: int) -> jax.Array:
+        return _convolve(pixels, folded[row][column], ((1 - row, row), (1 - column, column)))
 
-    parts = [jnp.stack([convolve(row, 0), convolve(row, 1)], axis=3) for row in range(2)]
+    parts = [jnp.stack([copy(row, 0), copy(row, 1)], axis=3) for row in range(2)]
     out = jnp.stack(parts, axis=2)  # [N, H, 2, W, 2, C]
     height, width = x.shape[-3:-1]
     return out.reshape(*x.shape[:-3], 2 * height, 2 * width, -1)
