@@ -76,12 +76,12 @@ def _mixed(
     ]
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Return a picture of frames `[H, W, 3]` in rows, uint8."""
+def sheet(rows: Sequence[Sequence[np.ndarray]], width: int = WIDTH) -> np.ndarray:
+    """Return a picture of frames `[H, W, 3]` in rows, uint8, each `width` pixels wide."""
     small = []
     for row in rows:
-        height = round(WIDTH * row[0].shape[0] / row[0].shape[1])
-        size = (WIDTH, height)
+        height = round(width * row[0].shape[0] / row[0].shape[1])
+        size = (width, height)
         small.append(np.hstack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in row]))
     return np.vstack(small)
 

@@ -4,14 +4,16 @@ At each denoising step the known color latents take the place of the estimate at
 every window that holds them (`sampler`). What this changes is added to the other frames of the shot
 too, at the places that the flow finds: at high noise levels the network sees too little of the
 known colors to follow them. The colors are merged with the film's own luma first, so that a
-keyframe's image may be of another size, or a repaired or painted copy.
+keyframe's image may be of another size, or a repaired or painted copy. Where the flow is lost, a
+pixel follows the keyframe's most similar pixel instead (docs/benchmarks.md compares both).
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from palette_vc_jax.files import beside
@@ -24,6 +26,10 @@ from palette_vc_jax.video.position import parse_position
 from palette_vc_jax.video.resize import resize
 
 FORMS = "POSITION=IMAGE"
+# Of pixels that the flow has lost:
+LOST = 0.5  # reliability of the flow below which it has lost a pixel
+NEARNESS = 0.8  # what a distance of one short side counts for, beside differences of Y' in [0, 1]
+TRUST = 0.85  # of a similar pixel, where a pixel that the flow finds has 1
 ASPECT = 0.02  # largest relative difference between the aspect ratios of an image and the film
 
 
@@ -145,15 +151,33 @@ def track_keyframes(
             for side, other, end, step in ((0, following, stop, 1), (1, previous, start - 1, -1)):
                 last = end if other is None else other
                 path = range(frame, last, step)
-                for now, (places, reliable) in zip(
-                    path, trace(frames[[number - start for number in path]]), strict=True
-                ):
+                followed = _follow(frames[[number - start for number in path]], shape)
+                for now, (pixels, trust) in zip(path, followed, strict=True):
                     share = 1.0 if other is None else 1.0 - abs(now - frame) / abs(other - frame)
-                    source[now - start, ..., side] = offset + _cells(places, shape)
-                    weight[now - start, ..., side] = share * resize(reliable, *shape)
+                    source[now - start, ..., side] = offset + pixels
+                    weight[now - start, ..., side] = share * trust
             weight[frame - start] = (1.0, 0.0)
         tracked.sources[start], tracked.weights[start] = source, weight
     return tracked
+
+
+def _follow(frames: np.ndarray, shape: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield which latent pixels of the first of `frames` `[T, H, W]` uint8 each frame follows.
+
+    Yields:
+        Latent pixels counted by rows, `[h, w]`, and how far they are to be trusted, in [0, 1].
+    """
+    from sklearn.neighbors import KDTree  # its import takes a second
+
+    first = KDTree(_features(frames[0], shape))
+    for frame, (places, reliable) in zip(frames, trace(frames), strict=True):
+        pixels, trust = _cells(places, shape), resize(reliable, *shape)
+        lost = trust < LOST
+        if lost.any():
+            wanted = _features(frame, shape)[lost.ravel()]
+            pixels[lost] = first.query(wanted, return_distance=False)[:, 0]
+            trust[lost] = TRUST
+        yield pixels, trust
 
 
 def _cells(places: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -163,6 +187,16 @@ def _cells(places: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     column = np.clip(((columns + 0.5) * shape[1] / width).astype(int), 0, shape[1] - 1)
     row = np.clip(((rows + 0.5) * shape[0] / height).astype(int), 0, shape[0] - 1)
     return row * shape[1] + column
+
+
+def _features(frame: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return `[h * w, 6]`: Y' at three scales, its variation, and the place."""
+    gray = resize(frame, *shape) / np.float32(255.0)
+    near, wide = cv2.blur(gray, (3, 3)), cv2.blur(gray, (9, 9))
+    variance = cv2.blur(gray * gray, (5, 5)) - np.square(cv2.blur(gray, (5, 5)))
+    variation = 2.0 * np.sqrt(np.maximum(variance, 0.0))
+    place = NEARNESS / min(shape) * np.mgrid[: shape[0], : shape[1]]
+    return np.stack([gray, near, wide, variation, *place], axis=-1).reshape(-1, 6)
 
 
 def check_keyframes(keyframes: Sequence[Keyframe], frames: int) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from palette_vc_jax import Palette, cli, color_film, load_model, plan_film
 from palette_vc_jax.commands import sample
+from palette_vc_jax.sampling import keyframes
 from palette_vc_jax.sampling.keyframes import (
     Keyframe,
     check_keyframes,
@@ -17,7 +18,7 @@ from palette_vc_jax.sampling.keyframes import (
     track_keyframes,
 )
 from palette_vc_jax.sampling.regions import Region, RegionMaps, carry_regions, parse_region
-from palette_vc_jax.sampling.tracking import carry
+from palette_vc_jax.sampling.tracking import carry, trace
 from palette_vc_jax.video import color
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.resize import merge_rgb, resize
@@ -56,6 +57,42 @@ def film(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+# Outlines of what moves in two clips of 48 frames, drawn by hand on the first and the last frame.
+OUTLINES = {
+    "bulldog-run": (
+        "204,105 207,93 216,83 226,77 253,77 245,50 262,52 280,43 304,43 322,58 327,70 325,95"
+        " 315,102 326,133 336,158 328,168 316,150 304,127 288,136 291,150 276,156 258,143 230,130"
+        " 233,142 215,142",
+        "256,78 257,62 264,46 276,39 296,37 333,64 347,70 369,65 387,85 392,102 386,125 376,135"
+        " 362,137 335,125 317,138 332,156 305,152 284,135 268,108 260,98",
+    ),
+    "woman-running": (
+        "80,118 92,95 104,62 108,30 127,17 148,23 167,48 168,95 178,120 190,140 187,158 196,202"
+        " 210,238 204,252 196,252 181,212 185,256 77,256 79,235 68,238 58,226 58,165 66,132",
+        "76,150 92,122 104,102 113,65 131,45 154,53 170,90 184,116 187,145 203,175 216,220"
+        " 214,256 60,256 48,222 62,180 68,160",
+    ),
+}
+
+
+def _filled(outline, size):
+    image = Image.new("L", size)
+    points = [tuple(map(int, point.split(","))) for point in outline.split()]
+    ImageDraw.Draw(image).polygon(points, fill=255)
+    return np.asarray(image, np.float32) / 255.0
+
+
+@pytest.mark.parametrize("name", OUTLINES)
+def test_a_mask_follows_what_moves_in_real_footage(shared, name):
+    """If this fails, a region loses a runner within two seconds."""
+    film = open_film(shared / "footage" / "val" / name)
+    size = (film.width, film.height)
+    first, last = (_filled(outline, size) for outline in OUTLINES[name])
+    maps = carry_regions(film, [(0, 48)], size[::-1], [Region(RED, first, 0)]).maps[0]
+    assert _overlap(maps[47, ..., 0] / 255.0, last) > 0.7
+    assert _overlap(first, last) < _overlap(maps[47, ..., 0] / 255.0, last) - 0.1
 
 
 def _overlap(found, truth):
@@ -190,6 +227,25 @@ def test_frames_take_from_the_keyframes_of_their_shot(film):
     part = tracked.known(shots[1:], np.zeros((1, *shape, 4), np.float32))
     assert part.frames.tolist() == [2] and part.source[2].min() == 0
     assert part.source.max() < cells
+
+
+def test_pixels_that_the_flow_loses_follow_similar_ones():
+    """If this fails, a keyframe does not reach what is blurred, hidden or quick."""
+    rng = np.random.default_rng(0)
+
+    def grain(level):
+        return np.clip(level + rng.normal(0.0, 25.0, (64, 48)), 0, 255).astype(np.uint8)
+
+    dark_left = np.concatenate([grain(60), grain(190)], axis=1)
+    dark_right = np.concatenate([grain(190), grain(60)], axis=1)
+    frames, shape = np.stack([dark_left, dark_right]), (8, 12)
+    *_, (_, reliable) = trace(frames)
+    lost = resize(reliable, *shape) < 0.5
+    assert lost.mean() > 0.5
+    *_, (pixels, trust) = keyframes._follow(frames, shape)
+    first, second = (resize(frame, *shape) for frame in frames)
+    assert np.abs(first.ravel()[pixels] - second)[lost].mean() < 10 < np.abs(first - second).mean()
+    assert (trust[lost] > 0.8).all()
 
 
 def test_a_keyframe_keeps_the_films_luma():
