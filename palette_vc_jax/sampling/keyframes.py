@@ -176,8 +176,7 @@ def _follow(frames: np.ndarray, shape: tuple[int, int]) -> Iterator[tuple[np.nda
         if lost.any():
             wanted = _features(frame, shape)[lost.ravel()]
             pixels[lost] = first.query(wanted, return_distance=False)[:, 0]
-            trust[lost] = TRUST
-        yield pixels, trust
+        yield pixels, np.where(lost, np.float32(TRUST), trust)
 
 
 def _cells(places: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -248,6 +248,17 @@ def test_pixels_that_the_flow_loses_follow_similar_ones():
     assert (trust[lost] > 0.8).all()
 
 
+def test_a_pixel_stays_lost_in_latents_as_large_as_the_frames():
+    """If this fails, later frames trust the place of a pixel that the flow has lost."""
+    frames = np.random.default_rng(0).integers(0, 256, (4, 64, 64)).astype(np.uint8)
+    for (_, trust), (_, reliable) in zip(
+        keyframes._follow(frames, (64, 64)), trace(frames), strict=True
+    ):
+        lost = reliable < keyframes.LOST
+        np.testing.assert_array_equal(trust, np.where(lost, np.float32(0.85), reliable))
+    assert lost.mean() > 0.9
+
+
 def test_a_keyframe_keeps_the_films_luma():
     """If this fails, a repaired copy with another contrast changes the film's brightness."""
     rng = np.random.default_rng(0)
