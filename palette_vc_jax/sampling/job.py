@@ -129,7 +129,7 @@ def color_film(
     unfinished.check(folder, described, overwrite)
     place = plan.film, plan.shots, plan.latent_shape[:2]
     lit = lit_keyframes(keyframes, plan.lights)
-    tracked = track_keyframes(*place, lit) if lit else None
+    tracked = track_keyframes(*place, lit, plan.lights) if lit else None
     maps = carry_regions(*place, regions) if regions else None
     palettes = [one.palette for one in given] + [region.palette for region in regions]
     _warn_if_no_effect(model, palettes)

@@ -9,7 +9,7 @@ pixel follows the keyframe's most similar pixel instead (docs/benchmarks.md comp
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from palette_vc_jax.images import read_image
 from palette_vc_jax.sampling.settings import Known
 from palette_vc_jax.sampling.tracking import read_shots, trace
 from palette_vc_jax.sampling.windows import Shot
+from palette_vc_jax.video.fades import Light
 from palette_vc_jax.video.film import Film, upright_size
 from palette_vc_jax.video.position import parse_position
 from palette_vc_jax.video.resize import resize
@@ -122,7 +123,11 @@ class TrackedKeyframes:
 
 
 def track_keyframes(
-    film: Film, shots: Sequence[Shot], shape: tuple[int, int], keyframes: Sequence[Keyframe]
+    film: Film,
+    shots: Sequence[Shot],
+    shape: tuple[int, int],
+    keyframes: Sequence[Keyframe],
+    lights: Mapping[int, Light] | None = None,
 ) -> TrackedKeyframes:
     """Follow keyframes through their shots; read the film's luma once.
 
@@ -133,6 +138,7 @@ def track_keyframes(
         shots: half-open ranges that cover the film.
         shape: height and width of the latents.
         keyframes: frames with known colors.
+        lights: see `read_shots`.
 
     Raises:
         ValueError: as `check_keyframes`.
@@ -142,7 +148,7 @@ def track_keyframes(
     numbers = {keyframe.frame: number for number, keyframe in enumerate(ordered)}
     wanted = [shot for shot in shots if any(shot[0] <= frame < shot[1] for frame in numbers)]
     tracked = TrackedKeyframes(tuple(ordered), {}, {})
-    for (start, stop), frames in read_shots(film, wanted):
+    for (start, stop), frames in read_shots(film, wanted, lights):
         source = np.zeros((stop - start, *shape, 2), np.int32)
         weight = np.zeros((stop - start, *shape, 2), np.float32)
         own = [frame for frame in numbers if start <= frame < stop]

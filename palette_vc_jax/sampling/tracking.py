@@ -1,15 +1,16 @@
 """Follow what a shot shows from one frame to the next, by optical flow of the film's luma."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
 
 from palette_vc_jax.sampling.windows import Shot
+from palette_vc_jax.video.fades import FULL, Light
 from palette_vc_jax.video.film import Film, upright_size
 from palette_vc_jax.video.flow import both_flows, consistent, warped
-from palette_vc_jax.video.read import read_frames
+from palette_vc_jax.video.read import Frame, read_frames
 from palette_vc_jax.video.resize import small_gray
 
 FLOW_SIDE = 256  # pixels of the short side of the frames that flow is computed on
@@ -20,15 +21,28 @@ UNRELIABLE = 0.1  # weight of pixels where the flow and the flow back do not agr
 SHARPEN = 1.5  # gain of a carried mask around 1/2, against the blur of interpolating it
 
 
-def read_shots(film: Film, shots: Sequence[Shot]) -> Iterator[tuple[Shot, np.ndarray]]:
-    """Yield shots and their frames, uint8 `[T, H, W]` and upright, at the size of the flow."""
+def read_shots(
+    film: Film, shots: Sequence[Shot], lights: Mapping[int, Light] | None = None
+) -> Iterator[tuple[Shot, np.ndarray]]:
+    """Yield shots and their frames, uint8 `[T, H, W]` and upright, at the size of the flow.
+
+    Args:
+        film: from `open_film`.
+        shots: half-open ranges, ascending.
+        lights: of frames in fades, which are yielded as bright as the lit picture.
+    """
     frames, done = read_frames(film), 0
     upright = upright_size(film)
     scale = FLOW_SIDE / min(upright)
     size = round(upright[0] * scale), round(upright[1] * scale)
+
+    def codes(frame: Frame) -> np.ndarray:
+        light = (lights or {}).get(frame.index, FULL)
+        return np.rint(255.0 * light.lit(small_gray(frame, film, size))).astype(np.uint8)
+
     for start, stop in shots:
         part = itertools.islice(frames, start - done, stop - done)
-        grays = [np.rint(255.0 * small_gray(frame, film, size)).astype(np.uint8) for frame in part]
+        grays = [codes(frame) for frame in part]
         done = stop
         yield (start, stop), np.stack(grays)
 

@@ -111,6 +111,7 @@ def _keyframes(plan: Plan, shot: PlannedShot, part: Shot, folder: Path) -> Track
         [(0, stop - start)],
         plan.latent_shape[:2],
         [replace(one, frame=one.frame - start) for one in given],
+        {frame - start: light for frame, light in plan.lights.items()},
     )
     ordered = tuple(replace(one, frame=one.frame + start) for one in found.keyframes)
     return TrackedKeyframes(ordered, {start: found.sources[0]}, {start: found.weights[0]})

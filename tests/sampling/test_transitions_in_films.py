@@ -14,6 +14,7 @@ from palette_vc_jax.sampling.plain import PLAIN
 from palette_vc_jax.sampling.shot_settings import ShotSettings
 from palette_vc_jax.video.dissolves import Dissolve
 from palette_vc_jax.video.fades import Light
+from palette_vc_jax.video.resize import resize
 from palette_vc_jax.video.wipes import Wipe
 from tests import films, tiny
 from tests.video.test_transitions import moving
@@ -45,7 +46,7 @@ def color(tmp_path, monkeypatch):
     monkeypatch.setattr(job, "decode_latents", _red_where_bright)
     model = load_model(tiny.write_model(tmp_path / "model"), ())
 
-    def run(name, grays, luma="source", shots=None, **settings):
+    def run(name, grays, luma="source", shots=None, keyframes=(), **settings):
         codes = [np.rint(16 + 219 * gray).astype(np.uint8) for gray in grays]
         source = films.write_film(tmp_path / f"{name}_in.mkv", codes, chroma=128)
         chosen = default_settings(model.config, **settings)
@@ -58,6 +59,7 @@ def color(tmp_path, monkeypatch):
             networks="no networks",
             luma=luma,
             shots=shots,
+            keyframes=keyframes,
         )
         with av.open(str(result.film)) as container:
             planes = np.stack([frame.to_ndarray() for frame in container.decode(video=0)])
@@ -164,3 +166,22 @@ def test_keyframes_in_fades_are_lit():
     lit, same = lit_keyframes(keys, {3: Light(0.25, 0.0)})
     np.testing.assert_array_equal(lit.image[0, 0], [160, 80, 40])
     assert lit.frame == 3 and same is keys[1]
+
+
+def test_a_fade_follows_a_keyframe_as_the_lit_picture_does(color, monkeypatch):
+    """If this fails, the dim frames of a fade have the colors of a keyframe's shadows."""
+    sources = []
+
+    def sample(*args, keyframes, **given):
+        sources.extend(keyframes.sources.values())
+        return _grays(*args, **given)
+
+    monkeypatch.setattr(job, "sample_latents", sample)
+    grain = np.random.default_rng(0).normal(0.0, 0.1, (16, *STILL.shape))
+    film = GAINS[:, None, None] * np.clip(STILL + grain, 0.0, 1.0)
+    keyframe = Keyframe(15, np.zeros((*STILL.shape, 3), np.uint8))
+    _, record = color("fade", film, short_side=54, keyframes=[keyframe])
+    assert len(record["fades"]) == 1
+    small = resize(STILL, *sources[0].shape[1:3])
+    for frame in (4, 6, 8):  # 0.23, 0.18 and 0.09 without the fade's light
+        assert np.abs(small.ravel()[sources[0][frame, ..., 1]] - small).mean() < 0.02
