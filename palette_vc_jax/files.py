@@ -46,6 +46,11 @@ def beside(name: str, folder: Path | None) -> Path:
     return path if path.exists() else Path(name)
 
 
+def within(path: Path, folder: Path) -> str:
+    """Return the name of a file as a file in `folder` names it, so that `beside` finds it."""
+    return str(path) if path.is_absolute() else os.path.relpath(path.resolve(), folder.resolve())
+
+
 def read_text(path: str | Path) -> str:
     """Read a file of UTF-8 text, without the byte order mark that Windows programs write.
 

@@ -93,7 +93,8 @@ def color_one(
     mixture = mixture_for(args.palette, model.folder)
     _check_files(args, film, output, steering, mixture)
     of_plan = plan_file.read_film_settings(args.plan) if args.plan else {}
-    settings = default_settings(model.config, **(of_plan | flags.settings_of(args)))
+    chosen = of_plan | flags.settings_of(args)
+    settings = default_settings(model.config, **chosen)
     there = _target(args.topology) if args.topology is not None else None
     devices = check_hardware(settings, there)
     cuts = _cuts(args, film, steering.shots)
@@ -119,7 +120,9 @@ def color_one(
         for region, spec in steering.regions
     ]
     if args.write_plan:
-        plan_file.write_plan(args.write_plan, plan(), given)
+        of_film = {key: chosen[key] for key in plan_file.FILM_KEYS if key in chosen}
+        steered = regions, steering.keyframes, of_film
+        plan_file.write_plan(args.write_plan, plan(), given, *steered)
         cli.print_line(f"plan: {args.write_plan}")
     elif args.dry_run:
         _print_plan(args, plan(), given, regions, steering.keyframes)

@@ -1,6 +1,5 @@
 """Parse the `--palette` argument."""
 
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -85,8 +84,7 @@ def spec_within(spec: str, folder: Path) -> str:
     path = named_file(spec)
     if path is None or path.is_absolute():
         return spec
-    kind = unquote(spec).partition(":")[0]
-    return f"{kind}:{os.path.relpath(path.resolve(), folder.resolve())}"
+    return f"{unquote(spec).partition(':')[0]}:{files.within(path, folder)}"
 
 
 def mixture_for(spec: str, checkpoint: Path) -> Path:

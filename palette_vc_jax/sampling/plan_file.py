@@ -32,10 +32,15 @@ from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from palette_vc_jax import atomic, files
+from palette_vc_jax.palette.palette import Palette
 from palette_vc_jax.palette.spec import spec_beside, spec_within
 from palette_vc_jax.palette.text import HEX
+from palette_vc_jax.sampling.keyframes import Keyframe
 from palette_vc_jax.sampling.plan import Plan
+from palette_vc_jax.sampling.regions import Region
 from palette_vc_jax.sampling.shot_settings import ShotSettings
 from palette_vc_jax.video.film import Film
 from palette_vc_jax.video.position import parse_position
@@ -186,27 +191,61 @@ def check_end(shots: Sequence[PlannedShot], frames: int) -> None:
         )
 
 
-def write_plan(path: Path, plan: Plan, given: Sequence[ShotSettings]) -> None:
+def write_plan(
+    path: Path,
+    plan: Plan,
+    given: Sequence[ShotSettings],
+    regions: Sequence[Region] = (),
+    keyframes: Sequence[Keyframe] = (),
+    settings: Mapping[str, float] | None = None,
+) -> None:
     """Write a plan file.
 
     Args:
         path: the file.
         plan: from `plan_film`.
         given: the settings of each shot.
+        regions: from `parse_region`, with palettes; each is written in the shot of its first mask.
+        keyframes: from `parse_keyframe`.
+        settings: what `read_film_settings` returns.
     """
+    folder = path.parent
     shots = [
         PlannedShot(
             start,
             end,
             "",
-            "none" if one.palette is None else ",".join(one.palette.hex()),
-            spec_within(one.reference.source, path.parent),
+            _codes(one.palette),
+            spec_within(one.reference.source, folder),
             one.seed,
             one.strength,
+            tuple(
+                (_mask(region, folder), _codes(region.palette))
+                for region in regions
+                if start <= region.frame < end
+            ),
+            tuple(
+                f"{key.frame}={files.within(key.files[0], folder)}"
+                for key in keyframes
+                if start <= key.frame < end
+            ),
         )
         for (start, end), one in zip(plan.shots, given, strict=True)
     ]
-    write_shots(path, plan.film, shots)
+    write_shots(path, plan.film, shots, settings)
+
+
+def _codes(palette: Palette | None) -> str:
+    return "none" if palette is None else ",".join(palette.hex())
+
+
+def _mask(region: Region, folder: Path) -> str:
+    """Return the mask of a region as a plan in `folder` names it."""
+    if not region.files:  # a rectangle
+        return region.source
+    of_one = isinstance(region.masks, np.ndarray)
+    path = region.files[0] if of_one else region.files[0].parent
+    return f"{files.within(path, folder)}@{region.frame}"
 
 
 def write_shots(

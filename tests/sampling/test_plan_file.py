@@ -250,6 +250,34 @@ def test_a_written_plan_names_the_reference_that_was_given(model, film, tmp_path
         monkeypatch.chdir(other)
 
 
+def test_a_written_plan_has_the_regions_and_keyframes(model, film, tmp_path, monkeypatch):
+    """If this fails, a plan that was written and not edited loses what steers the film."""
+    masks, place = tmp_path / "masks", tmp_path / "plans"
+    for folder in (masks, place):
+        folder.mkdir()
+    for number in range(3):
+        Image.new("L", (64, 48), 255 * (number % 2)).save(masks / f"{number}.png")
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "key.png")
+    (tmp_path / "cuts.csv").write_text("Scene Number,Start Frame\n1,1\n2,6\n")
+    monkeypatch.chdir(tmp_path)
+    steering = ["--region", "0,0,20,20=tomato", "--region", "masks@6=navy"]
+    steering += ["--region", "masks/1.png@0:00.1=gold", "--keyframe", "7=key.png"]
+    given = ["--input", film, "--checkpoint", model]
+    flags = [*given, "--palette", "khaki", "--cuts", "cuts.csv", *steering, "--neutral_dark", "0"]
+    assert command(sample.main, *flags, "--write_plan", "plans/a.json") == 0
+    first, second = json.loads((place / "a.json").read_text())["shots"]
+    assert [one["mask"] for one in first["regions"]] == ["0,0,20,20", "../masks/1.png@2"]
+    assert [one["mask"] for one in second["regions"]] == ["../masks@6"]
+    assert second["keyframes"] == ["7=../key.png"] and "keyframes" not in first
+    copied = [*given, "--plan", "plans/a.json", "--write_plan", "b.json"]
+    assert command(sample.main, *copied) == 0
+    assert command(sample.main, *flags, "--output", "flags.mkv") == 0
+    for name in ("plans/a.json", "b.json"):
+        out = Path(name).with_suffix(".mkv")
+        assert command(sample.main, *given, "--plan", name, "--output", out) == 0
+        assert out.read_bytes() == Path("flags.mkv").read_bytes()
+
+
 def test_what_words_mean_is_said_once(model, film, tmp_path, capsys):
     """If this fails, a film of 800 shots prints the same line 800 times."""
     (tmp_path / "cuts.csv").write_text("Scene Number,Start Frame\n1,1\n2,6\n3,9\n")
