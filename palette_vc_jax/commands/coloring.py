@@ -28,7 +28,7 @@ from palette_vc_jax.sampling.colorize import (
     networks_for,
 )
 from palette_vc_jax.sampling.job import color_film
-from palette_vc_jax.sampling.keyframes import Keyframe, parse_keyframe
+from palette_vc_jax.sampling.keyframes import Keyframe, check_keyframes, parse_keyframe
 from palette_vc_jax.sampling.plan import (
     Plan,
     device_limit_gib,
@@ -39,7 +39,7 @@ from palette_vc_jax.sampling.plan import (
 from palette_vc_jax.sampling.plan_file import PlannedShot
 from palette_vc_jax.sampling.record import describe
 from palette_vc_jax.sampling.reference import Reference, default_reference, parse_reference
-from palette_vc_jax.sampling.regions import FORMS, Region, parse_region
+from palette_vc_jax.sampling.regions import FORMS, Region, check_regions, parse_region
 from palette_vc_jax.sampling.shot_settings import ShotSettings, common_palette
 from palette_vc_jax.sampling.side_files import check_side_files, side_files
 from palette_vc_jax.sampling.windows import Shot
@@ -106,6 +106,8 @@ def color_one(
             found = plan_film(film, model, *given)
         if steering.shots:
             plan_file.check_end(steering.shots, found.frames)
+        check_regions([region for region, _ in steering.regions], found.frames)
+        check_keyframes(steering.keyframes, found.frames)
         return found
 
     if there is not None:

@@ -145,14 +145,9 @@ def carry_regions(
         regions: at least one; the last is in front.
 
     Raises:
-        ValueError: if a region is not within the film, or an image of a mask cannot be read.
+        ValueError: as `check_regions`, or if an image of a mask cannot be read.
     """
-    for region in regions:
-        if not 0 <= region.frame < _end(region) <= shots[-1][1]:
-            raise ValueError(
-                f"region {region.source}: its masks are of the frames {region.frame} to "
-                f"{_end(region) - 1}, and the film has the frames 0 to {shots[-1][1] - 1}."
-            )
+    check_regions(regions, shots[-1][1])
     wanted = [shot for shot in shots if any(_is_in(region, shot) for region in regions)]
     maps = {}
     for (start, stop), frames in read_shots(film, wanted):
@@ -162,6 +157,16 @@ def carry_regions(
                 own[frame - start, ..., number] = covered(mask, shape)
         maps[start] = own
     return RegionMaps(tuple(region.palette for region in regions), maps, shape)
+
+
+def check_regions(regions: Sequence[Region], frames: int) -> None:
+    """Raise ValueError unless all masks of the regions are in a film of `frames` frames."""
+    for region in regions:
+        if not 0 <= region.frame < _end(region) <= frames:
+            raise ValueError(
+                f"region {region.source}: its masks are of the frames {region.frame} to "
+                f"{_end(region) - 1}, and the film has the frames 0 to {frames - 1}."
+            )
 
 
 def covered(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from palette_vc_jax import Palette, cli, color_film, load_model, plan_film
-from palette_vc_jax.commands import sample
+from palette_vc_jax.commands import coloring, sample
 from palette_vc_jax.sampling import keyframes
 from palette_vc_jax.sampling.keyframes import (
     Keyframe,
@@ -23,6 +23,7 @@ from palette_vc_jax.video import color
 from palette_vc_jax.video.film import open_film
 from palette_vc_jax.video.resize import merge_rgb, resize
 from tests import films, tiny
+from tests.commands import command
 
 HEIGHT, WIDTH = 192, 256
 RED, BLUE = Palette.from_colors("#b01818"), Palette.from_colors("#1830b0")
@@ -186,6 +187,20 @@ def test_positions_beyond_the_film_are_refused(film):
         check_keyframes([Keyframe(18, image)], 18)
     with pytest.raises(ValueError, match="2 images for keyframe 3"):
         check_keyframes([Keyframe(3, image), Keyframe(4, image), Keyframe(3, image)], 18)
+
+
+@pytest.mark.parametrize("flag", ["--dry_run", "--write_plan"])
+def test_positions_beyond_the_film_are_refused_before_coloring(
+    model, film, tmp_path, monkeypatch, capsys, flag
+):
+    """If this fails, a wrong position is found after the film's automatic palette is made."""
+    image = _save(tmp_path / "key.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    monkeypatch.setattr(coloring, "auto_palettes", None)  # is not reached
+    given = ["--input", film, "--checkpoint", model, "--output", tmp_path / "out.mkv", flag]
+    given += [tmp_path / "plan.json"] if flag == "--write_plan" else []
+    for steering in (["--region", "0,0,20,20@18=tomato"], ["--keyframe", f"18={image}"]):
+        assert command(sample.main, *given, *steering) == 2
+        assert "0 to 17." in capsys.readouterr().err
 
 
 def test_keyframes_are_read(film, tmp_path):
