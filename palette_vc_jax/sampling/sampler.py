@@ -228,8 +228,8 @@ def sample_film(
     total = held.zeros(latents)
     for batch in batches:
         folded, alone = _alone(batch)
-        own, frames, taken = held.gather((latents, film.frames, film.taken), folded)
-        film_alone = Film(frames, taken, film.known)
+        own, frames = held.gather((latents, film.frames), folded)
+        film_alone = Film(frames, *held.put(_taken_alone(conditions.known, batch.indices)))
         done = _denoise(held, evaluate, own, film_alone, [alone], steps, report)
         total = held.add(total, batch, done.reshape(*batch.indices.shape, *done.shape[1:]))
     return total
@@ -345,6 +345,37 @@ def _alone(batch: Windows) -> tuple[np.ndarray, Windows]:
     return batch.indices.reshape(-1), alone
 
 
+def _taken_alone(
+    known: Known | None, indices: np.ndarray
+) -> tuple[Taken | None, np.ndarray | None]:
+    """Return what the frames of windows take, if each of them has keyframes of its own.
+
+    A window takes the changes of the keyframes that it holds, so that the result does not depend on
+    the other windows of its batch. Keyframe m of window k has the number `k * M + m`.
+
+    Args:
+        known: of the film, or None.
+        indices: `[K, T]`, the windows' frames of the film.
+
+    Returns:
+        What the frames `[K * T]` take, and the keyframes' latents `[K * M, h, w, C]`.
+    """
+    if known is None:
+        return None, None
+    count, frames = indices.shape
+    total, flat = len(known.frames), indices.reshape(-1)
+    window = np.repeat(np.arange(count, dtype=np.int32), frames)
+    taken = _taken(known)
+    number = taken.keyframe[flat]
+    pixels = known.latents[..., 0].size  # [M * h * w]
+    own = Taken(
+        np.where(number < total, window * total + number, count * total),
+        taken.source[flat] + (window * pixels)[:, None, None, None],
+        taken.weight[flat],
+    )
+    return own, np.tile(np.asarray(known.latents, np.float32), (count, 1, 1, 1))
+
+
 # ---- the film on the device
 
 
@@ -391,8 +422,8 @@ def _change(
 ) -> jax.Array:
     """Return by how much the known latents `[M, h, w, C]` differ from the network's estimates.
 
-    It is 0 for keyframes that are not among the frames. With `blending="final"`, a keyframe may be
-    in several windows; the first one is taken.
+    It is 0 for keyframes that are not among the frames. With `blending="final"`, mirrored frames
+    repeat a keyframe in its window; the first one is taken.
     """
     is_it = keyframe == jnp.arange(len(known))[:, None]  # [M, N]
     place = is_it.argmax(1)
@@ -525,10 +556,13 @@ def _film(conditions: FilmConditions) -> Film:
     frames, known = Frames(conditions.gray, conditions.regions), conditions.known
     if known is None:
         return Film(frames, None, None)
-    keyframe = np.full(len(conditions.gray), len(known.frames), np.int32)
+    return Film(frames, _taken(known), np.asarray(known.latents, np.float32))
+
+
+def _taken(known: Known) -> Taken:
+    keyframe = np.full(len(known.source), len(known.frames), np.int32)
     keyframe[known.frames] = np.arange(len(known.frames))
-    taken = Taken(keyframe, known.source, known.weight)
-    return Film(frames, taken, np.asarray(known.latents, np.float32))
+    return Taken(keyframe, known.source, known.weight)
 
 
 def _add_known(noise: np.ndarray, known: Known) -> np.ndarray:

@@ -79,6 +79,7 @@ def with_keyframes(given, frames=(3, 20), followed=False) -> FilmConditions:
     source[list(frames), ..., 0], weight[list(frames), ..., 0] = pixels, 1.0
     if followed:
         source[frames[0] + 1, ..., 1], weight[frames[0] + 1, ..., 1] = pixels[0], 0.5
+        source[frames[0] + 5, ..., 0], weight[frames[0] + 5, ..., 0] = pixels[0], 0.5
     return given._replace(known=Known(np.array(frames), latents, source, weight))
 
 
@@ -281,11 +282,13 @@ def test_final_blending_averages_windows():
 
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("blending", ["step", "final"])
-def test_batch_size_does_not_matter(store, blending):
+@pytest.mark.parametrize("keyed", [False, True])
+def test_batch_size_does_not_matter(store, blending, keyed):
     """If this fails, the result depends on the memory of the machine."""
-    one = run(store, blending=blending, windows_per_batch=1)
-    assert_close(run(store, blending=blending, windows_per_batch=3), one)
-    assert_close(run(store, blending=blending, windows_per_batch=16), one)
+    given = with_keyframes(conditions(), followed=True) if keyed else conditions()
+    one = run(store, given=given, blending=blending, windows_per_batch=1)
+    assert_close(run(store, given=given, blending=blending, windows_per_batch=3), one)
+    assert_close(run(store, given=given, blending=blending, windows_per_batch=16), one)
 
 
 @pytest.mark.parametrize("store", STORES)
