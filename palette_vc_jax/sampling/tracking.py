@@ -15,7 +15,8 @@ from palette_vc_jax.video.resize import small_gray
 
 FLOW_SIDE = 256  # pixels of the short side of the frames that flow is computed on
 # Of the filter that fits a carried mask to the frame:
-WINDOW = 0.024  # radius of its window, as a share of the short side
+WINDOW = 0.024  # radius of its window, as a share of the short side, ...
+NARROW = 0.07  # and at most this share of the mask's width: a larger window erases a small mask
 FLATNESS = 1e-3  # variance of Y' below which luma says little about the mask
 UNRELIABLE = 0.1  # weight of pixels where the flow and the flow back do not agree
 SHARPEN = 1.5  # gain of a carried mask around 1/2, against the blur of interpolating it
@@ -92,7 +93,7 @@ def _fit_edges(mask: np.ndarray, gray: np.ndarray, weight: np.ndarray) -> np.nda
 
     In each small window the mask is fitted as a linear function of luma.
     """
-    side = 2 * round(WINDOW * min(mask.shape)) + 1
+    side = 2 * min(round(WINDOW * min(mask.shape)), int(NARROW * _width(mask))) + 1
 
     def blur(values: np.ndarray) -> np.ndarray:
         return cv2.blur(values.astype(np.float32), (side, side))
@@ -105,3 +106,9 @@ def _fit_edges(mask: np.ndarray, gray: np.ndarray, weight: np.ndarray) -> np.nda
         blur(weight * values) / total for values in (slope, mean_mask - slope * mean_gray)
     )
     return slope * gray + offset
+
+
+def _width(mask: np.ndarray) -> float:
+    """Return the side of squares, or the diameter of disks, with a mask's area and outline."""
+    outline = np.hypot(*np.gradient(mask)).sum()
+    return 4.0 * float(mask.sum()) / max(float(outline), 1e-6)

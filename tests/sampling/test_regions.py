@@ -112,6 +112,17 @@ def test_a_mask_follows_the_picture(backward):
     assert min(_overlap(a, b) for a, b in zip(found, masks, strict=True)) > 0.75
 
 
+@pytest.mark.parametrize("size", [(8, 8), (16, 16), (120, 8)])
+def test_a_small_mask_does_not_fade(size):
+    """If this fails, the region of a face in a wide shot is gone after a few frames."""
+    (picture,), _ = _scene(1)
+    grain = np.random.default_rng(0).normal(0.0, 4.0, (24, HEIGHT, WIDTH))
+    mask = np.zeros((HEIGHT, WIDTH), np.float32)
+    mask[20 : 20 + size[0], 170 : 170 + size[1]] = 1.0
+    *_, last = carry(np.clip(picture + grain, 0, 255).astype(np.uint8), mask)
+    assert _overlap(last, mask) > 0.6
+
+
 def test_masks_are_carried_both_ways_and_end_at_cuts(film):
     """If this fails, a region spreads to another shot, or is missing before its own frame."""
     plan_shots = [(0, 12), (12, 18)]
