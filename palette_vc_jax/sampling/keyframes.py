@@ -205,7 +205,18 @@ def _features(frame: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def check_keyframes(keyframes: Sequence[Keyframe], frames: int) -> None:
-    """Raise ValueError unless the keyframes are different frames of a film of `frames` frames."""
+    """Raise ValueError unless the keyframes are images of different frames of a film.
+
+    Args:
+        keyframes: frames with known colors.
+        frames: number of the film's frames.
+    """
+    for key in keyframes:
+        if key.image.dtype != np.uint8 or key.image.ndim != 3 or key.image.shape[2] != 3:
+            raise ValueError(
+                f"keyframe {key.frame}: an image of shape {key.image.shape} and type "
+                f"{key.image.dtype}; give sRGB [H, W, 3] uint8."
+            )
     for number, images in Counter(keyframe.frame for keyframe in keyframes).items():
         if not 0 <= number < frames:
             raise ValueError(

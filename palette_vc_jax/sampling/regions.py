@@ -5,6 +5,7 @@ The masks become the shares of regions in each latent pixel, which the UNet read
 paper with a sum over regions). Where regions overlap, the later one is in front.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,8 @@ def carry_regions(
 ) -> RegionMaps:
     """Carry regions through the shots that they are in; read the film's luma once.
 
-    Memory holds the maps of these shots, and the frames of one shot at `FLOW_SIDE`.
+    Memory holds the maps of these shots, and the frames of one shot at `FLOW_SIDE`. Warn if a
+    region covers nothing.
 
     Args:
         film: from `open_film`.
@@ -156,6 +158,13 @@ def carry_regions(
             for frame, mask in _masks(region, (start, stop), frames):
                 own[frame - start, ..., number] = covered(mask, shape)
         maps[start] = own
+    for number, region in enumerate(regions):
+        if not any(own[..., number].any() for own in maps.values()):
+            warnings.warn(
+                f"region {region.source} covers nothing: its mask is black, or too small for the "
+                f"latents of {shape[1]}x{shape[0]} pixels; white is inside.",
+                stacklevel=2,
+            )
     return RegionMaps(tuple(region.palette for region in regions), maps, shape)
 
 

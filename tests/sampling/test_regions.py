@@ -188,6 +188,17 @@ def test_masks_that_do_not_fit_are_refused(film, tmp_path, text, message):
         parse_region(text.format(square=square, folder=tmp_path / "folder"), open_film(film))
 
 
+@pytest.mark.parametrize("pixels", [0, 1])
+def test_a_region_that_covers_nothing_is_named(film, pixels):
+    """If this fails, a black mask, or one that is too small, has no effect and no message."""
+    mask = np.zeros((HEIGHT, WIDTH), np.float32)
+    mask[50, 60 : 60 + pixels] = 1.0
+    regions = [Region(RED, 1.0 - mask, 0, "rest"), Region(RED, mask, 0, "small.png")]
+    with pytest.warns(UserWarning, match="covers nothing") as caught:
+        carry_regions(open_film(film), [(0, 12), (12, 18)], (6, 8), regions)
+    assert [str(one.message).split()[1] for one in caught] == ["small.png"]
+
+
 def test_positions_beyond_the_film_are_refused(film):
     """If this fails, a region or keyframe after the film's end is ignored."""
     mask = np.ones((HEIGHT, WIDTH), np.float32)
@@ -212,6 +223,13 @@ def test_positions_beyond_the_film_are_refused_before_coloring(
     for steering in (["--region", "0,0,20,20@18=tomato"], ["--keyframe", f"18={image}"]):
         assert command(sample.main, *given, *steering) == 2
         assert "0 to 17." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((8, 8, 3), np.float32), ((8, 8), np.uint8)])
+def test_images_of_other_types_are_no_keyframes(shape, kind):
+    """If this fails, an image in [0, 1] is a black keyframe, and its shot turns gray."""
+    with pytest.raises(ValueError, match="keyframe 3: .* uint8"):
+        check_keyframes([Keyframe(3, np.ones(shape, kind))], 18)
 
 
 def test_keyframes_are_read(film, tmp_path):
