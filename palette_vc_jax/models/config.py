@@ -14,7 +14,10 @@ from typing import Any
 REFERENCES = ("gray", "color", "none")  # what the image tower can be trained with
 TOKENS = ("class", "patches")  # CLIP's image embedding, as SVD has it, or one token per patch
 # Fields that were added after config.json files had been written: these may lack them.
-ADDED = {"sampling": {"reference"}, "image_encoder": {"tokens"}}
+ADDED = {
+    "sampling": {"reference", "decode_chunk", "palette_colorfulness"},
+    "image_encoder": {"tokens"},
+}
 # Fields that config.json files of earlier versions have under another name: old -> new.
 RENAMED = {"sampling": {"noise_share": "shared_noise_fraction", "num_frames": "window"}}
 
@@ -115,6 +118,8 @@ class SamplingConfig:
     noise_augmentation: float = 0.0  # deviation of noise on the gray pixels, in [-1, 1]
     reference: str = "gray"  # what the image tower mostly saw: a name in REFERENCES
     decode_chunk: int = 10  # frames that a device decodes together
+    # Colorfulness of films under a palette, as a share of the palette's own.
+    palette_colorfulness: float = 1.0
 
     def __post_init__(self) -> None:
         check_limits(self, CONDITIONING)
@@ -192,6 +197,7 @@ def demo() -> ModelConfig:
             sigma_max=100.0,
             shared_noise_fraction=1.0,
             decode_chunk=18,  # of small frames; neighboring chunks share four
+            palette_colorfulness=0.67,  # docs/benchmarks.md, "The automatic palette"
         ),
     )
 
@@ -212,6 +218,7 @@ RANGES = {
     "fps": (0, 2**16),
     "motion_bucket": (0, 2**16),
     "shared_noise_fraction": (0.0, 1.0),
+    "palette_colorfulness": (0.1, 10.0),
 }
 
 PRESETS = {"svd": svd, "svd_xt": svd_xt, "demo": demo}

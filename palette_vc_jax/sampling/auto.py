@@ -2,7 +2,7 @@
 
 A model without a palette colors carefully: its colors are near the mean of what it holds possible,
 and this mean has a cast. The colors still say which hues belong to the film. The cast is halved,
-and what differs from it is scaled until the frames would be as colorful as the clips that the model
+and what differs from it is scaled until the film will be as colorful as the clips that the model
 was trained on. K-means finds five colors of the result (docs/benchmarks.md compares other ways).
 """
 
@@ -38,7 +38,7 @@ from palette_vc_jax.video.resize import merge_rgb
 
 FRAMES = 4  # of the film
 HELD = 4  # times that each of them is decoded, so that the decoder does not mix it with the next
-GAIN = (0.5, 2.0)  # least and most that chroma is scaled by
+GAIN = (0.5, 3.0)  # least and most that chroma is scaled by
 CAST = 0.5  # share of the mean chroma that is kept, and not scaled
 
 
@@ -123,7 +123,8 @@ def palette_of_grays(
     Args:
         grays: Y' `[n, H, W]` in [0, 1], of size `settings.short_side`.
         networks: the model on the devices.
-        target: colorfulness that the frames' colors are scaled to; None keeps the model's chroma.
+        target: colorfulness that films are to have; None keeps the model's chroma. The frames'
+            colors are scaled beyond it if films are less colorful than their palettes.
         settings: of sampling.
         seed: seed of the noise.
         reference: as for `color_frames`.
@@ -140,7 +141,8 @@ def palette_of_grays(
     rgb = np.stack([merge_rgb(gray, frame, matrix, settings.neutral) for gray, frame in colored])
     mean = color.rgb_to_chroma(rgb, matrix).mean(axis=(0, 1, 2))
     found = float(colorfulness(saturate(rgb, 1.0, mean, matrix)).mean())
-    gain = 1.0 if target is None else float(np.clip(target / max(found, 1e-3), *GAIN))
+    kept = networks.config.sampling.palette_colorfulness
+    gain = 1.0 if target is None else float(np.clip(target / kept / max(found, 1e-3), *GAIN))
     pixels = saturate(rgb, gain, mean, matrix).reshape(-1, 3)
     colors = kmeans(255.0 * pixels, seed) / 255.0
     details = {"colorfulness": round(found, 2), "gain": round(gain, 3)}

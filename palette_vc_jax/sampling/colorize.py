@@ -98,7 +98,8 @@ def default_settings(config: ModelConfig, **overrides: Any) -> ColorizeSettings:
         )
     given = {name: value for name, value in overrides.items() if value is not None}
     values = asdict(config.sampling) | given
-    del values["reference"]  # a default of the film's plan, not a setting
+    # Defaults of the film's plan and of its automatic palette, which are no settings.
+    del values["reference"], values["palette_colorfulness"]
     outer = {f.name: values.pop(f.name) for f in fields(ColorizeSettings) if f.name in values}
     return ColorizeSettings(SamplerSettings(**values), **outer)
 

@@ -88,6 +88,27 @@ def test_networks_that_do_not_fit_together_are_refused(tmp_path, section, key):
         load_model(write(tmp_path, values))
 
 
+FIRST_VERSION = {  # the keys in config.json of version 0.1.0, under their present names
+    "unet": "addition_time_embed_dim attention block_out_channels cross_attention_dim deep_norm_eps"
+    " latent_channels layers_per_block norm_eps norm_groups num_attention_heads palette_colors",
+    "vae": "block_out_channels latent_channels layers_per_block norm_groups scaling_factor",
+    "image_encoder": "heads hidden_size image_size intermediate_size layers patch_size"
+    " projection_dim",
+    "sampling": "fps guidance_scale motion_bucket noise_augmentation overlap short_side"
+    " shared_noise_fraction sigma_max sigma_min solver steps window",
+}
+
+
+def test_models_of_the_first_version_are_read():
+    """If this fails, a field was added without a default for the model folders that lack it."""
+    values = model_config.to_dict(model_config.svd())
+    kept = {
+        name: {key: value for key, value in values[name].items() if key in keys.split()}
+        for name, keys in FIRST_VERSION.items()
+    }
+    assert model_config.from_dict({"name": values["name"], **kept}) == model_config.svd()
+
+
 @pytest.mark.parametrize(
     ("old", "new"), [("noise_share", "shared_noise_fraction"), ("num_frames", "window")]
 )

@@ -152,11 +152,11 @@ def test_a_models_settings_are_the_defaults(preset):
     own = dataclasses.asdict(PRESETS[preset]().sampling)
     settings = dataclasses.asdict(default_settings(PRESETS[preset]()))
     found = settings.pop("sampler") | settings
-    del own["reference"]
+    del own["reference"], own["palette_colorfulness"]
     assert {name: found[name] for name in own} == own
 
 
-@pytest.mark.parametrize("name", ["overlaps", "sampler", "reference"])
+@pytest.mark.parametrize("name", ["overlaps", "sampler", "reference", "palette_colorfulness"])
 def test_an_unknown_setting_is_named(name):
     """If this fails, a misspelled setting is a traceback, or is ignored."""
     with pytest.raises(ValueError, match=f"setting '{name}' is not known"):
