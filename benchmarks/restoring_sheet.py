@@ -76,14 +76,16 @@ def _mixed(
     ]
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray]], width: int = WIDTH) -> np.ndarray:
-    """Return a picture of frames `[H, W, 3]` in rows, uint8, each `width` pixels wide."""
+def write_sheet(path: Path, rows: Sequence[Sequence[np.ndarray]], width: int) -> None:
+    """Write a picture of sRGB frames `[H, W, 3]` uint8 in rows, each `width` pixels wide."""
     small = []
     for row in rows:
         height = round(width * row[0].shape[0] / row[0].shape[1])
         size = (width, height)
         small.append(np.hstack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in row]))
-    return np.vstack(small)
+    picture = cv2.cvtColor(np.vstack(small), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    print(f"picture: {path}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -111,9 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 result = color_film(plan, Path(name) / kind, model, palette, None, report)
             colored = list(read_rgb(open_film(result.film)))
             rows.append([colored[index] for index in SHOWN])
-    picture = cv2.cvtColor(sheet(rows), cv2.COLOR_RGB2BGR)
-    cv2.imwrite(str(options.picture), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
-    print(f"picture: {options.picture}")
+    write_sheet(options.picture, rows, WIDTH)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from restoring_sheet import sheet
+from restoring_sheet import write_sheet
 
 from palette_vc_jax import (
     DEMO,
@@ -76,9 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         [plain[FIRST], plain[SECOND], films["region"][SECOND]],
         [truth[FIRST], plain[SECOND], films["keyframe"][SECOND]],
     ]
-    picture = cv2.cvtColor(sheet(rows, WIDTH), cv2.COLOR_RGB2BGR)
-    cv2.imwrite(str(options.picture), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
-    print(f"picture: {options.picture}")
+    write_sheet(options.picture, rows, WIDTH)
 
 
 if __name__ == "__main__":

@@ -219,18 +219,20 @@ def sample_film(
     noise = np.require(noise, np.float32, ["C", "W"])
     if conditions.known is not None:
         noise = _add_known(noise, conditions.known)
-    latents, film = held.put((noise, _film(conditions)))
+    latents, frames = held.put((noise, Frames(conditions.gray, conditions.regions)))
+    given = _taken(conditions.known)
     batches, steps = _batches(conditions, plan), _steps(settings)
     evaluate = functools.partial(_evaluate, predict, params, conditions, settings)
     report = _counted(progress, len(batches) * settings.steps)
     if settings.blending == "step":
+        film = Film(frames, *held.put(given))
         return _denoise(held, evaluate, latents, film, batches, steps, report)
     total = held.zeros(latents)
     for batch in batches:
         folded, alone = _alone(batch)
-        own, frames = held.gather((latents, film.frames), folded)
-        film_alone = Film(frames, *held.put(_taken_alone(conditions.known, batch.indices)))
-        done = _denoise(held, evaluate, own, film_alone, [alone], steps, report)
+        own, own_frames = held.gather((latents, frames), folded)
+        film = Film(own_frames, *held.put(_taken_alone(*given, batch.indices)))
+        done = _denoise(held, evaluate, own, film, [alone], steps, report)
         total = held.add(total, batch, done.reshape(*batch.indices.shape, *done.shape[1:]))
     return total
 
@@ -346,7 +348,7 @@ def _alone(batch: Windows) -> tuple[np.ndarray, Windows]:
 
 
 def _taken_alone(
-    known: Known | None, indices: np.ndarray
+    taken: Taken | None, known: np.ndarray | None, indices: np.ndarray
 ) -> tuple[Taken | None, np.ndarray | None]:
     """Return what the frames of windows take, if each of them has keyframes of its own.
 
@@ -354,26 +356,26 @@ def _taken_alone(
     the other windows of its batch. Keyframe m of window k has the number `k * M + m`.
 
     Args:
-        known: of the film, or None.
+        taken: what the film's frames take, or None.
+        known: latents of the film's keyframes `[M, h, w, C]`, or None.
         indices: `[K, T]`, the windows' frames of the film.
 
     Returns:
         What the frames `[K * T]` take, and the keyframes' latents `[K * M, h, w, C]`.
     """
-    if known is None:
+    if taken is None or known is None:
         return None, None
     count, frames = indices.shape
-    total, flat = len(known.frames), indices.reshape(-1)
+    total, flat = len(known), indices.reshape(-1)
     window = np.repeat(np.arange(count, dtype=np.int32), frames)
-    taken = _taken(known)
     number = taken.keyframe[flat]
-    pixels = known.latents[..., 0].size  # [M * h * w]
+    pixels = known[..., 0].size  # M * h * w
     own = Taken(
         np.where(number < total, window * total + number, count * total),
         taken.source[flat] + (window * pixels)[:, None, None, None],
         taken.weight[flat],
     )
-    return own, np.tile(np.asarray(known.latents, np.float32), (count, 1, 1, 1))
+    return own, np.tile(known, (count, 1, 1, 1))
 
 
 # ---- the film on the device
@@ -552,17 +554,13 @@ def _batches(conditions: FilmConditions, plan: WindowPlan) -> list[Windows]:
     return [Windows(*(leaf[start : start + plan.batch] for leaf in flat)) for start in starts]
 
 
-def _film(conditions: FilmConditions) -> Film:
-    frames, known = Frames(conditions.gray, conditions.regions), conditions.known
+def _taken(known: Known | None) -> tuple[Taken | None, np.ndarray | None]:
+    """Return what a film's frames take from its keyframes, and the keyframes' latents."""
     if known is None:
-        return Film(frames, None, None)
-    return Film(frames, _taken(known), np.asarray(known.latents, np.float32))
-
-
-def _taken(known: Known) -> Taken:
+        return None, None
     keyframe = np.full(len(known.source), len(known.frames), np.int32)
     keyframe[known.frames] = np.arange(len(known.frames))
-    return Taken(keyframe, known.source, known.weight)
+    return Taken(keyframe, known.source, known.weight), np.asarray(known.latents, np.float32)
 
 
 def _add_known(noise: np.ndarray, known: Known) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 
 from palette_vc_jax.sampling.windows import Shot
 from palette_vc_jax.video.fades import FULL, Light
-from palette_vc_jax.video.film import Film, upright_size
+from palette_vc_jax.video.film import Film, Frame, upright_size
 from palette_vc_jax.video.flow import both_flows, consistent, warped
-from palette_vc_jax.video.read import Frame, read_frames
+from palette_vc_jax.video.read import read_frames
 from palette_vc_jax.video.resize import small_gray
 
 FLOW_SIDE = 256  # pixels of the short side of the frames that flow is computed on
